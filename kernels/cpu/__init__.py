@@ -1,0 +1,42 @@
+"""The NumPy engine: every machine has it, and every GPU kernel is held against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernels import philox
+from kernels.cpu import (
+    activations, batch, batch_norm, conv2d, conv_transpose2d, fused, latent, linear, losses, optimizer, threads,
+)  # fmt: skip
+from kernels.engine import OPERATIONS, Engine
+
+_MODULES = (activations, batch, batch_norm, conv2d, conv_transpose2d, fused, latent, linear, losses, optimizer)
+
+
+class CPUEngine(Engine):
+    """NumPy arrays; BLAS for products; pieces on ``threads`` threads. The thread count is the process's, not the object's."""
+
+    def __init__(self, precision: str, thread_count: int | None = None):
+        self.name = "cpu"
+        self.precision = precision
+        self.dtype = np.dtype(precision)
+        self.threads = threads.configure(thread_count)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
+        return np.empty(shape, self.dtype if dtype is None else dtype)
+
+    def asarray(self, array: Any) -> np.ndarray:
+        return np.ascontiguousarray(array, self.dtype)
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        return np.asarray(array)
+
+    def normal(self, out: np.ndarray, *, seed: int, step: int, stream: int) -> None:
+        out[...] = philox.normal(out.shape, seed=seed, step=step, stream=stream)
+
+
+for _name in OPERATIONS:
+    _found = [module for module in _MODULES if hasattr(module, _name) and getattr(module, _name).__module__ == module.__name__]
+    setattr(CPUEngine, _name, staticmethod(getattr(_found[0], _name)))

@@ -1,0 +1,86 @@
+"""ReLU, tanh and sigmoid. Each gradient is a function of the output y, so that no input has to be kept.
+
+All arrays have one shape, any; the output may be the input.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.cpu.threads import elementwise, scratch
+from kernels.shapes import check_array, check_float
+
+
+def _check(out: np.ndarray, first: np.ndarray, second: np.ndarray | None = None, *, names: str) -> None:
+    check_float(names.split()[1], first)
+    for name, array in zip(names.split()[::2], (out, second), strict=False):
+        if array is not None:
+            check_array(name, array, first.shape, first.dtype)
+
+
+def relu_forward(y: np.ndarray, x: np.ndarray) -> None:
+    """y = max(x, 0). Raises `ValueError` for shapes or dtypes that differ."""
+    _check(y, x, names="y x")
+    elementwise(lambda o, a: np.maximum(a, 0, out=o), y, x)
+
+
+def relu_backward(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
+    """dx = dy · [y > 0]."""
+    _check(dx, dy, y, names="dx dy y")
+
+    def work(out: np.ndarray, error: np.ndarray, value: np.ndarray) -> None:
+        positive = scratch("positive", value.shape, bool)
+        np.greater(value, 0, out=positive)
+        np.multiply(error, positive, out=out)
+
+    elementwise(work, dx, dy, y)
+
+
+def tanh_forward(y: np.ndarray, x: np.ndarray) -> None:
+    """y = tanh(x)."""
+    _check(y, x, names="y x")
+    elementwise(lambda o, a: np.tanh(a, out=o), y, x)
+
+
+def tanh_backward(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
+    """dx = dy · (1 − y²)."""
+    _check(dx, dy, y, names="dx dy y")
+
+    def work(out: np.ndarray, error: np.ndarray, value: np.ndarray) -> None:
+        slope = scratch("slope", value.shape, value.dtype)
+        np.multiply(value, value, out=slope)
+        np.subtract(1, slope, out=slope)
+        np.multiply(error, slope, out=out)
+
+    elementwise(work, dx, dy, y)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(−x)) without overflow, by tanh: a new array, for small ones."""
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+def sigmoid_forward(y: np.ndarray, x: np.ndarray) -> None:
+    """y = 1 / (1 + exp(−x))."""
+    _check(y, x, names="y x")
+
+    def work(out: np.ndarray, value: np.ndarray) -> None:
+        np.multiply(value, 0.5, out=out)
+        np.tanh(out, out=out)
+        out *= 0.5
+        out += 0.5
+
+    elementwise(work, y, x)
+
+
+def sigmoid_backward(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
+    """dx = dy · y (1 − y)."""
+    _check(dx, dy, y, names="dx dy y")
+
+    def work(out: np.ndarray, error: np.ndarray, value: np.ndarray) -> None:
+        slope = scratch("slope", value.shape, value.dtype)
+        np.subtract(1, value, out=slope)
+        slope *= value
+        np.multiply(error, slope, out=out)
+
+    elementwise(work, dx, dy, y)

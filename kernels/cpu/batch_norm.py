@@ -1,0 +1,210 @@
+"""Batch normalisation (Ioffe & Szegedy 2015, Algorithm 1) with an optional ReLU behind it, and its gradient.
+
+    x̂ = (x − mean) · rstd,   rstd = 1 / sqrt(var + eps),   y = γ x̂ + β  (then max(y, 0) with relu)
+
+The last axis is C, a channel or a unit; every other axis is summed over. ``groups`` are the image counts, along axis 0, of
+the G groups whose samples share statistics: (48,) normalises 48 images together, (16, 32) in two lots. The variance is
+biased (divided by the count M = images · H · W).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.cpu.reduce import row_pieces, sum_rows, widen
+from kernels.cpu.threads import parallel, scratch
+from kernels.shapes import check_array, check_float, check_groups
+
+Cut = tuple[int, int, int]  # group, first row, last row
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _cuts(x: np.ndarray, groups: tuple[int, ...]) -> tuple[list[Cut], np.ndarray]:
+    """Row pieces that never cross a group, and the row count M of each group."""
+    per_image = x.size // (len(x) * x.shape[-1])
+    cuts, start = [], 0
+    for g, images in enumerate(groups):
+        rows = images * per_image
+        cuts += [(g, start + a, start + b) for a, b in row_pieces(rows, x.shape[-1])]
+        start += rows
+    return cuts, np.array(groups, np.float64)[:, None] * per_image
+
+
+def _per_row(vector: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    """A channel vector [C] repeated to the row length of ``widen``'s result."""
+    return np.tile(vector, wide.shape[1] // len(vector))
+
+
+def _check(x: np.ndarray, mean: np.ndarray, var: np.ndarray, groups: tuple[int, ...]) -> None:
+    check_float("x", x)
+    if x.ndim < 2:
+        raise ValueError(f"x: got shape {x.shape}, expected at least [N, C]")
+    check_groups(groups, len(x))
+    for name, array in (("mean", mean), ("var", var)):
+        check_array(name, array, (len(groups), x.shape[-1]), x.dtype)
+
+
+def batch_norm_statistics(mean: np.ndarray, var: np.ndarray, x: np.ndarray, groups: tuple[int, ...]) -> None:
+    """Mean and biased variance of each group: one pass over x, pieces combined by Chan et al.'s formula in float64.
+
+    Args:
+        mean, var: [G, C], outputs.
+        x: [N, ..., C].
+        groups: image counts that sum to N.
+
+    Raises:
+        ValueError: a shape, dtype or layout that does not fit.
+    """
+    _check(x, mean, var, groups)
+    rows, c = _rows(x), x.shape[-1]
+    cuts, count = _cuts(x, groups)
+    means, squares = np.empty((len(cuts), c)), np.empty((len(cuts), c))
+
+    def work(i: int) -> None:
+        _, a, b = cuts[i]
+        piece = rows[a:b]
+        means[i] = sum_rows(piece) / (b - a)
+        wide = widen(piece)
+        centred = scratch("bn", wide.shape, x.dtype)
+        np.subtract(wide, _per_row(means[i].astype(x.dtype), wide), out=centred)
+        np.multiply(centred, centred, out=centred)
+        squares[i] = sum_rows(centred.reshape(piece.shape))
+
+    parallel(work, range(len(cuts)))
+    group = np.array([cut[0] for cut in cuts])
+    size = np.array([b - a for _, a, b in cuts], np.float64)[:, None]
+    for g in range(len(groups)):
+        own = group == g
+        centre = (means[own] * size[own]).sum(axis=0) / count[g]
+        mean[g] = centre
+        var[g] = (squares[own] + size[own] * (means[own] - centre) ** 2).sum(axis=0) / count[g]
+
+
+def batch_norm_forward(
+    y: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, beta: np.ndarray,
+    groups: tuple[int, ...], *, eps: float, relu: bool = False,
+) -> None:  # fmt: skip
+    """y = γ (x − mean) · rstd + β, clipped at 0 with ``relu``. For running statistics pass them as [1, C], groups (N,).
+
+    Args:
+        y: [N, ..., C], output; may be x.
+        x: [N, ..., C].
+        mean, var: [G, C]. gamma, beta: [C].
+
+    Raises:
+        ValueError: a shape, dtype or layout that does not fit.
+    """
+    _check(x, mean, var, groups)
+    check_array("y", y, x.shape, x.dtype)
+    for name, array in (("gamma", gamma), ("beta", beta)):
+        check_array(name, array, (x.shape[-1],), x.dtype)
+    xs, ys = _rows(x), _rows(y)
+    scale = gamma / np.sqrt(var + x.dtype.type(eps))
+
+    def work(cut: Cut) -> None:
+        g, a, b = cut
+        source, out = widen(xs[a:b]), widen(ys[a:b])
+        np.subtract(source, _per_row(mean[g], out), out=out)  # before scaling: x · scale − mean · scale would cancel
+        out *= _per_row(scale[g], out)
+        out += _per_row(beta, out)
+        if relu:
+            np.maximum(out, 0, out=out)
+
+    parallel(work, _cuts(x, groups)[0])
+
+
+def batch_norm_backward(
+    dx: np.ndarray, dy: np.ndarray, x: np.ndarray, y: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray,
+    groups: tuple[int, ...], *, eps: float, relu: bool = False, batch_statistics: bool = True,
+    dgamma: np.ndarray | None = None, dbeta: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """Gradient through the statistics as well (unless they are constants: ``batch_statistics=False``).
+
+        g = dy · [y > 0],   dβ = Σ g,   dγ = Σ g x̂   (sums over all groups)
+        dx = γ rstd · (g − Σ_group g / M − x̂ · Σ_group (g x̂) / M)
+
+    Args:
+        dx: [N, ..., C], output; may be dy.
+        dy: [N, ..., C].
+        x: the forward's input; y: its output (read only with ``relu``).
+        mean, var: [G, C], as in the forward. gamma: [C].
+        dgamma, dbeta: [C], outputs, or None where they are not wanted.
+
+    Raises:
+        ValueError: a shape, dtype or layout that does not fit.
+    """
+    _check(x, mean, var, groups)
+    for name, array in (("dx", dx), ("dy", dy), *((("y", y),) if relu else ())):
+        check_array(name, array, x.shape, x.dtype)
+    for name, array in (("gamma", gamma), ("dgamma", dgamma), ("dbeta", dbeta)):
+        if array is not None:
+            check_array(name, array, (x.shape[-1],), x.dtype)
+    xs, ys, out, errors, c = _rows(x), _rows(y), _rows(dx), _rows(dy), x.shape[-1]
+    cuts, count = _cuts(x, groups)
+    sums, products = np.empty((len(cuts), c)), np.empty((len(cuts), c))
+
+    def mask_and_sum(i: int) -> None:
+        g, a, b = cuts[i]
+        wide = widen(out[a:b])
+        if relu:
+            positive = scratch("positive", wide.shape, bool)
+            np.greater(widen(ys[a:b]), 0, out=positive)
+            np.multiply(widen(errors[a:b]), positive, out=wide)
+        elif dx is not dy:
+            np.copyto(wide, widen(errors[a:b]))
+        sums[i] = sum_rows(out[a:b])
+        centred = scratch("bn", wide.shape, x.dtype)
+        np.subtract(widen(xs[a:b]), _per_row(mean[g], wide), out=centred)
+        centred *= wide
+        products[i] = sum_rows(centred.reshape(b - a, c))
+
+    parallel(mask_and_sum, range(len(cuts)))
+    group = np.array([cut[0] for cut in cuts])
+    g_sum = np.stack([sums[group == g].sum(axis=0) for g in range(len(groups))])
+    rstd = 1.0 / np.sqrt(var.astype(np.float64) + eps)
+    g_xhat = np.stack([products[group == g].sum(axis=0) for g in range(len(groups))]) * rstd
+    if dbeta is not None:
+        dbeta[...] = g_sum.sum(axis=0)
+    if dgamma is not None:
+        dgamma[...] = g_xhat.sum(axis=0)
+    # dx = scale · g + slope · (x − mean) + offset, the coefficients a channel and group
+    scale = gamma * rstd
+    slope = (-scale * rstd * g_xhat / count).astype(x.dtype)
+    offset = (-scale * g_sum / count).astype(x.dtype)
+    scale = scale.astype(x.dtype)
+
+    def finish(cut: Cut) -> None:
+        g, a, b = cut
+        wide = widen(out[a:b])
+        wide *= _per_row(scale[g], wide)
+        if batch_statistics:
+            centred = scratch("bn", wide.shape, x.dtype)
+            np.subtract(widen(xs[a:b]), _per_row(mean[g], wide), out=centred)
+            centred *= _per_row(slope[g], wide)
+            wide += centred
+            wide += _per_row(offset[g], wide)
+
+    parallel(finish, cuts)
+
+
+def batch_norm_update_running(
+    running_mean: np.ndarray, running_var: np.ndarray, mean: np.ndarray, var: np.ndarray, groups: tuple[int, ...],
+    *, momentum: float,
+) -> None:  # fmt: skip
+    """running ← momentum · running + (1 − momentum) · statistics, the groups averaged by their image counts.
+
+    Args:
+        running_mean, running_var: [C], updated in place.
+        mean, var: [G, C].
+
+    Raises:
+        ValueError: a shape or dtype that does not fit.
+    """
+    share = np.array(groups, np.float64) / sum(groups)
+    for name, running, statistics in (("mean", running_mean, mean), ("var", running_var, var)):
+        check_array(name, statistics, (len(groups), len(running)), running.dtype)
+        running *= momentum
+        running += (1.0 - momentum) * (share @ statistics)

@@ -1,0 +1,203 @@
+"""2-D convolution ("same" padding, odd kernels, stride 1 or 2) and its two gradients, as im2col + BLAS.
+
+    y[n, i, j, co] = bias[co] + Σ_{kh, kw, ci} x[n, i·s + kh − p, j·s + kw − p, ci] · w[kh, kw, ci, co]
+
+Axis letters: N images, H W input rows and columns, OH OW output rows and columns (ceil(H / s)), KH KW kernel, Ci Co
+channels, p = (K − 1) // 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.cpu.patches import Piece, im2col, padded_rows, pieces, tap
+from kernels.cpu.phases import Phases
+from kernels.cpu.reduce import column_sums
+from kernels.cpu.threads import parallel, ranges, scratch
+from kernels.shapes import check_array, check_conv
+
+#: Up to this many output channels a BLAS product with Co columns is slow; `_few_outputs` has KH·KW·Co columns instead.
+FEW = 4
+
+
+def conv2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, *, stride: int = 1) -> None:
+    """y = conv(x, w) + bias.
+
+    Args:
+        y: [N, OH, OW, Co], output.
+        x: [N, H, W, Ci].
+        w: [KH, KW, Ci, Co].
+        bias: [Co] or None.
+        stride: 1 or 2.
+
+    Raises:
+        ValueError: a shape, dtype or layout that does not fit.
+    """
+    check_conv("x", x, "y", y, w, stride)
+    if bias is not None:
+        check_array("bias", bias, (w.shape[3],), x.dtype)
+    kh, kw, ci, co = w.shape
+    if stride == 1 and co <= FEW:
+        return _few_outputs(y, x, w, bias)
+    _, oh, ow, _ = y.shape
+    matrix = w.reshape(-1, co)
+
+    def work(piece: Piece) -> None:
+        n0, n1, r0, r1 = piece
+        rows = y[n0:n1, r0:r1].reshape(-1, co)
+        np.matmul(im2col(x, piece, kh, kw, stride, ow), matrix, out=rows)
+        if bias is not None:
+            rows += bias
+
+    parallel(work, pieces(len(x), oh, ow, kh * kw * ci, x.itemsize))
+
+
+def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int = 1) -> None:
+    """dx = ∂L/∂x from dy = ∂L/∂y: the convolution's transpose.
+
+        dx[n, h, v, ci] = Σ_{kh, kw, co} dy[n, (h + p − kh)/s, (v + p − kw)/s, co] · w[kh, kw, ci, co]
+
+    over the taps that divide. With stride 1 that is a convolution with the kernel turned by 180°; with stride 2 it
+    falls into four output phases with taps of their own (kernels.cpu.phases), and no zero is ever multiplied.
+
+    Args:
+        dx: [N, H, W, Ci], output; H and W say which of the two possible sizes is meant where s = 2.
+        dy: [N, OH, OW, Co].
+        w: [KH, KW, Ci, Co].
+
+    Raises:
+        ValueError: a shape, dtype or layout that does not fit.
+    """
+    check_conv("dx", dx, "dy", dy, w, stride)
+    if stride == 1:
+        turned = scratch("turned", (w.shape[0], w.shape[1], w.shape[3], w.shape[2]), w.dtype)
+        np.copyto(turned, w[::-1, ::-1].transpose(0, 1, 3, 2))
+        return conv2d_forward(dx, dy, turned)
+    _phased_dgrad(dx, dy, w)
+
+
+def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int = 1, dbias: np.ndarray | None = None) -> None:
+    """dw = ∂L/∂w and dbias = ∂L/∂bias, summed over images and positions.
+
+        dw[kh, kw, ci, co] = Σ_{n, i, j} x[n, i·s + kh − p, j·s + kw − p, ci] · dy[n, i, j, co]
+
+    Args:
+        dw: [KH, KW, Ci, Co], output.
+        x: [N, H, W, Ci].
+        dy: [N, OH, OW, Co].
+        dbias: [Co], output, or None where it is not wanted.
+
+    Raises:
+        ValueError: a shape, dtype or layout that does not fit.
+    """
+    check_conv("x", x, "dy", dy, dw, stride)
+    kh, kw, ci, co = dw.shape
+    if dbias is not None:
+        check_array("dbias", dbias, (co,), x.dtype)
+        column_sums(dbias, dy.reshape(-1, co))
+    if stride == 1 and co <= FEW:
+        return _few_outputs_wgrad(dw, x, dy)
+    _, oh, ow, _ = dy.shape
+    # A product's left side: all taps of a kernel row while Ci is small (few columns are slow), one tap otherwise.
+    width = kw if ci < 128 else 1
+    groups = [(a, b, c) for a in range(kh) for b, c in ranges(kw, width)]
+    cuts = pieces(len(x), oh, ow, width * ci, x.itemsize)
+    splits = 1 if len(groups) > 16 else min(4, len(cuts))  # enough tasks for every thread; partial sums are numbered
+    parts = dw[None] if splits == 1 else scratch("wgrad", (splits, *dw.shape), dw.dtype)
+
+    def work(task: tuple[tuple[int, int, int], int]) -> None:
+        (row, first, last), split = task
+        out = parts[split, row, first:last].reshape(-1, co)
+        for index, piece in enumerate(cuts[split::splits]):
+            n0, n1, r0, r1 = piece
+            left = _taps(x, piece, row, first, last, (kh // 2, kw // 2), stride, ow)
+            right = dy[n0:n1, r0:r1].reshape(-1, co)
+            if index == 0:
+                np.matmul(left.T, right, out=out)
+            else:
+                out += np.matmul(left.T, right, out=scratch("product", out.shape, out.dtype))
+
+    parallel(work, [(group, split) for group in groups for split in range(splits)])
+    if splits > 1:
+        np.sum(parts, axis=0, out=dw)
+
+
+def _taps(
+    x: np.ndarray, piece: Piece, row: int, first: int, last: int, pad: tuple[int, int], stride: int, ow: int
+) -> np.ndarray:
+    """The inputs under taps (row, first…last) of every output of a piece: [(n1-n0)(r1-r0)·OW, (last-first)·Ci]."""
+    n0, n1, r0, r1 = piece
+    ci = x.shape[3]
+    out = scratch("taps", (n1 - n0, r1 - r0, ow, (last - first) * ci), x.dtype)
+    for k in range(first, last):
+        tap(x, piece, row, k, pad, stride, out[..., (k - first) * ci : (k - first + 1) * ci])
+    return out.reshape(-1, out.shape[3])
+
+
+def _phased_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray) -> None:
+    """Stride 2: one patch matrix of dy serves the four output phases, each with its own columns and weights."""
+    n, h, width, ci = dx.shape
+    oh, ow, co = dy.shape[1:]
+    phases = Phases(w)
+
+    def work(piece: Piece) -> None:
+        n0, n1, r0, r1 = piece
+        columns = phases.columns(dy, piece)
+        for row, col, first, last, matrix in phases.products:
+            block = dx[n0:n1, 2 * r0 + row : min(2 * r1, h) : 2, col::2]
+            if first == last:  # a 1x1 kernel reaches only one pixel in four
+                block[...] = 0
+                continue
+            product = scratch("product", (n1 - n0, r1 - r0, ow, ci), dx.dtype)
+            np.matmul(columns[:, first * co : last * co], matrix.T, out=product.reshape(-1, ci))
+            block[...] = product[:, : block.shape[1], : block.shape[2]]
+
+    parallel(work, pieces(n, oh, ow, len(phases.slots) * co, dx.itemsize))
+
+
+def _few_outputs(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None) -> None:
+    """Stride 1, few output channels: multiply every pixel by all KH·KW·Co weights once, then add shifted planes.
+
+    No patch matrix: the product [KH·KW·Co, pixels] has long rows, and adding them shifted is cheap.
+    """
+    _, h, width, co = y.shape
+    kh, kw, ci, _ = w.shape
+    wide = width + kw - 1
+    # [Co·KH·KW, Ci]: the planes of one output channel lie together
+    matrix = np.ascontiguousarray(w.transpose(3, 0, 1, 2)).reshape(-1, ci)
+
+    def work(piece: Piece) -> None:
+        n0, n1, r0, r1 = piece
+        count, rows = n1 - n0, r1 - r0
+        padded = padded_rows(x, piece, kh // 2, rows + kh - 1, 1, kw // 2, wide)
+        planes = scratch("planes", (co, kh, kw, count, rows + kh - 1, wide), x.dtype)
+        np.matmul(matrix, padded.reshape(-1, ci).T, out=planes.reshape(len(matrix), -1))
+        total = scratch("total", (count, rows, width), x.dtype)
+        for channel in range(co):
+            total[...] = 0 if bias is None else bias[channel]
+            for a in range(kh):
+                for b in range(kw):
+                    total += planes[channel, a, b, :, a : a + rows, b : b + width]
+            y[n0:n1, r0:r1, :, channel] = total
+
+    parallel(work, pieces(len(x), h, width, kh * kw * co, x.itemsize))
+
+
+def _few_outputs_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray) -> None:
+    """Stride 1, few output channels: patches of dy instead of x, since a sum over outputs is a sum over inputs.
+
+        dw[kh, kw, ci, co] = Σ_{n, h, v} x[n, h, v, ci] · dy[n, h − kh + p, v − kw + p, co]
+    """
+    n, h, width, ci = x.shape
+    kh, kw, _, co = dw.shape
+    cuts = pieces(n, h, width, kh * kw * co, x.itemsize)
+    parts = scratch("wgrad", (len(cuts), kh * kw * co, ci), dw.dtype)
+
+    def work(index: int) -> None:
+        n0, n1, r0, r1 = cuts[index]
+        columns = im2col(dy, cuts[index], kh, kw, 1, width)  # tap (a, b) reads dy[h + a − p]: the turned kernel's tap
+        np.matmul(columns.T, x[n0:n1, r0:r1].reshape(-1, ci), out=parts[index])
+
+    parallel(work, range(len(cuts)))
+    total = parts.sum(axis=0).reshape(kh, kw, co, ci)
+    dw[...] = total[::-1, ::-1].transpose(0, 1, 3, 2)

@@ -1,0 +1,54 @@
+"""Sums in pieces: partial sums in the working dtype over a cache-sized piece, combined in float64 in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from kernels.cpu.threads import PIECE, parallel, ranges
+
+
+def row_pieces(rows: int, columns: int) -> list[tuple[int, int]]:
+    """Row ranges of a [rows, columns] matrix with about PIECE elements each."""
+    return ranges(rows, PIECE // max(1, columns))
+
+
+def widen(matrix: np.ndarray) -> np.ndarray:
+    """[rows, C] seen as [rows / f, f·C]: NumPy's inner loops over few channels are short, and slow for it."""
+    rows, c = matrix.shape
+    f = 1
+    while f * c < 512 and rows % (2 * f) == 0:
+        f *= 2
+    return matrix.reshape(rows // f, f * c)
+
+
+def sum_rows(matrix: np.ndarray) -> np.ndarray:
+    """Column sums of a small [rows, C] matrix, in its own dtype → float64 [C]."""
+    wide = np.add.reduce(widen(matrix), axis=0)
+    return wide.reshape(-1, matrix.shape[1]).sum(axis=0, dtype=np.float64)
+
+
+def column_sums(out: np.ndarray, matrix: np.ndarray) -> None:
+    """out[c] = Σ_rows matrix[row, c], in parallel. out [C], matrix [rows, C]."""
+    cuts = row_pieces(*matrix.shape)
+    parts = np.empty((len(cuts), matrix.shape[1]))
+
+    def work(i: int) -> None:
+        parts[i] = sum_rows(matrix[slice(*cuts[i])])
+
+    parallel(work, range(len(cuts)))
+    out[...] = parts.sum(axis=0)
+
+
+def total(term: Callable[..., float], *arrays: np.ndarray) -> float:
+    """Σ over matching flat pieces of ``term(piece, …)``, in parallel, added in order."""
+    flat = [a.reshape(-1) for a in arrays]
+    cuts = ranges(flat[0].size, PIECE)
+    parts = np.empty(len(cuts))
+
+    def work(i: int) -> None:
+        parts[i] = term(*(a[slice(*cuts[i])] for a in flat))
+
+    parallel(work, range(len(cuts)))
+    return float(parts.sum())
