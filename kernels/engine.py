@@ -31,7 +31,7 @@ OPERATIONS = (
     "reparametrize_forward", "reparametrize_backward",
     "feature_likelihood", "gan_loss", "generator_loss", "equilibrium_gate",
     "rmsprop_update", "adam_update",
-    "gather_images", "add", "scale_rows",
+    "gather_images", "add", "scale",
 )  # fmt: skip
 
 
@@ -60,6 +60,10 @@ class Engine:
 
     def normal(self, out: Any, *, seed: int, step: int, stream: int) -> None:
         """Fill ``out`` with the N(0, 1) draws of ``(seed, step, stream)`` (`kernels.philox`)."""
+        raise NotImplementedError
+
+    def uniform_init(self, out: Any, bound: float, *, seed: int, index: int) -> None:
+        """Fill ``out`` with U(−bound, bound), the initial values of parameter number ``index``."""
         raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:

@@ -44,15 +44,21 @@ def philox4x32(counter: np.ndarray, key: tuple[int, int], rounds: int = 10) -> n
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
-def uint32(shape: int | tuple[int, ...], *, seed: int, step: int, stream: int) -> np.ndarray:
-    """Uniform 32-bit integers of ``shape``. Raises `ValueError` for a negative seed, step or stream."""
+def uint32(shape: int | tuple[int, ...], *, seed: int, step: int, stream: int, start: int = 0) -> np.ndarray:
+    """Uniform 32-bit integers of ``shape``, from element ``start`` (a multiple of 4) of the draw on.
+
+    Raises:
+        ValueError: a negative or too large seed, step or stream, or a start that is not a multiple of 4.
+    """
     for name, value, bits in (("seed", seed, 64), ("step", step, 64), ("stream", stream, 32)):
         if not 0 <= value < 1 << bits:
             raise ValueError(f"{name}: got {value}, expected an integer in [0, 2^{bits})")
+    if start < 0 or start % 4:
+        raise ValueError(f"start: got {start}, expected a multiple of 4")
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     n = math.prod(shape)
     counter = np.empty((-(-n // 4), 4), np.uint32)
-    counter[:, 0] = np.arange(len(counter))
+    counter[:, 0] = np.arange(start // 4, start // 4 + len(counter))
     counter[:, 1] = stream
     counter[:, 2] = step & 0xFFFFFFFF
     counter[:, 3] = step >> 32
@@ -70,9 +76,9 @@ def normal(shape: int | tuple[int, ...], *, seed: int, step: int, stream: int) -
     return np.stack([r * np.cos(angle), r * np.sin(angle)], axis=1).reshape(-1)[:n].reshape(shape)
 
 
-def uniform(shape: int | tuple[int, ...], *, seed: int, step: int, stream: int) -> np.ndarray:
-    """U(0, 1) draws, float64, never 0 or 1."""
-    return (uint32(shape, seed=seed, step=step, stream=stream).astype(np.float64) + 0.5) / 2.0**32
+def uniform(shape: int | tuple[int, ...], *, seed: int, step: int, stream: int, start: int = 0) -> np.ndarray:
+    """U(0, 1) draws, float64, never 0 or 1; ``start`` as in `uint32`."""
+    return (uint32(shape, seed=seed, step=step, stream=stream, start=start).astype(np.float64) + 0.5) / 2.0**32
 
 
 def permutation(n: int, *, seed: int, step: int, stream: int) -> np.ndarray:

@@ -36,6 +36,15 @@ class CPUEngine(Engine):
     def normal(self, out: np.ndarray, *, seed: int, step: int, stream: int) -> None:
         out[...] = philox.normal(out.shape, seed=seed, step=step, stream=stream)
 
+    def uniform_init(self, out: np.ndarray, bound: float, *, seed: int, index: int) -> None:
+        flat = out.reshape(-1)
+
+        def work(cut: tuple[int, int]) -> None:
+            draw = philox.uniform(cut[1] - cut[0], seed=seed, step=index, stream=philox.STREAM_INIT, start=cut[0])
+            flat[cut[0] : cut[1]] = bound * (2.0 * draw - 1.0)
+
+        threads.parallel(work, threads.ranges(flat.size, threads.PIECE))
+
 
 for _name in OPERATIONS:
     _found = [module for module in _MODULES if hasattr(module, _name) and getattr(module, _name).__module__ == module.__name__]

@@ -1,4 +1,4 @@
-"""Batches: images gathered from a uint8 data set, and the small sums that join or split a batch of errors."""
+"""Batches of images gathered from a uint8 data set, and the two element-wise sums of the layer graph."""
 
 from __future__ import annotations
 
@@ -53,13 +53,8 @@ def add(out: np.ndarray, a: np.ndarray, b: np.ndarray, *, alpha: float = 1.0, be
     elementwise(work, out, a, b)
 
 
-def scale_rows(out: np.ndarray, x: np.ndarray, factors: np.ndarray) -> None:
-    """out[i] = factors[i] · x[i]. Args: out, x [N, ...], one shape; out may be x; factors [N], x's dtype.
-
-    Raises:
-        ValueError: a shape or dtype that does not fit.
-    """
+def scale(out: np.ndarray, x: np.ndarray, factor: float) -> None:
+    """out = factor · x. One shape, any; out may be x. Raises `ValueError` for shapes or dtypes that differ."""
     check_float("x", x)
     check_array("out", out, x.shape, x.dtype)
-    check_array("factors", factors, (len(x),), x.dtype)
-    parallel(lambda i: np.multiply(x[i], factors[i], out=out[i]), range(len(x)))
+    elementwise(lambda o, a: np.multiply(a, factor, out=o), out, x)

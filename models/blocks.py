@@ -1,0 +1,224 @@
+"""Layers over the operations of kernels: plain ones (Conv, Linear) and the fused block op + batch norm + ReLU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.layer import EPS_CONV, EPS_LINEAR, MOMENTUM, Context, Layer, Pass, Saved
+from models.parameter import Parameter, Statistic
+
+KERNEL = 5  # every convolution of the paper is 5x5
+
+
+def _norm(name: str, channels: int) -> tuple[list[Parameter], list[Statistic]]:
+    parameters = [Parameter(f"{name}/gamma", (channels,), start=1.0), Parameter(f"{name}/beta", (channels,))]
+    statistics = [Statistic(f"{name}/running_mean", channels, 0.0), Statistic(f"{name}/running_var", channels, 1.0)]
+    return parameters, statistics
+
+
+def _conv_weight(name: str, ci: int, co: int, *, transposed: bool = False) -> Parameter:
+    """[5, 5, Ci, Co], or [5, 5, Co, Ci] for an upconv, whose fan-in the authors count as Co · 25."""
+    shape = (KERNEL, KERNEL, co, ci) if transposed else (KERNEL, KERNEL, ci, co)
+    fan_in = KERNEL * KERNEL * (co if transposed else ci)
+    return Parameter(f"{name}/weight", shape, fan_in=fan_in, decay=True)
+
+
+def _flat(array: Any) -> Any:
+    """[N, h, w, c] seen as [N, h·w·c]; None stays None (a gradient that is not wanted)."""
+    return None if array is None else array.reshape(len(array), -1)
+
+
+class Conv(Layer):
+    """Convolution with an optional bias and activation ("relu", "tanh" or None) and no batch norm."""
+
+    def __init__(self, context: Context, name: str, ci: int, co: int, *, stride: int = 1, bias: bool = True, activation: str | None = None):  # fmt: skip
+        self.weight, self.bias = _conv_weight(name, ci, co), Parameter(f"{name}/bias", (co,)) if bias else None
+        super().__init__(context, [self.weight, *([self.bias] if self.bias else [])])
+        self.stride, self.activation = stride, activation
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        n, h, w, _ = shape
+        return n, -(-h // self.stride), -(-w // self.stride), self.weight.shape[3]
+
+    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+        y = self.pool.take(self.output_shape(x.shape)) if out is None else out
+        self.engine.conv2d_forward(y, x, self.weight.data, self.bias.data if self.bias else None, stride=self.stride)
+        if self.activation:
+            getattr(self.engine, f"{self.activation}_forward")(y, y)  # the gradient needs only y, so in place
+        return y, Saved(x, y, (y,) if out is None else ())
+
+    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, rows: slice = slice(None)) -> Any:
+        """``rows``: the images whose error at x is wanted (all by default)."""
+        if self.activation:
+            getattr(self.engine, f"{self.activation}_backward")(dy, dy, saved.y)
+        if dw:
+            dbias = self.bias.grad if self.bias else None
+            self.engine.conv2d_wgrad(self.weight.grad, saved.x, dy, stride=self.stride, dbias=dbias)
+        result = None
+        if dx:
+            result = self.pool.take(saved.x[rows].shape)
+            self.engine.conv2d_dgrad(result, dy[rows], self.weight.data, stride=self.stride)
+        self.pool.give(dy)
+        return result
+
+
+class Linear(Layer):
+    """x · w + bias; an image batch is flattened in (h, w, c) order. The latent heads pass ``decay=False``."""
+
+    def __init__(self, context: Context, name: str, inputs: int, outputs: int, *, decay: bool = True):
+        self.weight = Parameter(f"{name}/weight", (inputs, outputs), fan_in=inputs, decay=decay)
+        self.bias = Parameter(f"{name}/bias", (outputs,))
+        super().__init__(context, [self.weight, self.bias])
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[0], self.weight.shape[1]
+
+    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+        y = self.pool.take(self.output_shape(x.shape)) if out is None else out
+        self.engine.linear_forward(y, _flat(x), self.weight.data, self.bias.data)
+        return y, Saved(x, y, (y,) if out is None else ())
+
+    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool) -> Any:
+        if dw:
+            self.engine.linear_wgrad(self.weight.grad, _flat(saved.x), dy, dbias=self.bias.grad)
+        result = None
+        if dx:
+            result = self.pool.take(saved.x.shape)
+            self.engine.linear_dgrad(_flat(result), dy, self.weight.data)
+        self.pool.give(dy)
+        return result
+
+
+class BNReLU(Layer):
+    """Batch norm and ReLU on their own: behind Dis_l, which the metric reads before them."""
+
+    def __init__(self, context: Context, name: str, channels: int, eps: float = EPS_CONV):
+        parameters, statistics = _norm(name, channels)
+        super().__init__(context, parameters, statistics)
+        self.gamma, self.beta = parameters[-2:]
+        self.running_mean, self.running_var = statistics
+        self.eps = eps
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def statistics_for(self, pass_: Pass) -> tuple[Any, Any]:
+        """Arrays for the batch's mean and variance [G, C], or the running statistics as [1, C]."""
+        if not pass_.train:
+            return self.running_mean.data.reshape(1, -1), self.running_var.data.reshape(1, -1)
+        shape = (len(pass_.groups), self.gamma.shape[0])
+        return self.pool.take(shape), self.pool.take(shape)
+
+    def finish(self, pass_: Pass, mean: Any, var: Any) -> tuple[Any, ...]:
+        """Update the running statistics; returns the statistics if they are the pool's."""
+        if not pass_.train:
+            return ()
+        if pass_.update_running:
+            self.engine.batch_norm_update_running(
+                self.running_mean.data, self.running_var.data, mean, var, pass_.groups, momentum=MOMENTUM
+            )
+        return mean, var
+
+    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+        y = self.pool.take(x.shape) if out is None else out
+        mean, var = self.statistics_for(pass_)
+        if pass_.train:
+            self.engine.batch_norm_statistics(mean, var, x, pass_.groups)
+        gamma, beta = self.gamma.data, self.beta.data
+        self.engine.batch_norm_forward(y, x, mean, var, gamma, beta, pass_.groups, eps=self.eps, relu=True)
+        own = self.finish(pass_, mean, var)
+        return y, Saved(x, y, (*own, *((y,) if out is None else ())), (x, mean, var, pass_.groups))
+
+    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool) -> Any:
+        x, mean, var, groups = saved.norm
+        dgamma, dbeta = (self.gamma.grad, self.beta.grad) if dw else (None, None)
+        self.engine.batch_norm_backward(
+            dy, dy, x, saved.y, mean, var, self.gamma.data, groups, eps=self.eps, relu=True, dgamma=dgamma, dbeta=dbeta
+        )
+        return dy
+
+
+class _Fused(BNReLU):
+    """op → batch norm → ReLU as one operation of the engine; subclasses name it and give the weight."""
+
+    operation: str
+    options: dict[str, Any]
+
+    def __init__(self, context: Context, name: str, weight: Parameter, channels: int, eps: float):
+        super().__init__(context, name, channels, eps)
+        self.weight = weight
+        self.parameters = [weight, *self.parameters]
+
+    @staticmethod
+    def flat(array: Any) -> Any:
+        """The array as the operation wants it: images for a convolution."""
+        return array
+
+    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+        shape = self.output_shape(x.shape)
+        y, pre = self.pool.take(shape) if out is None else out, self.pool.take(shape)
+        mean, var = self.statistics_for(pass_)
+        flat = self.flat
+        getattr(self.engine, f"{self.operation}_forward")(
+            flat(y), flat(pre), mean, var, flat(x), self.weight.data, self.gamma.data, self.beta.data,
+            pass_.groups, eps=self.eps, batch_statistics=pass_.train, **self.options,
+        )  # fmt: skip
+        own = self.finish(pass_, mean, var)
+        return y, Saved(x, y, (pre, *own, *((y,) if out is None else ())), (pre, mean, var, pass_.groups))
+
+    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool) -> Any:
+        pre, mean, var, groups = saved.norm
+        result = self.pool.take(saved.x.shape) if dx else None
+        flat = self.flat
+        gradients = (self.weight.grad, self.gamma.grad, self.beta.grad) if dw else (None, None, None)
+        getattr(self.engine, f"{self.operation}_backward")(
+            flat(result), *gradients, flat(dy), flat(saved.y), flat(pre), mean, var, flat(saved.x), self.weight.data,
+            self.gamma.data, groups, eps=self.eps, **self.options,
+        )  # fmt: skip
+        self.pool.give(dy)
+        return result
+
+
+class ConvBNReLU(_Fused):
+    """Stride-2 convolution, batch norm, ReLU."""
+
+    operation, options = "conv2d_bn_relu", {"stride": 2}
+
+    def __init__(self, context: Context, name: str, ci: int, co: int):
+        super().__init__(context, name, _conv_weight(name, ci, co), co, EPS_CONV)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        n, h, w, _ = shape
+        return n, -(-h // 2), -(-w // 2), self.weight.shape[3]
+
+
+class UpconvBNReLU(_Fused):
+    """Fractional-strided convolution to exactly twice the size, batch norm, ReLU."""
+
+    operation, options = "upconv_bn_relu", {"stride": 2}
+
+    def __init__(self, context: Context, name: str, ci: int, co: int):
+        super().__init__(context, name, _conv_weight(name, ci, co, transposed=True), co, EPS_CONV)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        n, h, w, _ = shape
+        return n, 2 * h, 2 * w, self.weight.shape[2]
+
+
+class LinearBNReLU(_Fused):
+    """Linear layer, batch norm for each unit, ReLU.
+
+    Images come in flattened in (h, w, c) order, and go out so with ``image=(h, w, c)``; no copy either way.
+    """
+
+    operation, options = "linear_bn_relu", {}
+
+    def __init__(self, context: Context, name: str, inputs: int, outputs: int, *, image: tuple[int, int, int] | None = None):
+        weight = Parameter(f"{name}/weight", (inputs, outputs), fan_in=inputs, decay=True)
+        super().__init__(context, name, weight, outputs, EPS_LINEAR)
+        self.shape = image or (outputs,)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0], *self.shape)
+
+    flat = staticmethod(_flat)

@@ -1,0 +1,92 @@
+"""Dis (Table 1), in three parts: ``body`` below the learned metric, the convolution whose output is Dis_l, ``head`` above.
+
+Dis_l is read before its batch norm. Two losses enter here, L_like at Dis_l and L_GAN at the logit, and each has a backward
+pass of its own through the same saved tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.blocks import BNReLU, Conv, ConvBNReLU, Linear, LinearBNReLU
+from models.graph import Application, Sequential
+from models.layer import Context, Layer, Pass, Saved
+from models.networks import NetworkSpec
+from models.parameter import Parameter, Statistic
+
+
+class Discriminator:
+    """Images → Dis_l and logits."""
+
+    def __init__(self, context: Context, spec: NetworkSpec):
+        self.pool, self.engine = context.pool, context.engine
+        widths = spec.discriminator
+        first = Conv(context, "discriminator/conv1", spec.channels, widths[0], activation="relu")
+        blocks: list[Layer] = [first]
+        above: list[Layer] = []
+        for i in range(1, 4):
+            name, ci, co = f"discriminator/conv{i + 1}", widths[i - 1], widths[i]
+            if i + 1 == spec.metric:
+                self.metric = Conv(context, name, ci, co, stride=2, bias=False)
+                above.append(BNReLU(context, name, co))
+            else:
+                (blocks if i + 1 < spec.metric else above).append(ConvBNReLU(context, name, ci, co))
+        above.append(LinearBNReLU(context, "discriminator/fc", spec.grid**2 * widths[3], spec.discriminator_units))
+        above.append(Linear(context, "discriminator/output", spec.discriminator_units, 1))
+        self.body, self.head = Sequential(context.pool, blocks), Sequential(context.pool, above)
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        return [*self.body.parameters, *self.metric.parameters, *self.head.parameters]
+
+    @property
+    def statistics(self) -> list[Statistic]:
+        return [*self.body.statistics, *self.head.statistics]
+
+    def apply(self, x: Any, pass_: Pass, head: Pass | None) -> DiscriminatorApplication:
+        """x [M, S, S, C] through ``body`` and the metric; the first ``sum(head.groups)`` images go on to the logit.
+
+        ``head=None`` stops at Dis_l.
+        """
+        body = self.body.apply(x, pass_)
+        features, saved = self.metric.forward(body.output, pass_)
+        top = self.head.apply(features[: sum(head.groups)], head) if head else None
+        return DiscriminatorApplication(self, body, (features, saved), top)
+
+
+class DiscriminatorApplication:
+    """One forward pass of `Discriminator`: ``features`` (Dis_l, [M, h, w, c]) and ``logits`` ([m, 1]; None if it stopped)."""
+
+    def __init__(self, dis: Discriminator, body: Application, metric: tuple[Any, Saved], head: Application | None):
+        self._dis, self._body, self._head = dis, body, head
+        self.features, self._metric = metric
+        self.logits = head.output if head else None
+
+    def backward_logits(self, dlogits: Any, *, dw: bool, rows: slice | None) -> Any:
+        """An error at the logits → the error at images ``rows`` (None: none is wanted). ``dlogits`` is consumed."""
+        assert self._head is not None
+        error = self._head.backward(dlogits, dx=True, dw=dw)
+        return self._below(error, slice(0, len(error)), dw=dw, rows=rows)
+
+    def backward_features(self, dfeatures: Any, of: slice, *, rows: slice) -> Any:
+        """An error at the Dis_l of images ``of`` → the error at images ``rows``; no gradient of any parameter: L_like
+        never trains Dis. ``dfeatures`` is consumed."""
+        return self._below(dfeatures, of, dw=False, rows=rows)
+
+    def _below(self, error: Any, of: slice, *, dw: bool, rows: slice | None) -> Any:
+        """``error`` is at the Dis_l of images ``of``; the others have none there (but will, below, through joint BN)."""
+        dis, x = self._dis, self._metric.x
+        if dw:
+            dis.engine.conv2d_wgrad(dis.metric.weight.grad, x[of], error, stride=2)
+        dx = dis.pool.take(x.shape)
+        dx[: of.start] = 0
+        dx[of.stop :] = 0
+        dis.engine.conv2d_dgrad(dx[of], error, dis.metric.weight.data, stride=2)
+        dis.pool.give(error)
+        return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows)
+
+    def release(self) -> None:
+        if self._head:
+            self._head.release()
+        self._dis.metric.release(self._metric)
+        self._body.release()

@@ -1,0 +1,65 @@
+"""Enc (Table 1): three stride-2 convolutions and an FC layer, BN and ReLU behind each, then the linear heads μ, log σ²."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.blocks import ConvBNReLU, Linear, LinearBNReLU
+from models.graph import Application, Sequential
+from models.layer import Context, Pass, Saved
+from models.networks import NetworkSpec
+from models.parameter import Parameter, Statistic
+
+
+class Encoder:
+    """q(z | x): images → μ, log σ²."""
+
+    def __init__(self, context: Context, spec: NetworkSpec):
+        self.pool, self.engine = context.pool, context.engine
+        c1, c2, c3 = spec.encoder
+        self.trunk = Sequential(
+            context.pool,
+            [
+                ConvBNReLU(context, "encoder/conv1", spec.channels, c1),
+                ConvBNReLU(context, "encoder/conv2", c1, c2),
+                ConvBNReLU(context, "encoder/conv3", c2, c3),
+                LinearBNReLU(context, "encoder/fc", spec.grid**2 * c3, spec.encoder_units),
+            ],
+        )
+        self.mu = Linear(context, "encoder/mu", spec.encoder_units, spec.latent, decay=False)
+        self.logvar = Linear(context, "encoder/logvar", spec.encoder_units, spec.latent, decay=False)
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        return [*self.trunk.parameters, *self.mu.parameters, *self.logvar.parameters]
+
+    @property
+    def statistics(self) -> list[Statistic]:
+        return self.trunk.statistics
+
+    def apply(self, x: Any, pass_: Pass) -> EncoderApplication:
+        """x [N, S, S, C] → an application with ``mu`` and ``logvar`` [N, latent]."""
+        trunk = self.trunk.apply(x, pass_)
+        return EncoderApplication(self, trunk, self.mu.forward(trunk.output, pass_), self.logvar.forward(trunk.output, pass_))
+
+
+class EncoderApplication:
+    """One forward pass of `Encoder`."""
+
+    def __init__(self, encoder: Encoder, trunk: Application, mu: tuple[Any, Saved], logvar: tuple[Any, Saved]):
+        self._encoder, self._trunk = encoder, trunk
+        (self.mu, self._mu), (self.logvar, self._logvar) = mu, logvar
+
+    def backward(self, dmu: Any, dlogvar: Any) -> None:
+        """Gradients of all parameters; both heads' errors meet at the FC layer."""
+        encoder = self._encoder
+        error = encoder.mu.backward(dmu, self._mu, dx=True, dw=True)
+        other = encoder.logvar.backward(dlogvar, self._logvar, dx=True, dw=True)
+        encoder.engine.add(error, other, error)
+        encoder.pool.give(other)
+        self._trunk.backward(error, dx=False, dw=True)
+
+    def release(self) -> None:
+        self._encoder.mu.release(self._mu)
+        self._encoder.logvar.release(self._logvar)
+        self._trunk.release()

@@ -1,0 +1,64 @@
+"""Networks as sequences of layers, and their applications to a batch: the whole of the layer graph.
+
+A network is applied several times in a step (or once to a joined batch); each `Application` holds what its own backward
+passes need, and may be sent backward more than once, with different errors, before it is released.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from models.layer import Layer, Pass, Saved
+from models.memory import Pool
+from models.parameter import Parameter, Statistic
+
+
+class Sequential:
+    """Layers applied one after the other."""
+
+    def __init__(self, pool: Pool, layers: list[Layer]):
+        self.pool, self.layers = pool, layers
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        return [p for layer in self.layers for p in layer.parameters]
+
+    @property
+    def statistics(self) -> list[Statistic]:
+        return [s for layer in self.layers for s in layer.statistics]
+
+    def apply(self, x: Any, pass_: Pass, out: Any = None) -> Application:
+        """Forward through every layer; ``out`` takes the last layer's output (a slice of a joined batch, say)."""
+        saved = []
+        for layer in self.layers:
+            x, kept = layer.forward(x, pass_, out if layer is self.layers[-1] else None)
+            saved.append(kept)
+        return Application(self, saved, x)
+
+
+class Application:
+    """One forward pass of a `Sequential`: its ``output``, and what a backward pass needs."""
+
+    def __init__(self, network: Sequential, saved: list[Saved], output: Any):
+        self._network, self._saved, self.output = network, saved, output
+
+    def backward(self, dy: Any, *, dx: bool, dw: bool, rows: slice | None = None) -> Any:
+        """Send ``dy`` (of the pool; consumed) back; returns the error at the input (of the pool) if ``dx``, else None.
+
+        Args:
+            dx: whether the error at the input is wanted.
+            dw: whether gradients of the parameters are wanted (written to ``Parameter.grad``).
+            rows: the images whose input error is wanted, if not all: the first layer must be a `Conv`.
+        """
+        for layer, saved in zip(reversed(self._network.layers), reversed(self._saved), strict=True):
+            first = layer is self._network.layers[0]
+            extra = {"rows": rows} if first and rows is not None else {}
+            dy = layer.backward(dy, saved, dx=dx or not first, dw=dw, **extra)
+        return dy
+
+    def release(self) -> None:
+        """Hand everything back to the pool; the output too."""
+        for layer, saved in zip(self._network.layers, self._saved, strict=True):
+            layer.release(saved)
+        self._saved = []

@@ -1,0 +1,69 @@
+"""The layers of Table 1. A layer is its parameters and two functions; it keeps nothing of a batch.
+
+    forward(x, pass_)              → (y, saved)
+    backward(dy, saved, dx=, dw=)  → the error at x, or None where it is not wanted
+
+``saved`` is what this application of the layer must remember: it belongs to the caller, who may hold several. Arrays come
+from the pool; ``backward`` consumes ``dy`` (overwrites it and hands it back) and writes gradients to ``Parameter.grad``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kernels import Engine
+from models.memory import Pool
+from models.parameter import Parameter, Statistic
+
+MOMENTUM = 0.9  # of the running statistics: the fraction that is kept
+EPS_CONV = 1e-6  # of batch norm after a convolution (authors' code)
+EPS_LINEAR = 1e-5  # of batch norm after a linear layer
+
+
+@dataclass
+class Context:
+    """What every layer of a model shares."""
+
+    engine: Engine
+    pool: Pool
+
+
+class Pass(NamedTuple):
+    """How a network is applied: ``groups`` of images that share batch statistics, or running statistics."""
+
+    groups: tuple[int, ...]
+    train: bool = True
+    update_running: bool = True
+
+
+class Saved(NamedTuple):
+    """One application of a layer. ``x`` belongs to whoever made it; the rest is this layer's own."""
+
+    x: Any
+    y: Any
+    own: tuple[Any, ...]  # taken from the pool by forward, handed back by release
+    norm: tuple[Any, ...] = ()  # pre, mean, var, groups
+
+
+class Layer:
+    """A layer with ``parameters`` and ``statistics``. Subclasses write forward and backward."""
+
+    def __init__(self, context: Context, parameters: list[Parameter], statistics: list[Statistic] | None = None):
+        self.engine, self.pool = context.engine, context.pool
+        self.parameters, self.statistics = parameters, statistics or []
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of y for x's shape, batch axis included."""
+        raise NotImplementedError
+
+    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+        """Apply the layer to x; ``out`` takes y where given (then it stays the caller's)."""
+        raise NotImplementedError
+
+    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool) -> Any:
+        raise NotImplementedError
+
+    def release(self, saved: Saved) -> None:
+        """Hand the arrays of one application back to the pool."""
+        self.pool.give(*saved.own)

@@ -1,0 +1,95 @@
+"""Sizes of the networks: ``paper64`` (Table 1), ``paper32`` (the authors' 32x32 networks) and ``small32``.
+
+``small32`` has the same kinds of layer as ``paper32`` at a quarter to a half of the width, for machines with no GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything that fixes the shapes of Enc, Dec and Dis.
+
+    Attributes:
+        image_size, channels: images are [N, image_size, image_size, channels].
+        latent: size of z.
+        encoder: channels of Enc's three stride-2 convolutions; encoder_units: its FC layer.
+        decoder: channels of Dec's first image (at 1/8 size) and of its three upconvs.
+        discriminator: channels of Dis's four convolutions, the first of stride 1; discriminator_units: its FC layer.
+        metric: which of Dis's convolutions gives Dis_l, the learned metric (its output before BN), counted from 1.
+    """
+
+    name: str
+    image_size: int
+    channels: int
+    latent: int
+    encoder: tuple[int, int, int]
+    encoder_units: int
+    decoder: tuple[int, int, int, int]
+    discriminator: tuple[int, int, int, int]
+    discriminator_units: int
+    metric: int
+
+    @property
+    def grid(self) -> int:
+        """Rows of the smallest feature map: three halvings of the image."""
+        return self.image_size // 8
+
+    @property
+    def metric_size(self) -> int:
+        """Values of Dis_l for one image: L_like is a sum over so many."""
+        rows = self.image_size // 2 ** (self.metric - 1)
+        return rows * rows * self.discriminator[self.metric - 1]
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trained values of each network."""
+        cells = self.grid**2
+
+        def convs(channels: tuple[int, ...]) -> int:
+            return sum(25 * a * b + 2 * b for a, b in zip(channels, channels[1:], strict=False))
+
+        units, d_units = self.encoder_units, self.discriminator_units
+        return {
+            "encoder": convs((self.channels, *self.encoder))
+            + (cells * self.encoder[-1] + 2) * units
+            + 2 * (units + 1) * self.latent,
+            "decoder": (self.latent + 2) * cells * self.decoder[0]
+            + convs(self.decoder)
+            + (25 * self.decoder[-1] + 1) * self.channels,
+            "discriminator": (25 * self.channels + 1) * self.discriminator[0]
+            + convs(self.discriminator)
+            + (cells * self.discriminator[-1] + 2) * d_units
+            + d_units
+            + 1,
+        }
+
+
+NETWORKS: dict[str, NetworkSpec] = {
+    "paper64": NetworkSpec(
+        "paper64", 64, 3, 128, (64, 128, 256), 2048, (256, 256, 128, 32), (32, 128, 256, 256), 512, metric=4
+    ),
+    "paper32": NetworkSpec(
+        "paper32", 32, 3, 128, (64, 128, 256), 1024, (256, 192, 128, 32), (32, 128, 192, 256), 512, metric=3
+    ),
+    "small32": NetworkSpec(
+        "small32", 32, 3, 128, (32, 64, 96), 256, (96, 64, 48, 16), (16, 48, 64, 96), 128, metric=3
+    ),
+}  # fmt: skip
+
+
+def network(name: str, *, channels: int = 3, encoder_units: int | None = None) -> NetworkSpec:
+    """The spec called ``name`` for images of 1 or 3 channels, with another size of Enc's FC layer if given.
+
+    Raises:
+        ValueError: an unknown name, channels other than 1 or 3, encoder_units < 1.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"network: got {name!r}, expected one of {', '.join(NETWORKS)}")
+    if channels not in (1, 3):
+        raise ValueError(f"channels: got {channels}, expected 1 or 3")
+    if encoder_units is not None and encoder_units < 1:
+        raise ValueError(f"encoder_units: got {encoder_units}, expected at least 1")
+    spec = NETWORKS[name]
+    return replace(spec, channels=channels, encoder_units=encoder_units or spec.encoder_units)
