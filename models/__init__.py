@@ -3,5 +3,5 @@
 from models.networks import NETWORKS, NetworkSpec, network
 from models.vaegan import VAEGAN, Objective
 
-__all__ = ["NETWORKS", "NetworkSpec", "Objective", "VAEGAN", "network"]
+__all__ = ["NETWORKS", "VAEGAN", "NetworkSpec", "Objective", "network"]
 __vaegan_kernels__ = True  # lets vaegan_kernels tell this package from a foreign one of the same (common) name

@@ -114,7 +114,7 @@ def backpropagate(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objectiv
     # Losses and their errors, at Dis_l and at the logits.
     e_like = pool.take(dis.features[real].shape)
     eng.feature_likelihood(model.losses[LIKE], e_like, dis.features[reconstructed], dis.features[real])
-    train_dec, train_dis, e_gan = _gan(model, dis, n, objective, training, rows=generated)
+    train_dec, e_gan = _gan(model, dis, n, objective, training, rows=generated)
 
     # Backward through Dis, to the 2N generated images.
     e_like = dis.backward_features(e_like, reconstructed, rows=generated)
@@ -130,8 +130,9 @@ def backpropagate(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objectiv
     _encoder(model, enc, dz, dz[n:], z, eps)
 
 
-def _gan(model: VAEGAN, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, bool, Any]:
-    """L_GAN, the gate, Dis's gradients, and −L_GAN's error (or the non-saturating loss's) at the generated images ``rows``.
+def _gan(model: VAEGAN, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Any]:
+    """L_GAN, the gate and Dis's gradients. Returns whether Dec is trained, and the error that it then descends at the generated
+    images ``rows``: −L_GAN's, or the non-saturating loss's.
 
     A network that the gate holds back has its gradients left out, where the engine knows the flags in time.
     """
@@ -154,7 +155,7 @@ def _gan(model: VAEGAN, dis: Any, n: int, objective: Objective, training: bool, 
         e_dec = dis.backward_logits(e_dis, dw=train_dis, rows=rows if train_dec else None)
         if train_dec:
             eng.scale(e_dec, e_dec, -1.0 / weights[1])  # Dec ascends L_GAN, and does not see Dis's weight
-        return train_dec, train_dis, e_dec
+        return train_dec, e_dec
     e_dec = pool.take(dis.logits.shape)
     eng.generator_loss(model.losses[GENERATOR], e_dec, dis.logits, n, log_eps=log_eps)
     if train_dis:
@@ -165,7 +166,7 @@ def _gan(model: VAEGAN, dis: Any, n: int, objective: Objective, training: bool, 
         e_dec = dis.backward_logits(e_dec, dw=False, rows=rows)
     else:
         pool.give(e_dec)
-    return train_dec, train_dis, e_dec
+    return train_dec, e_dec
 
 
 def _encoder(model: VAEGAN, enc: Any, dz: Any, dz_own: Any, z: Any, eps: Any) -> None:
@@ -198,7 +199,7 @@ def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objec
     images[:n] = x
     dec = model.decoder.apply(z[:k], batch(k), out=images[n:])
     dis = model.discriminator.apply(images, batch(n + k), batch(n + k))
-    train_dec, _, e_gan = _gan(model, dis, n, objective, training, rows=slice(n, n + k))
+    train_dec, e_gan = _gan(model, dis, n, objective, training, rows=slice(n, n + k))
     dis.release()
     pool.give(images)
     from_gan = []

@@ -31,7 +31,9 @@ def _flat(array: Any) -> Any:
 class Conv(Layer):
     """Convolution with an optional bias and activation ("relu", "tanh" or None) and no batch norm."""
 
-    def __init__(self, context: Context, name: str, ci: int, co: int, *, stride: int = 1, bias: bool = True, activation: str | None = None):  # fmt: skip
+    def __init__(
+        self, context: Context, name: str, ci: int, co: int, *, stride: int = 1, bias: bool = True, activation: str | None = None
+    ):
         self.weight, self.bias = _conv_weight(name, ci, co), Parameter(f"{name}/bias", (co,)) if bias else None
         super().__init__(context, [self.weight, *([self.bias] if self.bias else [])])
         self.stride, self.activation = stride, activation

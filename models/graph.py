@@ -6,7 +6,6 @@ passes need, and may be sent backward more than once, with different errors, bef
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from models.layer import Layer, Pass, Saved

@@ -8,7 +8,17 @@ import numpy as np
 
 from kernels import philox
 from kernels.cpu import (
-    activations, batch, batch_norm, conv2d, conv_transpose2d, fused, latent, linear, losses, optimizer, threads,
+    activations,
+    batch,
+    batch_norm,
+    conv2d,
+    conv_transpose2d,
+    fused,
+    latent,
+    linear,
+    losses,
+    optimizer,
+    threads,
 )  # fmt: skip
 from kernels.engine import OPERATIONS, Engine
 

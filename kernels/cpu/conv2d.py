@@ -13,11 +13,13 @@ import numpy as np
 from kernels.cpu.patches import Piece, im2col, padded_rows, pieces, tap
 from kernels.cpu.phases import Phases
 from kernels.cpu.reduce import column_sums
-from kernels.cpu.threads import parallel, ranges, scratch
+from kernels.cpu.threads import parallel, scratch
 from kernels.shapes import check_array, check_conv
 
 #: Up to this many output channels a BLAS product with Co columns is slow; `_few_outputs` has KH·KW·Co columns instead.
 FEW = 4
+#: From this many input channels on, wgrad is a product for each kernel tap; below, one for all taps.
+WIDE = 64
 
 
 def conv2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, *, stride: int = 1) -> None:
@@ -97,46 +99,54 @@ def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int =
         column_sums(dbias, dy.reshape(-1, co))
     if stride == 1 and co <= FEW:
         return _few_outputs_wgrad(dw, x, dy)
+    if ci < WIDE:
+        return _patches_wgrad(dw, x, dy, stride)
     _, oh, ow, _ = dy.shape
-    # A product's left side: all taps of a kernel row while Ci is small (few columns are slow), one tap otherwise.
-    width = kw if ci < 128 else 1
-    groups = [(a, b, c) for a in range(kh) for b, c in ranges(kw, width)]
-    cuts = pieces(len(x), oh, ow, width * ci, x.itemsize)
-    splits = 1 if len(groups) > 16 else min(4, len(cuts))  # enough tasks for every thread; partial sums are numbered
-    parts = dw[None] if splits == 1 else scratch("wgrad", (splits, *dw.shape), dw.dtype)
+    cuts = pieces(len(x), oh, ow, ci, x.itemsize)
 
-    def work(task: tuple[tuple[int, int, int], int]) -> None:
-        (row, first, last), split = task
-        out = parts[split, row, first:last].reshape(-1, co)
-        for index, piece in enumerate(cuts[split::splits]):
+    def work(position: tuple[int, int]) -> None:
+        out = dw[position]
+        for index, piece in enumerate(cuts):
             n0, n1, r0, r1 = piece
-            left = _taps(x, piece, row, first, last, (kh // 2, kw // 2), stride, ow)
+            left = scratch("taps", (n1 - n0, r1 - r0, ow, ci), x.dtype)
+            tap(x, piece, *position, (kh // 2, kw // 2), stride, left)
             right = dy[n0:n1, r0:r1].reshape(-1, co)
+            if index == 0:
+                np.matmul(left.reshape(-1, ci).T, right, out=out)
+            else:
+                out += np.matmul(left.reshape(-1, ci).T, right, out=scratch("product", out.shape, out.dtype))
+
+    parallel(work, [(a, b) for a in range(kh) for b in range(kw)])
+
+
+def _patches_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, stride: int) -> None:
+    """Few input channels: all taps in one product, since dw is small and a tap's Ci columns would be a narrow product.
+
+    Partial sums of numbered lots of pieces, added in order: the bits do not depend on the threads.
+    """
+    kh, kw, ci, co = dw.shape
+    _, oh, ow, _ = dy.shape
+    cuts = pieces(len(x), oh, ow, kh * kw * ci, x.itemsize)
+    lots = min(8, len(cuts))
+    parts = scratch("wgrad", (lots, kh * kw * ci, co), dw.dtype)
+
+    def work(lot: int) -> None:
+        out = parts[lot]
+        for index, piece in enumerate(cuts[lot::lots]):
+            n0, n1, r0, r1 = piece
+            left, right = im2col(x, piece, kh, kw, stride, ow), dy[n0:n1, r0:r1].reshape(-1, co)
             if index == 0:
                 np.matmul(left.T, right, out=out)
             else:
                 out += np.matmul(left.T, right, out=scratch("product", out.shape, out.dtype))
 
-    parallel(work, [(group, split) for group in groups for split in range(splits)])
-    if splits > 1:
-        np.sum(parts, axis=0, out=dw)
-
-
-def _taps(
-    x: np.ndarray, piece: Piece, row: int, first: int, last: int, pad: tuple[int, int], stride: int, ow: int
-) -> np.ndarray:
-    """The inputs under taps (row, first…last) of every output of a piece: [(n1-n0)(r1-r0)·OW, (last-first)·Ci]."""
-    n0, n1, r0, r1 = piece
-    ci = x.shape[3]
-    out = scratch("taps", (n1 - n0, r1 - r0, ow, (last - first) * ci), x.dtype)
-    for k in range(first, last):
-        tap(x, piece, row, k, pad, stride, out[..., (k - first) * ci : (k - first + 1) * ci])
-    return out.reshape(-1, out.shape[3])
+    parallel(work, range(lots))
+    np.sum(parts, axis=0, out=dw.reshape(-1, co))
 
 
 def _phased_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray) -> None:
     """Stride 2: one patch matrix of dy serves the four output phases, each with its own columns and weights."""
-    n, h, width, ci = dx.shape
+    n, h, _, ci = dx.shape
     oh, ow, co = dy.shape[1:]
     phases = Phases(w)
 
