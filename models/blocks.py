@@ -31,9 +31,7 @@ def _flat(array: Any) -> Any:
 class Conv(Layer):
     """Convolution with an optional bias and activation ("relu", "tanh" or None) and no batch norm."""
 
-    def __init__(
-        self, context: Context, name: str, ci: int, co: int, *, stride: int = 1, bias: bool = True, activation: str | None = None
-    ):
+    def __init__(self, context: Context, name: str, ci: int, co: int, *, stride: int = 1, bias: bool = True, activation: str | None = None):
         self.weight, self.bias = _conv_weight(name, ci, co), Parameter(f"{name}/bias", (co,)) if bias else None
         super().__init__(context, [self.weight, *([self.bias] if self.bias else [])])
         self.stride, self.activation = stride, activation
@@ -116,9 +114,7 @@ class BNReLU(Layer):
         if not pass_.train:
             return ()
         if pass_.update_running:
-            self.engine.batch_norm_update_running(
-                self.running_mean.data, self.running_var.data, mean, var, pass_.groups, momentum=MOMENTUM
-            )
+            self.engine.batch_norm_update_running(self.running_mean.data, self.running_var.data, mean, var, pass_.groups, momentum=MOMENTUM)
         return mean, var
 
     def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:

@@ -52,12 +52,8 @@ class NetworkSpec:
 
         units, d_units = self.encoder_units, self.discriminator_units
         return {
-            "encoder": convs((self.channels, *self.encoder))
-            + (cells * self.encoder[-1] + 2) * units
-            + 2 * (units + 1) * self.latent,
-            "decoder": (self.latent + 2) * cells * self.decoder[0]
-            + convs(self.decoder)
-            + (25 * self.decoder[-1] + 1) * self.channels,
+            "encoder": convs((self.channels, *self.encoder)) + (cells * self.encoder[-1] + 2) * units + 2 * (units + 1) * self.latent,
+            "decoder": (self.latent + 2) * cells * self.decoder[0] + convs(self.decoder) + (25 * self.decoder[-1] + 1) * self.channels,
             "discriminator": (25 * self.channels + 1) * self.discriminator[0]
             + convs(self.discriminator)
             + (cells * self.discriminator[-1] + 2) * d_units
@@ -74,7 +70,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         "paper32", 32, 3, 128, (64, 128, 256), 1024, (256, 192, 128, 32), (32, 128, 192, 256), 512, metric=3
     ),
     "small32": NetworkSpec(
-        "small32", 32, 3, 128, (32, 64, 96), 256, (96, 64, 48, 16), (16, 48, 64, 96), 128, metric=3
+        "small32", 32, 3, 128, (16, 48, 64), 256, (64, 48, 32, 16), (16, 32, 48, 64), 128, metric=3
     ),
 }  # fmt: skip
 

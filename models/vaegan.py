@@ -40,9 +40,7 @@ class VAEGAN:
         gate_counts: float64 [3], steps, Dec updates and Dis updates since `fetch_losses` was last called.
     """
 
-    def __init__(
-        self, engine: Engine, spec: NetworkSpec, *, seed: int = 0, optimizer: str = "rmsprop", weight_decay: float = 2e-5
-    ):
+    def __init__(self, engine: Engine, spec: NetworkSpec, *, seed: int = 0, optimizer: str = "rmsprop", weight_decay: float = 2e-5):
         self.engine, self.spec = engine, spec
         self.pool = Pool(engine)
         context = Context(engine, self.pool)

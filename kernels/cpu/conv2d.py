@@ -196,7 +196,7 @@ def _few_outputs(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray |
 def _few_outputs_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray) -> None:
     """Stride 1, few output channels: patches of dy instead of x, since a sum over outputs is a sum over inputs.
 
-        dw[kh, kw, ci, co] = Σ_{n, h, v} x[n, h, v, ci] · dy[n, h − kh + p, v − kw + p, co]
+    dw[kh, kw, ci, co] = Σ_{n, h, v} x[n, h, v, ci] · dy[n, h − kh + p, v − kw + p, co]
     """
     n, h, width, ci = x.shape
     kh, kw, _, co = dw.shape

@@ -17,9 +17,7 @@ from kernels.cpu.threads import elementwise_rows
 from kernels.shapes import check_array
 
 
-def conv_transpose2d_forward(
-    y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, *, stride: int = 2
-) -> None:
+def conv_transpose2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, *, stride: int = 2) -> None:
     """y = convᵀ(x, w) + bias. Args: y [N, OH, OW, Co], output; x [N, H, W, Ci]; w [KH, KW, Co, Ci]; bias [Co] or None.
 
     Raises:
@@ -37,9 +35,7 @@ def conv_transpose2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, str
     conv2d_forward(dx, dy, w, stride=stride)
 
 
-def conv_transpose2d_wgrad(
-    dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int = 2, dbias: np.ndarray | None = None
-) -> None:
+def conv_transpose2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int = 2, dbias: np.ndarray | None = None) -> None:
     """dw = ∂L/∂w. Args: dw [KH, KW, Co, Ci], output; x [N, H, W, Ci]; dy [N, OH, OW, Co]; dbias [Co] or None, output.
 
     Raises:

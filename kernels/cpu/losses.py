@@ -84,9 +84,7 @@ def gan_loss(
         out[n_real:] = -slope[n_real:] * weights[1]
 
 
-def generator_loss(
-    loss: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, n_real: int, *, log_eps: float = 0.0
-) -> None:
+def generator_loss(loss: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, n_real: int, *, log_eps: float = 0.0) -> None:
     """The non-saturating generator loss Σ_generated −log(σ(l) + e) (Goodfellow et al. 2014) and its gradient.
 
     Args: loss float64 [1], output; dlogits, output, 0 on the real rows; logits, n_real, log_eps as in `gan_loss`.
@@ -103,9 +101,7 @@ def generator_loss(
     out[n_real:] = slope
 
 
-def equilibrium_gate(
-    flags: np.ndarray, losses: np.ndarray, n_real: int, n_generated: int, *, equilibrium: float, margin: float
-) -> None:
+def equilibrium_gate(flags: np.ndarray, losses: np.ndarray, n_real: int, n_generated: int, *, equilibrium: float, margin: float) -> None:
     """Which of Dec and Dis are updated, from the mean losses a = real, b = generated (the authors' code).
 
     Dis is held back where a or b < equilibrium − margin (it is ahead), Dec where a or b > equilibrium + margin (Dis is

@@ -13,10 +13,10 @@ from kernels.cpu.threads import ranges, scratch, thread_count
 
 Piece = tuple[int, int, int, int]
 
-#: Bytes of a piece's patch matrix: with its operands it stays in the last-level cache and its copy costs little of the
+#: Bytes of a piece's patch matrix: with its operands it stays near the core and its copy costs little of the
 #: product, while there are enough rows (and so work) to repay BLAS for packing the weights again for each piece.
-PATCH_BYTES = 6 << 20
-MIN_ROWS = 192
+PATCH_BYTES = 2 << 20
+MIN_ROWS = 256
 
 
 def pieces(n: int, oh: int, ow: int, columns: int, itemsize: int) -> list[Piece]:
