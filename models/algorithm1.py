@@ -119,7 +119,6 @@ def backpropagate(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objectiv
     # Backward through Dis, to the 2N generated images.
     e_like = dis.backward_features(e_like, reconstructed, rows=generated)
     dis.release()
-    pool.give(images)
 
     # Backward through Dec: the combined error for its weights, L_like's own for Enc. Both reach all 2N through joint BN.
     if train_dec:
@@ -127,6 +126,7 @@ def backpropagate(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objectiv
         dec.backward(e_gan, dx=False, dw=True)
     dz = dec.backward(e_like, dx=True, dw=False)
     dec.release()
+    pool.give(images)  # only now: Dec's output lies in it, and tanh's gradient reads that
     _encoder(model, enc, dz, dz[n:], z, eps)
 
 
@@ -201,7 +201,6 @@ def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objec
     dis = model.discriminator.apply(images, batch(n + k), batch(n + k))
     train_dec, e_gan = _gan(model, dis, n, objective, training, rows=slice(n, n + k))
     dis.release()
-    pool.give(images)
     from_gan = []
     if train_dec:
         dec.backward(e_gan, dx=False, dw=True)
@@ -209,6 +208,7 @@ def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objec
             from_gan.append(pool.take(p.shape))
             from_gan[-1][...] = p.grad
     dec.release()
+    pool.give(images)
 
     images = pool.take((2 * n, *size))
     images[n:] = x
@@ -218,9 +218,9 @@ def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objec
     eng.feature_likelihood(model.losses[LIKE], e_like, dis.features[:n], dis.features[n:])
     e_like = dis.backward_features(e_like, slice(0, n), rows=slice(0, n))
     dis.release()
-    pool.give(images)
     dz = dec.backward(e_like, dx=True, dw=train_dec)
     dec.release()
+    pool.give(images)
     for p, other in zip(model.decoder.parameters, from_gan, strict=False):
         eng.add(p.grad, other, p.grad, beta=objective.gamma)
     pool.give(*from_gan)
