@@ -1,0 +1,45 @@
+"""Fixtures of every test: the engine in both precisions, and a generator seeded by the test's own name."""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: its idle threads must not spin on a busy machine
+
+import numpy as np
+import pytest
+import torch
+
+import kernels
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_torch_threads():
+    """The reference must not take cores that the machine does not have; results do not depend on it."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", params=["cpu-float64", "cpu-float32"])
+def engine(request):
+    """Each engine that operations are held against PyTorch on; the GPU engine joins this list."""
+    device, precision = request.param.split("-")
+    return kernels.engine(device, precision=precision)
+
+
+@pytest.fixture(scope="session")
+def engine64():
+    """The CPU engine in float64, for checks that need no second precision."""
+    return kernels.engine("cpu", precision="float64")
+
+
+@pytest.fixture(scope="session")
+def engine32():
+    """The CPU engine in float32."""
+    return kernels.engine("cpu", precision="float32")
+
+
+@pytest.fixture
+def rng(request):
+    """Random data, different in every test, the same in every run."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))

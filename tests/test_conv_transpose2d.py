@@ -1,0 +1,114 @@
+"""Fractional-strided convolution, forward and both gradients, against PyTorch autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gradcheck import assert_close, draw, gradients, leaf, poisoned, put, tolerance, torch_conv_transpose2d
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+# (N, H, W of the output y, Ci, Co, KH, KW, stride): x has ceil(H/stride) rows, so the output's size must be given
+CASES = [
+    pytest.param(2, 8, 8, 4, 3, 5, 5, 2, id="the networks' kind: output twice the input"),
+    pytest.param(1, 8, 8, 1, 1, 5, 5, 2, id="one image, one channel"),
+    pytest.param(2, 7, 9, 3, 4, 5, 5, 2, id="odd output sizes"),
+    pytest.param(2, 7, 8, 3, 4, 5, 5, 2, id="odd rows, even columns"),
+    pytest.param(3, 6, 4, 3, 2, 3, 3, 2, id="3x3"),
+    pytest.param(2, 5, 6, 3, 2, 1, 1, 2, id="1x1: three phases of four have no tap, so they are the bias or 0"),
+    pytest.param(2, 6, 7, 2, 3, 3, 5, 2, id="a kernel that is not square"),
+    pytest.param(2, 1, 8, 3, 4, 5, 5, 2, id="one row"),
+    pytest.param(2, 2, 2, 3, 4, 5, 5, 2, id="from one pixel"),
+    pytest.param(2, 5, 6, 3, 4, 5, 5, 1, id="stride 1"),
+    pytest.param(4, 16, 16, 33, 32, 5, 5, 2, id="more than one piece"),
+]
+
+
+def check_conv_transpose2d(engine, rng, n, h, w, ci, co, kh, kw, stride, bias=True):
+    oh, ow = -(-h // stride), -(-w // stride)
+    x, weight = draw(engine, rng, n, oh, ow, ci), draw(engine, rng, kh, kw, co, ci)
+    b = draw(engine, rng, co) if bias else None
+    dy = draw(engine, rng, n, h, w, co)
+
+    tx, tw, tb = leaf(x), leaf(weight), leaf(b if bias else np.zeros(co))
+    ty = torch_conv_transpose2d(tx, tw, (h, w), tb, stride)
+    assert ty.shape == (n, h, w, co)
+    ex, ew, eb = gradients(ty, dy, tx, tw, tb)
+
+    y = poisoned(engine, n, h, w, co)
+    bias_array = put(engine, b) if bias else None
+    engine.conv_transpose2d_forward(y, put(engine, x), put(engine, weight), bias_array, stride=stride)
+    assert_close(engine.to_numpy(y), ty, tolerance(engine.dtype, kh * kw * ci), "y")
+
+    dx = poisoned(engine, n, oh, ow, ci)
+    engine.conv_transpose2d_dgrad(dx, put(engine, dy), put(engine, weight), stride=stride)
+    assert_close(engine.to_numpy(dx), ex, tolerance(engine.dtype, kh * kw * co), "dx")
+
+    dw, db = poisoned(engine, kh, kw, co, ci), poisoned(engine, co) if bias else None
+    engine.conv_transpose2d_wgrad(dw, put(engine, x), put(engine, dy), stride=stride, dbias=db)
+    assert_close(engine.to_numpy(dw), ew, tolerance(engine.dtype, n * oh * ow), "dw")
+    if bias:
+        assert_close(engine.to_numpy(db), eb, 10 * tolerance(engine.dtype, n * h * w), "dbias")
+
+
+@pytest.mark.parametrize(("n", "h", "w", "ci", "co", "kh", "kw", "stride"), CASES)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_conv_transpose2d_matches_autograd(engine, rng, n, h, w, ci, co, kh, kw, stride, bias):
+    check_conv_transpose2d(engine, rng, n, h, w, ci, co, kh, kw, stride, bias)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    shape=st.tuples(*(st.integers(1, top) for top in (3, 11, 11, 5, 5))),
+    kernel=st.tuples(st.sampled_from([1, 3, 5]), st.sampled_from([1, 3, 5])),
+    seed=st.integers(0, 2**31),
+)
+def test_conv_transpose2d_any_shape(engine64, shape, kernel, seed):
+    check_conv_transpose2d(engine64, np.random.default_rng(seed), *shape, *kernel, 2)
+
+
+def test_conv_transpose2d_is_the_dgrad_of_the_convolution(engine, rng):
+    """One weight array serves both: w [5, 5, Co, Ci] is the convolution's [5, 5, its input, its output]."""
+    x, w = put(engine, draw(engine, rng, 2, 4, 5, 6)), put(engine, draw(engine, rng, 5, 5, 3, 6))
+    up, back = poisoned(engine, 2, 7, 10, 3), poisoned(engine, 2, 7, 10, 3)
+    engine.conv_transpose2d_forward(up, x, w)
+    engine.conv2d_dgrad(back, x, w, stride=2)
+    assert_close(engine.to_numpy(up), engine.to_numpy(back), tolerance(engine.dtype, 150))
+
+
+def arrays(engine, rng):
+    return {
+        "y": poisoned(engine, 2, 8, 8, 5), "x": put(engine, draw(engine, rng, 2, 4, 4, 3)),
+        "w": put(engine, draw(engine, rng, 5, 5, 5, 3)), "dx": poisoned(engine, 2, 4, 4, 3),
+        "dy": put(engine, draw(engine, rng, 2, 8, 8, 5)), "dw": poisoned(engine, 5, 5, 5, 3),
+        "bias": put(engine, draw(engine, rng, 5)), "dbias": poisoned(engine, 5),
+    }  # fmt: skip
+
+
+def call(engine, a):
+    engine.conv_transpose2d_forward(a["y"], a["x"], a["w"], a["bias"])
+    engine.conv_transpose2d_dgrad(a["dx"], a["dy"], a["w"])
+    engine.conv_transpose2d_wgrad(a["dw"], a["x"], a["dy"], dbias=a["dbias"])
+
+
+@pytest.mark.parametrize("name", ["y", "x", "w", "bias", "dx", "dy", "dw", "dbias"])
+def test_conv_transpose2d_refuses(engine, rng, name):
+    """Wrong shape, wrong dtype, non-contiguous: a ValueError with got and expected."""
+    good = arrays(engine, rng)
+    call(engine, good)
+    shape = good[name].shape
+    other = np.float64 if engine.dtype == np.float32 else np.float32
+    for bad in (
+        put(engine, np.zeros((*shape[:-1], shape[-1] + 1))),
+        put(engine, np.zeros(shape), other),
+        put(engine, np.zeros((*shape[:-1], 2 * shape[-1])))[..., ::2],
+    ):
+        with pytest.raises(ValueError, match="got .*expected"):
+            call(engine, {**good, name: bad})
+
+
+def test_conv_transpose2d_refuses_an_output_that_is_not_about_twice_the_input(engine64, rng):
+    a = arrays(engine64, rng)
+    for h, w in ((9, 8), (8, 6), (4, 4)):
+        with pytest.raises(ValueError, match="got .*expected"):
+            engine64.conv_transpose2d_forward(poisoned(engine64, 2, h, w, 5), a["x"], a["w"])

@@ -1,0 +1,107 @@
+"""The switch between devices: what exists, what is refused, and that every engine has every operation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kernels
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_cpu_engine(precision):
+    engine = kernels.engine("cpu", precision=precision)
+    assert (engine.name, engine.precision, engine.dtype) == ("cpu", precision, np.dtype(precision))
+    assert engine.threads >= 1
+    assert engine.empty((2, 3)).dtype == engine.dtype
+    assert engine.empty((2, 3), np.uint8).dtype == np.uint8
+    array = engine.asarray([[1, 2], [3, 4]])
+    assert array.dtype == engine.dtype
+    assert engine.asarray(np.ones((4, 6))[:, ::2]).flags.c_contiguous
+    assert np.array_equal(engine.to_numpy(array), [[1, 2], [3, 4]])
+
+
+def test_default_is_float32_on_the_cpu():
+    assert kernels.engine().dtype == np.float32
+    assert kernels.engine("cpu").name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "tpu"}, "device: got 'tpu', expected"),
+        ({"precision": "float16"}, "precision: got 'float16', expected"),
+        ({"precision": "bf16"}, "precision: got 'bf16'"),
+        ({"threads": 0}, "threads: got 0, expected"),
+        ({"threads": -2}, "threads: got -2, expected"),
+    ],
+)
+def test_engine_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        kernels.engine(**{"device": "cpu", **arguments})
+    assert "\n" not in str(caught.value)
+
+
+def test_cuda_is_an_error_and_never_a_fallback():
+    try:
+        engine = kernels.engine("cuda")
+    except RuntimeError as error:
+        assert "\n" not in str(error)
+        assert "cuda" in str(error).lower()
+    else:
+        assert engine.name == "cuda"
+
+
+def test_every_engine_has_every_operation(engine):
+    for name in kernels.OPERATIONS:
+        assert callable(getattr(engine, name)), name
+    with pytest.raises(AttributeError, match="no_such_operation"):
+        _ = engine.no_such_operation
+
+
+def test_every_forward_has_its_backward():
+    for name in kernels.OPERATIONS:
+        if name.endswith("_forward"):
+            stem = name.removesuffix("_forward")
+            assert f"{stem}_backward" in kernels.OPERATIONS or {f"{stem}_dgrad", f"{stem}_wgrad"} <= set(kernels.OPERATIONS)
+
+
+PROGRAM = """
+import sys, numpy as np, kernels
+eng = kernels.engine("cpu", precision="float32", threads=int(sys.argv[1]))
+assert eng.threads == int(sys.argv[1]), eng.threads
+rng = np.random.default_rng(0)
+x, w = eng.asarray(rng.standard_normal((5, 16, 16, 8))), eng.asarray(rng.standard_normal((5, 5, 8, 12)))
+y, pre = eng.empty((5, 8, 8, 12)), eng.empty((5, 8, 8, 12))
+mean, var, gamma = eng.empty((1, 12)), eng.empty((1, 12)), eng.asarray(np.ones(12))
+eng.conv2d_bn_relu_forward(y, pre, mean, var, x, w, gamma, gamma, (5,), stride=2, eps=1e-6)
+dx, dw, dg, db = eng.empty(x.shape), eng.empty(w.shape), eng.empty((12,)), eng.empty((12,))
+dy = eng.asarray(rng.standard_normal(y.shape))
+eng.conv2d_bn_relu_backward(dx, dw, dg, db, dy, y, pre, mean, var, x, w, gamma, (5,), stride=2, eps=1e-6)
+import hashlib
+print(hashlib.sha256(b"".join(a.tobytes() for a in (y, dx, dw, dg, db))).hexdigest(), float(np.abs(dw).sum()))
+"""
+
+
+def run_program(threads):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(threads)], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    digest, total = done.stdout.split()
+    return digest, float(total)
+
+
+def test_same_threads_same_bits_and_other_threads_same_numbers():
+    """What --resume promises: equal bits on the same machine with the same thread count."""
+    first, again, one = run_program(2), run_program(2), run_program(1)
+    assert first == again
+    assert one[1] == pytest.approx(first[1], rel=1e-5)

@@ -1,0 +1,90 @@
+"""linear forward, dgrad and wgrad against PyTorch autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gradcheck import assert_close, draw, gradients, leaf, poisoned, put, tolerance
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+CASES = [
+    pytest.param(4, 12, 7, id="ordinary"),
+    pytest.param(1, 9, 5, id="one image"),
+    pytest.param(5, 8, 1, id="one unit: Dis's last layer"),
+    pytest.param(3, 1, 4, id="one input"),
+    pytest.param(1, 1, 1, id="a product of numbers"),
+    pytest.param(7, 300, 129, id="sizes that are no multiple of anything"),
+]
+
+
+def check_linear(engine, rng, n, inputs, outputs, bias=True):
+    x, w, dy = draw(engine, rng, n, inputs), draw(engine, rng, inputs, outputs), draw(engine, rng, n, outputs)
+    b = draw(engine, rng, outputs)
+    tx, tw, tb = leaf(x), leaf(w), leaf(b)
+    ty = tx @ tw + tb if bias else tx @ tw + 0 * tb
+    ex, ew, eb = gradients(ty, dy, tx, tw, tb)
+
+    y = poisoned(engine, n, outputs)
+    engine.linear_forward(y, put(engine, x), put(engine, w), put(engine, b) if bias else None)
+    assert_close(engine.to_numpy(y), ty, tolerance(engine.dtype, inputs), "y")
+    dx = poisoned(engine, n, inputs)
+    engine.linear_dgrad(dx, put(engine, dy), put(engine, w))
+    assert_close(engine.to_numpy(dx), ex, tolerance(engine.dtype, outputs), "dx")
+    dw, db = poisoned(engine, inputs, outputs), poisoned(engine, outputs) if bias else None
+    engine.linear_wgrad(dw, put(engine, x), put(engine, dy), dbias=db)
+    assert_close(engine.to_numpy(dw), ew, tolerance(engine.dtype, n), "dw")
+    if bias:
+        assert_close(engine.to_numpy(db), eb, 10 * tolerance(engine.dtype, n), "dbias")
+
+
+@pytest.mark.parametrize(("n", "inputs", "outputs"), CASES)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_linear_matches_autograd(engine, rng, n, inputs, outputs, bias):
+    check_linear(engine, rng, n, inputs, outputs, bias)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 9), inputs=st.integers(1, 40), outputs=st.integers(1, 40), bias=st.booleans(),
+    seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_linear_any_shape(engine64, n, inputs, outputs, bias, seed):
+    check_linear(engine64, np.random.default_rng(seed), n, inputs, outputs, bias)
+
+
+@pytest.mark.parametrize("name", ["y", "x", "w", "bias", "dx", "dy", "dw", "dbias"])
+def test_linear_refuses(engine, rng, name):
+    """Wrong shape, wrong dtype, non-contiguous: a ValueError with got and expected."""
+    good = {
+        "y": poisoned(engine, 2, 5), "x": put(engine, draw(engine, rng, 2, 3)),
+        "w": put(engine, draw(engine, rng, 3, 5)), "dx": poisoned(engine, 2, 3),
+        "dy": put(engine, draw(engine, rng, 2, 5)), "dw": poisoned(engine, 3, 5),
+        "bias": put(engine, draw(engine, rng, 5)), "dbias": poisoned(engine, 5),
+    }  # fmt: skip
+
+    def call(a):
+        engine.linear_forward(a["y"], a["x"], a["w"], a["bias"])
+        engine.linear_dgrad(a["dx"], a["dy"], a["w"])
+        engine.linear_wgrad(a["dw"], a["x"], a["dy"], dbias=a["dbias"])
+
+    call(good)
+    shape = good[name].shape
+    other = np.float64 if engine.dtype == np.float32 else np.float32
+    for bad in (
+        put(engine, np.zeros((*shape[:-1], shape[-1] + 1))),
+        put(engine, np.zeros(shape), other),
+        put(engine, np.zeros((*shape[:-1], 2 * shape[-1])))[..., ::2],
+    ):
+        with pytest.raises(ValueError, match="got .*expected"):
+            call({**good, name: bad})
+
+
+def test_torch_linear_layer_holds_the_transposed_weight(engine64, rng):
+    """w is [in, out], where torch.nn.Linear keeps [out, in]."""
+    x, w = draw(engine64, rng, 3, 4), draw(engine64, rng, 4, 2)
+    y = poisoned(engine64, 3, 2)
+    engine64.linear_forward(y, put(engine64, x), put(engine64, w))
+    expected = torch.nn.functional.linear(torch.tensor(x), torch.tensor(w.T.copy()))
+    assert_close(engine64.to_numpy(y), expected, 1e-12)

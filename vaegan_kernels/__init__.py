@@ -1,0 +1,33 @@
+"""Train and use the VAE/GAN of Larsen et al. (2016) with hand-written kernels.
+
+``vaegan_kernels.load_model(path)`` gives a trained model: encode, decode, discriminate, gradients.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaegan_kernels.inference import Model
+
+__version__ = "0.1.0"
+__all__ = ["UserError", "__version__", "load_model"]
+
+# `kernels` and `models` are common names. A foreign package that shadows one would fail later and obscurely.
+for _name in ("kernels", "models"):
+    _package = importlib.import_module(_name)
+    if getattr(_package, "__vaegan_kernels__", None) is not True:
+        raise ImportError(
+            f"the package {_name!r} at {getattr(_package, '__file__', None) or list(_package.__path__)} is not the one of "
+            "vaegan-kernels: another package of that name comes first; install vaegan-kernels in a virtual environment of its own"
+        )
+
+from vaegan_kernels.errors import UserError  # noqa: E402
+
+
+def load_model(path: Any, **options: Any) -> Model:
+    """The trained model in ``path``, a run folder or a checkpoint file. See `vaegan_kernels.inference.load_model`."""
+    from vaegan_kernels.inference import load_model as load
+
+    return load(path, **options)

@@ -1,0 +1,257 @@
+"""``checkpoint.h5``: written whole or not at all, read with distrust. The layout is documented in docs/checkpoint.md.
+
+Nothing in a checkpoint is unpickled or evaluated: arrays of numbers, and JSON texts that are validated field by field.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+import vaegan_kernels
+from vaegan_kernels.config import Config
+from vaegan_kernels.errors import UserError
+from vaegan_kernels.run_folder import write_atomically
+
+FORMAT = "vaegan-kernels checkpoint"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything in a checkpoint but its arrays; stored as attributes of the root group."""
+
+    step: int
+    config: Config
+    data_fingerprint: str
+    data_name: str
+    attribute_names: tuple[str, ...] = ()
+    seconds: float = 0.0  # of training so far
+    seed: int = 0
+    created: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class SafeFile(io.RawIOBase):
+    """A binary file that HDF5 writes through, and that never fails in HDF5's hands.
+
+    A write error inside HDF5 (a full disk) can leave its library in a state where closing the file fails again or crashes.
+    Here the first error is kept in ``error`` and later writes are dropped, so that HDF5 closes cleanly; the caller raises it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._try(self.file.truncate, size) or 0
+
+    def write(self, data: Any) -> int:
+        self._try(self.file.write, data)
+        return len(data)
+
+    def flush(self) -> None:
+        self._try(self.file.flush)
+
+    def readinto(self, buffer: Any) -> int:
+        count = self.file.readinto(buffer) or 0  # type: ignore[attr-defined]
+        if self.error is not None:  # what was dropped reads as zeros: the file is thrown away in any case
+            buffer[count:] = bytes(len(buffer) - count)
+            count = len(buffer)
+        return count
+
+    def _try(self, call: Any, *arguments: Any) -> Any:
+        if self.error is None:
+            try:
+                return call(*arguments)
+            except OSError as error:
+                self.error = error
+        return None
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray], header: Header) -> None:
+    """Write ``arrays`` (name with slashes → array) and ``header`` to ``path``; the old file stays until the new one is complete.
+
+    Raises: OSError (a full disk among others) with the old file untouched and the temporary one removed.
+    """
+    write_atomically(path, lambda file: write_hdf5(file, arrays, header))
+
+
+def write_hdf5(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: Header) -> None:
+    """Write the HDF5 bytes of a checkpoint into an open file."""
+    import h5py
+
+    safe = SafeFile(file)
+    try:
+        with h5py.File(safe, "w") as h5:
+            h5.attrs["format"] = FORMAT
+            h5.attrs["format_version"] = FORMAT_VERSION
+            h5.attrs["step"] = header.step
+            h5.attrs["seed"] = header.config.seed
+            h5.attrs["config"] = json.dumps(header.config.to_dict())
+            h5.attrs["data_fingerprint"] = header.data_fingerprint
+            h5.attrs["data_name"] = header.data_name
+            h5.attrs["attribute_names"] = json.dumps(list(header.attribute_names))
+            h5.attrs["seconds"] = header.seconds
+            h5.attrs["created"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+            h5.attrs["versions"] = json.dumps(versions())
+            for name, array in arrays.items():
+                h5.create_dataset(name, data=array)
+    except Exception as error:
+        raise safe.error or error from None
+    if safe.error is not None:
+        raise safe.error
+
+
+def versions() -> dict[str, str]:
+    """The software that writes a checkpoint; for the reader's information only."""
+    import h5py
+
+    return {
+        "vaegan-kernels": vaegan_kernels.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "h5py": h5py.__version__,
+    }
+
+
+def find(path: str | Path) -> Path:
+    """The checkpoint file of ``path``, a checkpoint or a run folder. Raises `UserError` if there is none."""
+    path = Path(path)
+    if path.is_dir():
+        if not (path / "checkpoint.h5").is_file():
+            raise UserError(f"no checkpoint.h5 in the folder {path}; give a run folder or a checkpoint file")
+        return path / "checkpoint.h5"
+    if not path.exists():
+        raise UserError(f"no such checkpoint: {path}; give a run folder or a checkpoint file")
+    return path
+
+
+def read_header(path: Path) -> Header:
+    """The header of a checkpoint. Raises `UserError`: truncated, not HDF5, not a checkpoint, newer, or ill-formed."""
+    with opened(path) as h5:
+        return _header(h5, path)
+
+
+def read_arrays(path: Path, expected: Mapping[str, np.ndarray], *, cast: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint that fit ``expected`` (name → array of the wanted shape and dtype).
+
+    ``cast`` permits another floating-point width. Raises `UserError` naming the first array that is missing, unknown,
+    of another shape or type, or not finite.
+    """
+    import h5py
+
+    arrays: dict[str, np.ndarray] = {}
+    with opened(path) as h5:
+        found: list[str] = []
+        h5.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+        unknown = sorted(set(found) - set(expected))
+        if unknown:
+            raise UserError(f"{path}: unknown array {unknown[0]}; the file is not of this network and optimiser")
+        for name, like in expected.items():
+            arrays[name] = _array(h5, name, like, path, cast)
+    return arrays
+
+
+def _array(h5: Any, name: str, like: np.ndarray, path: Path, cast: bool) -> np.ndarray:
+    import h5py
+
+    prefixes = ["/".join(name.split("/")[: depth + 1]) for depth in range(name.count("/") + 1)]
+    links = [h5.get(prefix, getlink=True) for prefix in prefixes]
+    foreign = any(isinstance(link, h5py.SoftLink | h5py.ExternalLink) for link in links)
+    item: Any = None if foreign else h5.get(name)
+    if not foreign and not isinstance(item, h5py.Dataset):
+        raise UserError(f"{path}: the array {name} is missing; the file is damaged or of another network or optimiser")
+    if foreign or item.external or item.is_virtual:  # these would read other files
+        raise UserError(f"{path}: the array {name} points outside the file; it was not written by this program")
+    if item.shape != like.shape:
+        raise UserError(f"{path}: {name} has shape {item.shape}, expected {like.shape}; the file is of another network")
+    same_kind = item.dtype.kind == like.dtype.kind and item.dtype.kind in "fiu"
+    if item.dtype != like.dtype and not (cast and same_kind):
+        raise UserError(f"{path}: {name} has type {item.dtype}, expected {like.dtype} (--precision of the run)")
+    array = np.ascontiguousarray(item[()], dtype=like.dtype)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UserError(f"{path}: {name} has values that are not finite; use an earlier checkpoint")
+    return array
+
+
+def opened(path: Path) -> Any:
+    """The HDF5 file, open for reading; one-line `UserError`s for what HDF5 reports in many."""
+    import h5py
+
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: the file is empty, expected a checkpoint")
+        return h5py.File(path, "r")
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"no such checkpoint: {path}") from None
+    except PermissionError:
+        raise UserError(f"{path}: permission denied") from None
+    except OSError as error:
+        if "truncated" in str(error):
+            raise UserError(f"{path}: the file is truncated (an incomplete copy?); copy it again") from None
+        raise UserError(f"{path}: not an HDF5 file, expected a checkpoint.h5 that this program wrote") from None
+
+
+def _header(h5: Any, path: Path) -> Header:
+    attributes = h5.attrs
+    if _text(attributes.get("format")) != FORMAT:
+        raise UserError(f"{path}: an HDF5 file, but not a checkpoint of this program")
+    version = attributes.get("format_version")
+    if not isinstance(version, int | np.integer) or version != FORMAT_VERSION:
+        raise UserError(f"{path}: checkpoint format {version}, this program reads format {FORMAT_VERSION}; use a matching version")
+    step = attributes.get("step")
+    if not isinstance(step, int | np.integer) or step < 0:
+        raise UserError(f"{path}: the attribute step is {step!r}, expected a whole number")
+    seconds = attributes.get("seconds", 0.0)
+    if not isinstance(seconds, float | np.floating) or not np.isfinite(seconds):
+        raise UserError(f"{path}: the attribute seconds is {seconds!r}, expected a number")
+    config = Config.from_dict(_json(attributes, "config", path, dict), f"{path}, attribute config")
+    return Header(
+        step=int(step),
+        config=config,
+        seed=config.seed,
+        data_fingerprint=_text(attributes.get("data_fingerprint")),
+        data_name=_text(attributes.get("data_name")),
+        attribute_names=tuple(map(str, _json(attributes, "attribute_names", path, list))),
+        seconds=float(seconds),
+        created=_text(attributes.get("created")),
+        versions={str(key): str(value) for key, value in _json(attributes, "versions", path, dict).items()},
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _json(attributes: Any, name: str, path: Path, kind: type) -> Any:
+    try:
+        value = json.loads(_text(attributes.get(name)))
+    except ValueError:
+        value = None
+    if not isinstance(value, kind):
+        raise UserError(f"{path}: the attribute {name} is missing or damaged; the file was not written by this program")
+    return value

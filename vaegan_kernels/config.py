@@ -1,0 +1,252 @@
+"""One frozen dataclass with everything that can be tuned; each field also declares its flag, range and help.
+
+`options.py` makes the command line from the fields, `resolve` fills them in this order, the later winning: defaults,
+preset, ``--config`` file, flags. A value that is out of range is a `UserError` that names the flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaegan_kernels.cli import check_choice, close_match
+from vaegan_kernels.errors import UserError
+
+NETWORKS = ("paper64", "paper32", "small32")
+PRESETS = ("paper", "released", "quick")
+
+# What a resumed run may change: where and how it runs and what it reports, never the mathematics.
+CHANGEABLE = {"data", "device", "threads", "log_every", "draw_every", "save_every", "tensorboard", "animation", "reconstruct_from"}
+
+
+def option(default: Any, group: str, text: str, **rules: Any) -> Any:
+    """A dataclass field with its command-line group, help text and rules (``choices``, ``minimum``, ``above``, ``maximum``)."""
+    return dataclasses.field(default=default, metadata={"group": group, "help": text, **rules})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run is made of. None means "not given": `resolve` or `with_data` puts a value there."""
+
+    data: str | None = option(None, "Data", "CelebA folder, folder of images or packed .h5 (default: built-in drawn faces)", metavar="PATH")
+    image_channels: int = option(3, "Data", "1 (grey) or 3 (colour)", choices=(1, 3))
+    limit: int | None = option(None, "Data", "use at most N images, evenly taken from each split", minimum=1)
+    data_seed: int = option(0, "Data", "seed of the built-in drawings", minimum=0)
+    flip: bool = option(True, "Data", "mirror each training image left-right with probability 1/2")
+
+    network: str = option("small32", "Network", "network family and image size", choices=NETWORKS)
+    encoder_units: int | None = option(None, "Network", "width of the encoder's top layer (default: the network's)", minimum=1)
+
+    preset: str = option("quick", "Objective", "values for the objective and the optimiser", choices=PRESETS)
+    gamma: float = option(1e-2, "Objective", "weight of the feature likelihood in the decoder's update", above=0.0)
+    real_weight: float = option(0.5, "Objective", "weight of a real image in the discriminator", above=0.0, below=1.0)
+    negatives: str = option("both", "Objective", "generated images the discriminator sees", choices=("both", "prior"))
+    bn_groups: str = option("joint", "Objective", "samples that share batch-norm statistics", choices=("joint", "split", "authors"))
+    generator_loss: str = option("minimax", "Objective", "the decoder's GAN loss", choices=("minimax", "non-saturating"))
+    gan_eps: float = option(1e-3, "Objective", "added inside the GAN loss's logarithm", minimum=0.0, below=1.0)
+    gate: bool = option(True, "Objective", "hold back the network that is too far ahead (equilibrium gate)")
+    equilibrium: float = option(0.68, "Objective", "GAN loss that the gate aims at", above=0.0)
+    margin: float = option(0.35, "Objective", "distance from it at which the gate acts", above=0.0)
+
+    optimizer: str = option("rmsprop", "Optimisation", "update rule", choices=("rmsprop", "adam"))
+    steps: int | None = option(None, "Optimisation", "training steps; the schedule follows them", minimum=1)
+    epochs: int | None = option(None, "Optimisation", "the same in passes over the training images", minimum=1)
+    batch_size: int = option(64, "Optimisation", "images in a step", minimum=1)
+    learning_rate: float = option(3e-4, "Optimisation", "applied learning rate at the start, at any batch size", above=0.0)
+    learning_rate_stop: float = option(1e-5 / 64, "Optimisation", "applied learning rate at the end", minimum=0.0)
+    schedule_epochs: int = option(0, "Optimisation", "stairs of the learning rate (0: a new rate each step)", minimum=0)
+    weight_decay: float = option(2e-5, "Optimisation", "weight decay, on the batch-summed gradient", minimum=0.0)
+    seed: int = option(0, "Optimisation", "seed of the initial weights, the shuffle and all noise", minimum=0, maximum=2**63 - 1)
+
+    log_every: int = option(10, "Logging", "steps between lines of metrics.jsonl", minimum=1)
+    draw_every: int | None = option(None, "Logging", "steps between picture grids (default: about 20 grids a run)", minimum=1)
+    save_every: int | None = option(None, "Logging", "steps between checkpoints (default: about 20 a run)", minimum=1)
+    reconstruct_from: str = option("sampled", "Logging", "decode z = mu + sigma*eps or mu alone", choices=("sampled", "mean"))
+    animation: bool = option(True, "Logging", "write convergence.gif")
+    tensorboard: bool = option(False, "Logging", "also write TensorBoard files (needs: pip install tensorboardX)")
+
+    device: str = option("auto", "Device", "where to compute", choices=("auto", "cpu", "cuda"))
+    precision: str = option(
+        "auto", "Device", "number format; bf16 and tf32 need a GPU", choices=("auto", "bf16", "tf32", "float32", "float64")
+    )
+    threads: int | None = option(None, "Device", "CPU threads (default: all cores)", minimum=1, maximum=4096)
+
+    def validate(self) -> None:
+        """Raise `UserError` naming the flag, what was got and what is expected, for the first bad value."""
+        for field in FIELDS.values():
+            check_value(field, getattr(self, field.name))
+        if self.learning_rate_stop > self.learning_rate:
+            raise UserError(
+                f"--learning-rate-stop: got {self.learning_rate_stop:g}, expected at most --learning-rate ({self.learning_rate:g})"
+            )
+        if self.margin > self.equilibrium:
+            raise UserError(f"--margin: got {self.margin:g}, expected at most --equilibrium ({self.equilibrium:g})")
+
+    def objective(self) -> Any:
+        """The `models.vaegan.Objective` of this configuration."""
+        from models.vaegan import Objective
+
+        names = [field.name for field in dataclasses.fields(Objective)]
+        return Objective(**{name: getattr(self, name) for name in names})
+
+    def network_spec(self) -> Any:
+        """The `NetworkSpec` of this configuration."""
+        from models.networks import network
+
+        return network(self.network, channels=self.image_channels, encoder_units=self.encoder_units)
+
+    def with_data(self, train_images: int) -> Config:
+        """The configuration with ``steps``, ``draw_every`` and ``save_every`` filled in.
+
+        Raises `UserError` if a batch needs more than the ``train_images`` there are.
+        """
+        if self.batch_size > train_images:
+            raise UserError(
+                f"--batch-size: got {self.batch_size}, but the training split has only {train_images} images; "
+                "use a smaller batch or more images"
+            )
+        per_epoch = train_images // self.batch_size
+        steps = self.epochs * per_epoch if self.epochs is not None else self.steps if self.steps is not None else 20 * per_epoch
+        every = round_down(max(1, steps // 20))
+        return dataclasses.replace(
+            self, steps=steps, draw_every=self.draw_every or every, save_every=self.save_every or min(every, 500)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "configuration") -> Config:
+        """Read what `to_dict` wrote. ``source`` is the name that errors give; unknown or ill-typed entries are `UserError`."""
+        check_names(values, source)
+        try:
+            config = cls(**{name: coerce(FIELDS[name], value) for name, value in values.items()})
+            config.validate()
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+        return config
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(Config)}
+
+
+def flag(name: str) -> str:
+    """``batch_size`` → ``--batch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def field_type(field: dataclasses.Field[Any]) -> type:
+    """The plain type of a field whose annotation may end in ``| None``."""
+    return {"str": str, "int": int, "float": float, "bool": bool}[str(field.type).split(" |")[0]]
+
+
+def check_value(field: dataclasses.Field[Any], value: Any) -> None:
+    """Raise `UserError` if ``value`` breaks the rules that the field declares."""
+    rules, name = field.metadata, flag(field.name)
+    if value is None:
+        return
+    if "choices" in rules:
+        if field_type(field) is str:
+            check_choice(name, value, rules["choices"])
+        elif value not in rules["choices"]:
+            raise UserError(f"{name}: got {value}, expected one of {', '.join(map(str, rules['choices']))}")
+    if field_type(field) is float and not math.isfinite(value):
+        raise UserError(f"{name}: got {value}, expected a finite number{bounds(rules)}")
+    if (
+        ("minimum" in rules and value < rules["minimum"])
+        or ("above" in rules and value <= rules["above"])
+        or ("below" in rules and value >= rules["below"])
+        or ("maximum" in rules and value > rules["maximum"])
+    ):
+        kind = "a whole number" if field_type(field) is int else "a number"
+        raise UserError(f"{name}: got {value}, expected {kind}{bounds(rules)}")
+
+
+def bounds(rules: Mapping[str, Any]) -> str:
+    """The range of a field in words: ``" above 0 and below 1"``."""
+    words = {"minimum": "of at least", "above": "above", "below": "below", "maximum": "of at most"}
+    parts = [f"{word} {rules[key]:g}" for key, word in words.items() if key in rules]
+    return " " + " and ".join(parts) if parts else ""
+
+
+def coerce(field: dataclasses.Field[Any], value: Any) -> Any:
+    """``value`` as the field's type if JSON could have meant it (an int for a float), else `UserError`."""
+    wanted = field_type(field)
+    if value is None and field.default is None:
+        return None
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+        raise UserError(f"{flag(field.name)}: got {value!r}, expected {words[wanted]}")
+    return value
+
+
+def check_names(values: Any, source: str) -> None:
+    """Raise `UserError` if ``values`` is no dictionary of known fields."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{source}: got {type(values).__name__}, expected a JSON object of settings")
+    for name in values:
+        if name not in FIELDS:
+            raise UserError(f"{source}: unknown setting {name!r}{close_match(str(name), FIELDS)}")
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings in a ``config.json`` (or in the run folder that has one), as a dictionary of known names.
+
+    Raises `UserError` if the file is missing, is no JSON object, or has a setting that does not exist.
+    """
+    path = Path(path)
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--config: no such file: {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config: {path} is not a readable JSON file ({error})") from None
+    check_names(values, str(path))
+    return {name: coerce(FIELDS[name], value) for name, value in values.items()}
+
+
+def resolve(flags: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> Config:
+    """Defaults, then the preset, then ``stored`` (a ``--config`` file), then ``flags`` (only those that were given).
+
+    A ``preset`` or ``network`` among the flags outranks the file's preset values. Raises `UserError` for the first bad value.
+    """
+    from models.presets import PRESETS as VALUES
+
+    stored = dict(stored or {})
+    flags = {name: value for name, value in flags.items() if value is not None}
+    preset = {**stored, **flags}.get("preset", Config.preset)
+    check_choice("--preset", preset, PRESETS)
+    if "steps" in flags and "epochs" in flags:
+        raise UserError("--steps and --epochs: both given, expected one of them")
+    if "preset" in flags:  # an explicit preset replaces the values that the file took from its own preset
+        stored = {name: value for name, value in stored.items() if name not in VALUES[preset]}
+    base = {name: value for name, value in VALUES[preset].items() if name in FIELDS}
+    if {**base, **stored, **flags}["network"] != base["network"]:
+        base.pop("encoder_units", None)  # the preset's width belongs to the preset's network
+    layers = [base, stored, flags]
+    values: dict[str, Any] = {}
+    for layer in layers:
+        if layer.get("epochs") is not None:  # a later length of training replaces an earlier one; epochs are the origin of steps
+            values.pop("steps", None)
+            layer = {name: value for name, value in layer.items() if name != "steps"}
+        elif layer.get("steps") is not None:
+            values.pop("epochs", None)
+        values |= layer
+    config = Config(**{**values, "preset": preset})
+    config.validate()
+    return config
+
+
+def round_down(value: int) -> int:
+    """``value`` with one significant digit, 1, 2 or 5: 37 → 20."""
+    power = 10 ** (len(str(value)) - 1)
+    return power * max(digit for digit in (1, 2, 5) if digit * power <= value)

@@ -1,0 +1,7 @@
+"""Data sets: the built-in faces, CelebA, any folder of images, packed files. `load_dataset` is the one way in."""
+
+from vaegan_kernels.data.dataset import SPLITS, Dataset
+from vaegan_kernels.data.packed import read_packed, write_packed
+from vaegan_kernels.data.source import check_source, describe_source, load_dataset
+
+__all__ = ["SPLITS", "Dataset", "check_source", "describe_source", "load_dataset", "read_packed", "write_packed"]

@@ -1,0 +1,118 @@
+"""The data set in memory, and the rules that every source shares: splits, limits, sizes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vaegan_kernels.errors import UserError
+
+SPLITS = ("train", "validation", "test")  # codes 0, 1, 2, as in CelebA's list_eval_partition.txt
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass
+class Dataset:
+    """Images with their splits and attributes. n images of S x S pixels, C channels, A attributes."""
+
+    name: str
+    images: np.ndarray  # uint8 [n,S,S,C]
+    splits: np.ndarray  # uint8 [n], an index into SPLITS
+    attributes: np.ndarray | None = None  # int8 [n,A], +1 or -1
+    attribute_names: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] = field(default_factory=dict)  # JSON-able: how the pixels were made
+    skipped: int = 0  # images of the source that could not be read
+    fingerprint: str = ""  # SHA-256 over images, splits, attributes and names; made here when not given
+
+    def __post_init__(self) -> None:
+        self.attribute_names = tuple(self.attribute_names)
+        n = len(self.images)
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[1] != self.images.shape[2]:
+            raise ValueError(f"images: got {self.images.dtype} {list(self.images.shape)}, expected uint8 [n,S,S,C]")
+        if self.splits.dtype != np.uint8 or self.splits.shape != (n,) or (n and self.splits.max() > 2):
+            raise ValueError(f"splits: got {self.splits.dtype} {list(self.splits.shape)}, expected uint8 [{n}] of 0, 1, 2")
+        expected = (n, len(self.attribute_names))
+        if self.attributes is not None and (self.attributes.dtype != np.int8 or self.attributes.shape != expected):
+            raise ValueError(f"attributes: got {self.attributes.dtype} {list(self.attributes.shape)}, expected int8 {list(expected)}")
+        if not self.fingerprint:
+            self.fingerprint = self.compute_fingerprint()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def split(self, name: str) -> np.ndarray:
+        """int64 indices of the images of split ``name``, ascending. ValueError for an unknown name."""
+        if name not in SPLITS:
+            raise ValueError(f"split: got {name!r}, expected one of {', '.join(SPLITS)}")
+        return np.flatnonzero(self.splits == SPLITS.index(name))
+
+    def compute_fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, over shapes, images, splits, attributes and attribute names."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.splits, self.attributes):
+            if array is not None:
+                digest.update(f"{array.dtype.str}{array.shape};".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        digest.update("\n".join(self.attribute_names).encode())
+        return digest.hexdigest()
+
+    def take(self, indices: np.ndarray) -> Dataset:
+        """A data set of the images at ``indices`` (int64), in that order."""
+        attributes = None if self.attributes is None else self.attributes[indices]
+        return Dataset(
+            self.name, self.images[indices], self.splits[indices], attributes, self.attribute_names, dict(self.preprocessing), self.skipped
+        )  # fmt: skip
+
+
+def check_shape(image_size: int, channels: int, limit: int | None = None) -> None:
+    """Raise UserError unless the numbers make sense."""
+    if not 8 <= image_size <= 1024:
+        raise UserError(f"image size: got {image_size}, expected 8 to 1024 pixels")
+    if channels not in (1, 3):
+        raise UserError(f"channels: got {channels}, expected 1 (grey) or 3 (colour)")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit: got {limit}, expected at least 1 image")
+
+
+def hashed_splits(names: list[str]) -> np.ndarray:
+    """uint8 [n] splits from a hash of each name: about 90 / 5 / 5 % train, validation, test.
+
+    A name keeps its split whatever other names there are. With 3 names or more each split has at least one: where one is empty, the
+    name whose hash lies nearest to it moves there.
+    """
+    marks = np.array(
+        [int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:7], "big") / 2.0**56 for name in names]
+    )
+    splits = np.where(marks < 0.05, 2, np.where(marks < 0.10, 1, 0)).astype(np.uint8)
+    if len(names) >= 3:
+        order = np.argsort(marks, kind="stable")
+        if not (splits == 2).any():
+            splits[order[0]] = 2
+        if not (splits == 0).any():
+            splits[order[-1]] = 0
+        if not (splits == 1).any():
+            tests = order[splits[order] == 2]
+            splits[tests[-1] if len(tests) > 1 else order[splits[order] == 0][0]] = 1
+    return splits
+
+
+def limited(splits: np.ndarray, limit: int | None) -> np.ndarray:
+    """int64 indices of at most ``limit`` images, evenly spaced within each split; splits in proportion, none emptied if possible."""
+    n = len(splits)
+    if limit is None or limit >= n:
+        return np.arange(n)
+    groups = [members for code in range(3) if len(members := np.flatnonzero(splits == code))]
+    shares = np.array([len(members) * limit / n for members in groups])
+    quotas = np.floor(shares).astype(np.int64)
+    if limit >= len(groups):
+        quotas = np.maximum(quotas, 1)
+    while quotas.sum() < limit:
+        quotas[np.argmax(shares - quotas)] += 1
+    while quotas.sum() > limit:
+        quotas[np.argmax(np.where(quotas > (limit >= len(groups)), quotas - shares, -np.inf))] -= 1
+    chosen = [members[np.arange(quota) * len(members) // max(quota, 1)] for members, quota in zip(groups, quotas, strict=True)]
+    return np.sort(np.concatenate(chosen))

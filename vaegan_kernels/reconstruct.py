@@ -1,0 +1,116 @@
+"""``python -m vaegan_kernels.reconstruct CHECKPOINT --images …``: images and what the model makes of them, in pairs of rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaegan_kernels.cli import Parser, run_main, whole_number
+from vaegan_kernels.errors import UserError
+from vaegan_kernels.run_folder import save_image
+from vaegan_kernels.sample import add_common, check_common, check_count
+
+EPILOG = """examples:
+  python -m vaegan_kernels.reconstruct runs/small32-quick-faces-001 --out rebuilt.png       test images of the run's data
+  python -m vaegan_kernels.reconstruct runs/my-run --images photo.jpg holidays/ --mean      your own pictures, z = mu"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = Parser(
+        prog="python -m vaegan_kernels.reconstruct", description="Encode and decode images, z = mu + sigma*eps.", epilog=EPILOG
+    )
+    add_common(parser, "reconstructions.png")
+    parser.add_argument("--images", nargs="+", metavar="PATH", help="image files and folders (default: test images of the run's data)")
+    parser.add_argument("--data", metavar="PATH", help="test images of this data instead (as for train)")
+    parser.add_argument("--count", type=whole_number, default=32, metavar="N", help="at most so many images (default: 32)")
+    parser.add_argument("--columns", type=whole_number, default=8, metavar="N", help="images in a row (default: 8)")
+    parser.add_argument("--mean", action="store_true", help="decode mu instead of a sampled z")
+    arguments = parser.parse_args(argv)
+    out = check_common(arguments, (".png", ".jpg", ".webp"))
+    check_count("--count", arguments.count)
+    check_count("--columns", arguments.columns, 1000)
+    if arguments.images and arguments.data:
+        raise UserError("--images and --data: both given, expected one of them")
+    files = list_files(arguments.images)[: arguments.count] if arguments.images else []
+
+    from vaegan_kernels import figures, load_model
+
+    model = load_model(arguments.checkpoint, threads=arguments.threads)
+    originals = read_images(files, model) if files else test_images(model, arguments.data, arguments.count)
+    others = model.reconstruct(originals, mean=arguments.mean, seed=arguments.seed)
+    error = float(np.mean((others - (originals / 127.5 - 1)) ** 2))
+    title = "Reconstructions   z = mu" if arguments.mean else "Reconstructions   z sampled"
+    note = f"step {model.header.step:,}"
+    save_image(out, figures.pairs(originals, others, arguments.columns, title, note, "rebuilt"))
+    print(f"{len(originals)} reconstructions in {out}; mean squared error {error:.4f} (pixels in [-1, 1])")
+    return 0
+
+
+def list_files(paths: Sequence[str]) -> list[Path]:
+    """Image files among ``paths`` and in the folders among them. Raises `UserError` if one is missing or none is found."""
+    from vaegan_kernels.data.images import EXTENSIONS
+
+    files: list[Path] = []
+    for text in paths:
+        path = Path(text)
+        if path.is_dir():
+            files += sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder; expected images")
+    if not files:
+        raise UserError(f"{' '.join(paths)[:200]}: no images there; expected files of the kinds {', '.join(sorted(EXTENSIONS))}")
+    return files
+
+
+def read_image(path: Path, model: Any) -> np.ndarray:
+    """One image file as uint8 [S, S, C], by the rules that training uses. Raises `UserError` if it cannot be read."""
+    from vaegan_kernels.data.images import READ_ERRORS, read_square
+
+    try:
+        with open(path, "rb") as stream:
+            return read_square(stream, model.image_shape[0], model.image_shape[2])
+    except READ_ERRORS as error:
+        raise UserError(f"{path}: not a readable image ({' '.join(str(error).split())[:120] or type(error).__name__})") from None
+
+
+def read_images(files: Sequence[Path], model: Any) -> np.ndarray:
+    """Image files as uint8 [N, S, S, C]; unreadable ones are skipped and told on stderr. Raises `UserError` if none is left."""
+    images, problem = [], None
+    for path in files:
+        try:
+            images.append(read_image(path, model))
+        except UserError as error:
+            problem = error
+            if len(files) > 1:
+                print(f"skipped: {error}", file=sys.stderr)
+    if not images:
+        raise problem if problem is not None and len(files) == 1 else UserError("--images: none of the images can be read")
+    return np.stack(images)
+
+
+def test_images(model: Any, source: str | None, count: int) -> np.ndarray:
+    """The first test images of ``source`` or, for None, of the data that the model was trained on."""
+    from vaegan_kernels import data
+    from vaegan_kernels.artist import held_out
+    from vaegan_kernels.progress import Counter
+
+    config = model.header.config
+    size, _, channels = model.image_shape
+    place = source if source is not None else config.data
+    data.check_source(place, image_size=size, channels=channels)
+    dataset = data.load_dataset(
+        place, image_size=size, channels=channels, seed=config.data_seed, limit=None if source else config.limit,
+        progress=Counter("reading images" if place else "drawing faces"),
+    )  # fmt: skip
+    return np.asarray(dataset.images[held_out(dataset)[:count]])
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,81 @@
+"""``python -m vaegan_kernels.sample CHECKPOINT``: a grid of images from the prior."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vaegan_kernels import checkpoint
+from vaegan_kernels.cli import Parser, run_main, whole_number
+from vaegan_kernels.errors import UserError
+from vaegan_kernels.run_folder import check_output, save_image
+
+EPILOG = """examples:
+  python -m vaegan_kernels.sample runs/small32-quick-faces-001 --out samples.png
+  python -m vaegan_kernels.sample runs/small32-quick-faces-001/checkpoint.h5 --count 100 --grid 10x10 --seed 7 --out more.png"""
+
+
+def add_common(parser: Any, out: str) -> None:
+    """The arguments that sample, reconstruct and interpolate share."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a checkpoint.h5")
+    parser.add_argument("--out", default=out, metavar="FILE", help=f"the picture to write (default: {out})")
+    parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="seed of the noise (default: 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
+    parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
+
+
+def check_common(arguments: Any, suffixes: tuple[str, ...]) -> Path:
+    """Check them; returns the path of the picture. Raises `UserError`."""
+    if not 0 <= arguments.seed < 2**63:
+        raise UserError(f"--seed: got {arguments.seed}, expected a whole number of at least 0")
+    checkpoint.find(arguments.checkpoint)
+    return check_output(arguments.out, overwrite=arguments.overwrite, suffixes=suffixes)
+
+
+def check_count(flag: str, value: int, maximum: int = 10_000, minimum: int = 1) -> None:
+    """Raise `UserError` unless ``minimum`` <= value <= ``maximum``."""
+    if not minimum <= value <= maximum:
+        raise UserError(f"{flag}: got {value}, expected a whole number from {minimum} to {maximum}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = Parser(prog="python -m vaegan_kernels.sample", description="Draw images from the prior, z ~ N(0, I).", epilog=EPILOG)
+    add_common(parser, "samples.png")
+    parser.add_argument("--count", type=whole_number, metavar="N", help="number of images (default: 64, or as many as --grid holds)")
+    parser.add_argument("--grid", metavar="COLUMNSxROWS", help="layout, such as 8x8 (default: as square as can be)")
+    arguments = parser.parse_args(argv)
+    out = check_common(arguments, (".png", ".jpg", ".webp"))
+    count, columns = layout(arguments.count, arguments.grid)
+
+    from vaegan_kernels import figures, load_model
+
+    model = load_model(arguments.checkpoint, threads=arguments.threads)
+    images = model.sample(count, seed=arguments.seed)
+    save_image(out, figures.grid(images, columns, "Samples", f"seed {arguments.seed} · step {model.header.step:,}"))
+    print(f"{count} samples in {out}")
+    return 0
+
+
+def layout(count: int | None, grid: str | None) -> tuple[int, int]:
+    """(images, columns) of ``--count`` and ``--grid``. Raises `UserError` if they are ill-formed or do not agree."""
+    if count is not None:
+        check_count("--count", count)
+    if grid is None:
+        count = count or 64
+        return count, math.ceil(math.sqrt(count))
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", grid)
+    columns, rows = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= columns * rows <= 10_000:
+        raise UserError(f"--grid: got {grid!r}, expected COLUMNSxROWS such as 8x8")
+    if count is not None and count > columns * rows:
+        raise UserError(f"--grid: {grid} holds {columns * rows} images, --count asks for {count}; make one of them fit")
+    return count or columns * rows, columns
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,205 @@
+"""The training loop: batches, steps, losses, checkpoints, pictures, signals.
+
+Step k (from 0) is a pure function of the state before it and of (seed, k), so a resumed run is the same run: the order of
+an epoch, mirrors and noise come from the counter-based generator, and the state is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+import warnings
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from kernels import philox
+from models.algorithm1 import LOSSES
+from models.schedules import learning_rate
+from vaegan_kernels import checkpoint
+from vaegan_kernels.cli import describe_os_error
+from vaegan_kernels.config import Config
+from vaegan_kernels.errors import UserError
+from vaegan_kernels.metrics import append_metrics
+from vaegan_kernels.progress import Progress
+from vaegan_kernels.run_folder import RunFolder
+
+
+class StopRequest:
+    """Remembers a first Ctrl-C or SIGTERM so that the step in hand can end; a second one interrupts at once."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.signal: int | None = None
+        self.progress = progress
+        self.previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.previous[number] = signal.signal(number, self._handle)
+            except ValueError:  # not the main thread: the program around this one handles signals
+                break
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+        self.progress.note("stopping after this step and saving (Ctrl-C once more stops at once)")
+
+
+class Trainer:
+    """Trains ``model`` on ``dataset`` in ``folder``; see `run`."""
+
+    def __init__(
+        self, config: Config, engine: Any, model: Any, dataset: Any, folder: RunFolder, *,
+        step: int = 0, seconds: float = 0.0, listener: Any = None,
+    ) -> None:  # fmt: skip
+        spec = config.network_spec()
+        self.config, self.engine, self.model, self.dataset, self.folder = config, engine, model, dataset, folder
+        self.step = step  # steps done
+        self.steps: int = config.steps or 0
+        self.seconds = seconds  # of training, earlier parts of the run included
+        self.listener = listener  # a vaegan_kernels.artist.Artist, or None: draws
+        self.train = dataset.split("train")
+        self.per_epoch = len(self.train) // config.batch_size
+        self.objective = config.objective()
+        shape = (config.batch_size, spec.image_size, spec.image_size, spec.channels)
+        self.x, self.eps = engine.empty(shape), engine.empty((config.batch_size, spec.latent))
+        self.z_p = engine.empty((config.batch_size, spec.latent))
+        self.order: tuple[int, np.ndarray] = (-1, self.train)
+        self.clock = 0.0
+        self.saved = step
+        self.speed_from = (time.perf_counter(), step)
+
+    def run(self, stop_after: int | None, progress: Progress) -> int | None:
+        """Train up to ``stop_after`` (or to the end) and save; the schedule follows the configuration's steps.
+
+        Returns: None, or the number of the signal that ended it early. Raises `UserError` for a loss that is not finite
+        (the last good checkpoint is kept) and for a disk that is full.
+        """
+        end = min(self.steps, stop_after or self.steps)
+        config = self.config
+        with warnings.catch_warnings(), StopRequest(progress) as request:
+            warnings.simplefilter("ignore", RuntimeWarning)  # an overflow is found below and reported in one line
+            self.clock = time.perf_counter()
+            self.speed_from = (self.clock, self.step)
+            while self.step < end and request.signal is None:
+                self.train_step()
+                if self.step == 1 or self.step % config.log_every == 0 or self.step == self.steps:
+                    self.log(progress)
+                progress.advance(self.step)
+                draw = self.step % (config.draw_every or 1) == 0 or self.step == end
+                save = self.step % (config.save_every or 1) == 0
+                paused = time.perf_counter()
+                if draw and self.listener is not None:
+                    self.check_finite()
+                    self.guarded(self.listener.draw, self.step)
+                if save:
+                    self.save()
+                    if self.listener is not None:
+                        self.guarded(self.listener.summarise, self.elapsed())
+                self.speed_from = (self.speed_from[0] + time.perf_counter() - paused, self.speed_from[1])  # of training alone
+            if self.saved != self.step:
+                self.save()
+            self.seconds, self.clock = self.elapsed(), 0.0
+            return request.signal
+
+    def train_step(self) -> None:
+        """One step of Algorithm 1 on the next batch; ``step`` grows by one."""
+        self.load_batch(self.step)
+        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.rate(self.step))
+        self.step += 1
+
+    def rate(self, k: int) -> float:
+        """The learning rate of step k."""
+        config = self.config
+        return learning_rate(k, self.steps, start=config.learning_rate, stop=config.learning_rate_stop, epochs=config.schedule_epochs)
+
+    def load_batch(self, k: int) -> None:
+        """Put the images and the noise of step k into ``x``, ``eps`` and ``z_p``."""
+        config, seed = self.config, self.config.seed
+        epoch, place = divmod(k, self.per_epoch)  # the last, incomplete batch of an epoch is dropped
+        if self.order[0] != epoch:
+            order = philox.permutation(len(self.train), seed=seed, step=epoch, stream=philox.STREAM_SHUFFLE)
+            self.order = (epoch, self.train[order])
+        indices = self.order[1][place * config.batch_size : (place + 1) * config.batch_size]
+        flips = None
+        if config.flip:
+            flips = (philox.uint32((config.batch_size,), seed=seed, step=k, stream=philox.STREAM_FLIP) & 1).astype(bool)
+        self.engine.gather_images(self.x, self.dataset.images, indices, flips)
+        self.engine.normal(self.eps, seed=seed, step=k, stream=philox.STREAM_EPS)
+        self.engine.normal(self.z_p, seed=seed, step=k, stream=philox.STREAM_PRIOR)
+
+    def log(self, progress: Progress) -> None:
+        """Append a line to metrics.jsonl and show it. The losses are those of the last step, per image."""
+        self.check_finite()
+        losses = self.model.fetch_losses()
+        now = time.perf_counter()
+        since, first = self.speed_from
+        per_step = (now - since) / max(1, self.step - first)
+        line: dict[str, Any] = {"step": self.step, "epoch": (self.step - 1) // self.per_epoch}
+        line |= {name: losses[name] for name in LOSSES if name != "generator" or self.objective.generator_loss != "minimax"}
+        line |= {"dec_update_rate": losses["dec_updated"], "dis_update_rate": losses["dis_updated"]}
+        line["learning_rate"] = self.rate(self.step - 1)
+        line["images_per_second"] = round(self.config.batch_size / max(per_step, 1e-9), 2)
+        line["seconds"] = round(self.elapsed(), 3)
+        self.guarded(append_metrics, self.folder.metrics, line)
+        if self.listener is not None:
+            self.guarded(self.listener.log, line)
+        progress.log(line, (self.steps - self.step) * per_step)
+        self.speed_from = (time.perf_counter(), self.step)
+
+    def check_finite(self) -> None:
+        """Raise `UserError` naming the loss and the step if a loss of the last step is NaN or infinite."""
+        values = self.engine.to_numpy(self.model.losses)
+        for name, value in zip(LOSSES, values.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise UserError(
+                    f"the loss {name!r} became {value} at step {self.step}; {self.last_good()}; try a smaller --learning-rate or --gamma"
+                )
+
+    def last_good(self) -> str:
+        """Which checkpoint is left, in words."""
+        if self.folder.checkpoint.exists():
+            return f"the checkpoint of step {self.saved} is kept in {self.folder.path}"
+        return "no checkpoint had been written yet"
+
+    def save(self) -> None:
+        """Write checkpoint.h5. Raises `UserError` where a number is not finite or the disk is full; the old file is kept then."""
+        self.check_finite()
+        arrays = {name: self.engine.to_numpy(array) for name, array in self.model.state_arrays().items()}
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise UserError(
+                    f"{name} is not finite after step {self.step}; {self.last_good()}; try a smaller --learning-rate or --gamma"
+                )
+        header = checkpoint.Header(
+            step=self.step,
+            config=self.config,
+            data_fingerprint=self.dataset.fingerprint,
+            data_name=self.dataset.name,
+            attribute_names=tuple(self.dataset.attribute_names),
+            seconds=round(self.elapsed(), 3),
+        )
+        self.guarded(checkpoint.save, self.folder.checkpoint, arrays, header)
+        self.saved = self.step
+
+    def guarded(self, write: Any, *arguments: Any) -> None:
+        """Call something that writes; a full disk becomes a `UserError` that says which checkpoint is left and how to go on."""
+        try:
+            write(*arguments)
+        except OSError as error:
+            resume = f"; make room, then --resume {self.folder.path}" if self.folder.checkpoint.exists() else ""
+            what = describe_os_error(error).split(";")[0]
+            raise UserError(f"step {self.step}: {what}; {self.last_good()}{resume}") from None
+
+    def elapsed(self) -> float:
+        """Seconds of training so far."""
+        return self.seconds + (time.perf_counter() - self.clock if self.clock else 0.0)
