@@ -71,9 +71,10 @@ class Artist:
         if not final and self.spent > SHARE * elapsed - 1.0:
             return
         start = time.perf_counter()
-        title = f"{self.config.network} · {self.config.preset} · {self.folder.path.name}"
-        gate = (self.config.equilibrium, self.config.margin) if self.config.gate else None
-        figures.write_curves(read_metrics(self.folder.metrics), self.folder.curves, title, gate)
+        if self.config.curves:
+            title = f"{self.config.network} · {self.config.preset} · {self.folder.path.name}"
+            gate = (self.config.equilibrium, self.config.margin) if self.config.gate else None
+            figures.write_curves(read_metrics(self.folder.metrics), self.folder.curves, title, gate)
         if self.config.animation:
             figures.write_animation(self.folder.samples, self.folder.animation)
         self.spent += time.perf_counter() - start

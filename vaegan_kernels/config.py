@@ -21,7 +21,8 @@ NETWORKS = ("paper64", "paper32", "small32")
 PRESETS = ("paper", "released", "quick")
 
 # What a resumed run may change: where and how it runs and what it reports, never the mathematics.
-CHANGEABLE = {"data", "device", "threads", "log_every", "draw_every", "save_every", "tensorboard", "animation", "reconstruct_from"}
+CHANGEABLE = {"data", "device", "threads", "log_every", "draw_every", "save_every", "reconstruct_from"}
+CHANGEABLE |= {"animation", "curves", "tensorboard"}
 
 
 def option(default: Any, group: str, text: str, **rules: Any) -> Any:
@@ -68,6 +69,7 @@ class Config:
     save_every: int | None = option(None, "Logging", "steps between checkpoints (default: about 20 a run)", minimum=1)
     reconstruct_from: str = option("sampled", "Logging", "decode z = mu + sigma*eps or mu alone", choices=("sampled", "mean"))
     animation: bool = option(True, "Logging", "write convergence.gif")
+    curves: bool = option(True, "Logging", "write curves.png")
     tensorboard: bool = option(False, "Logging", "also write TensorBoard files (needs: pip install tensorboardX)")
 
     device: str = option("auto", "Device", "where to compute", choices=("auto", "cpu", "cuda"))

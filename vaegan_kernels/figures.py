@@ -106,7 +106,7 @@ def write_animation(folder: Path, out: Path, *, frames: int = 30) -> None:
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
     ("GAN loss", (("gan_real", "real"), ("gan_generated", "generated"), ("generator", "generator")), "linear"),
     ("Feature likelihood", (("like", "like"),), "log"),
-    ("KL to the prior", (("prior", "prior"),), "log"),
+    ("KL to the prior", (("prior", "prior"),), "linear"),
     ("Updated (share of steps)", (("dec_update_rate", "decoder"), ("dis_update_rate", "discriminator")), "linear"),
 )
 
@@ -116,8 +116,10 @@ def write_curves(metrics: list[dict[str, Any]], out: Path, title: str, gate: tup
     if len(metrics) < 2:
         return
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
-    figure = Figure(figsize=(11, 6.6), layout="constrained")
+    figure = Figure(figsize=(11, 6.6))
+    figure.subplots_adjust(left=0.06, right=0.985, top=0.89, bottom=0.075, hspace=0.2, wspace=0.14)
     steps = np.array([line["step"] for line in metrics])
     for axes, (name, curves, scale) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True):
         if name == "GAN loss" and gate is not None:
@@ -130,7 +132,10 @@ def write_curves(metrics: list[dict[str, Any]], out: Path, title: str, gate: tup
             axes.plot(steps, values, color=colour, lw=0.8, alpha=0.35)
             axes.plot(steps, _smooth(values), color=colour, lw=1.6, label=label)
         axes.set_title(f"{name}{', per image' if 'share' not in name else ''}", loc="left", fontsize=10)
-        axes.set_yscale(scale if scale == "linear" or _positive(metrics, curves) else "linear")
+        if scale == "log" and _positive(metrics, curves):
+            axes.set_yscale("log")
+            for axis in ("major", "minor"):  # 150, not 1.5 x 10^2
+                getattr(axes.yaxis, f"set_{axis}_formatter")(LogFormatter(minor_thresholds=(2, 0.5)))
         axes.grid(alpha=0.25, lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         if "share" in name:
@@ -139,7 +144,7 @@ def write_curves(metrics: list[dict[str, Any]], out: Path, title: str, gate: tup
             axes.legend(frameon=False, fontsize=8.5)
     for axes in figure.axes[2:]:
         axes.set_xlabel("step")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.suptitle(title, x=0.06, y=0.975, ha="left", fontsize=11)
     write_atomically(out, lambda file: figure.savefig(file, format="png", dpi=110))
 
 

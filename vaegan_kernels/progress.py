@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Any
 
+WIDE = 116  # columns that the bar with all its texts needs
 SECONDS_BETWEEN_LINES = 2.0  # plain lines: a log file needs no more
 
 
@@ -16,12 +18,10 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-def losses_text(line: dict[str, Any]) -> str:
-    """The part of a metrics line that fits beside a bar."""
-    return (
-        f"like {line['like']:.4g}  KL {line['prior']:.3g}  GAN {line['gan_real']:.2f}/{line['gan_generated']:.2f}  "
-        f"updates dec {line['dec_update_rate']:.0%} dis {line['dis_update_rate']:.0%}"
-    )
+def losses_text(line: dict[str, Any], *, short: bool = False) -> str:
+    """The part of a metrics line that fits beside a bar; ``short``: in half the room."""
+    losses = f"like {line['like']:.4g}  KL {line['prior']:.3g}  GAN {line['gan_real']:.2f}/{line['gan_generated']:.2f}"
+    return losses if short else f"{losses}  updates dec {line['dec_update_rate']:.0%} dis {line['dis_update_rate']:.0%}"
 
 
 class Progress:
@@ -33,15 +33,18 @@ class Progress:
         self.bar: Any = None
         self.task: Any = None
         self.last_line = 0.0
+        self.narrow = False
 
     def __enter__(self) -> Progress:
         if self.live and not self.quiet:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
+            self.narrow = shutil.get_terminal_size().columns < WIDE
             self.bar = Bar(
-                TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), TextColumn("{task.fields[speed]}"),
-                TextColumn("{task.fields[losses]}"), TimeRemainingColumn(compact=True), TextColumn("left"), refresh_per_second=4,
+                TextColumn("step"), MofNCompleteColumn(), *([] if self.narrow else [BarColumn(bar_width=16)]),
+                TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[losses]}"), TimeRemainingColumn(compact=True),
+                TextColumn("left"), refresh_per_second=4,
             )  # fmt: skip
             self.task = self.bar.add_task("train", total=self.steps, completed=self.start, losses="", speed="")
             self.bar.start()
@@ -63,7 +66,7 @@ class Progress:
             return
         speed = f"{line['images_per_second']:.0f} img/s"
         if self.bar is not None:
-            self.bar.update(self.task, losses=losses_text(line), speed=speed)
+            self.bar.update(self.task, losses=losses_text(line, short=self.narrow), speed=speed)
             return
         now = time.monotonic()
         if self.last_line == 0.0 or now - self.last_line >= SECONDS_BETWEEN_LINES or line["step"] == self.steps:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vaegan_kernels import checkpoint
 from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, run_main
 from vaegan_kernels.config import CHANGEABLE, FIELDS, Config, flag, read_config, resolve
@@ -123,6 +125,14 @@ def train_images(config: Config, kind: str) -> int | float:
         from vaegan_kernels.data.celeba import list_celeba
 
         splits = list_celeba(Path(str(config.data))).splits
+    elif kind == "packed file":
+        import h5py
+
+        try:
+            with h5py.File(str(config.data), "r") as file:
+                splits = np.asarray(file["splits"][()])
+        except (OSError, KeyError):
+            return math.inf  # damaged; loading tells how
     else:
         return math.inf
     return int((splits[limited(splits, config.limit)] == 0).sum())
