@@ -28,9 +28,7 @@ def arrays(shape):
 def convolution_backward(dy, x, w, stride, transposed, mask):
     """PyTorch's dgrad (mask (True, False, False)) or wgrad alone."""
     extra = [1, 1] if transposed else [0, 0]
-    return torch.ops.aten.convolution_backward(
-        dy, x, w, None, [stride, stride], [2, 2], [1, 1], transposed, extra, 1, list(mask)
-    )
+    return torch.ops.aten.convolution_backward(dy, x, w, None, [stride, stride], [2, 2], [1, 1], transposed, extra, 1, list(mask))
 
 
 def peers(shape, part, layouts, transposed):

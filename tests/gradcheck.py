@@ -114,14 +114,10 @@ def torch_conv_transpose2d(
     return y.permute(0, 2, 3, 1)
 
 
-def torch_batch_norm(
-    x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, groups: tuple[int, ...], eps: float
-) -> torch.Tensor:
+def torch_batch_norm(x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, groups: tuple[int, ...], eps: float) -> torch.Tensor:
     """Batch norm over all axes but the last, each group of images with its own biased statistics."""
     axes = tuple(range(x.ndim - 1))
-    parts = [
-        (part - part.mean(axes)) / torch.sqrt(part.var(axes, unbiased=False) + eps) for part in torch.split(x, groups)
-    ]
+    parts = [(part - part.mean(axes)) / torch.sqrt(part.var(axes, unbiased=False) + eps) for part in torch.split(x, groups)]
     return torch.cat(parts) * gamma + beta
 
 

@@ -60,9 +60,7 @@ def check_batch_norm(engine, rng, shape, groups, relu, inplace, eps=1e-5, want=(
     dx = device_dy if inplace else poisoned(engine, *shape)
     dgamma = poisoned(engine, c) if want[0] else None
     dbeta = poisoned(engine, c) if want[1] else None
-    engine.batch_norm_backward(
-        dx, device_dy, device_x, y, mean, var, device_gamma, groups, eps=eps, relu=relu, dgamma=dgamma, dbeta=dbeta
-    )
+    engine.batch_norm_backward(dx, device_dy, device_x, y, mean, var, device_gamma, groups, eps=eps, relu=relu, dgamma=dgamma, dbeta=dbeta)
     if np.linalg.norm(ex) > 1e-12 * np.linalg.norm(dy):
         assert_close(engine.to_numpy(dx), ex, limit, "dx")
     if want[0]:

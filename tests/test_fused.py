@@ -88,13 +88,9 @@ def check_fused(engine, case, data, wanted):
 
     want_dx, want_dw = WANTED[wanted]
     dx = poisoned(engine, *case.x) if want_dx else None
-    dw, dgamma, dbeta = (
-        (poisoned(engine, *case.w), poisoned(engine, c), poisoned(engine, c)) if want_dw else (None, None, None)
-    )
+    dw, dgamma, dbeta = (poisoned(engine, *case.w), poisoned(engine, c), poisoned(engine, c)) if want_dw else (None, None, None)
     backward = getattr(engine, f"{case.kind}_bn_relu_backward")
-    backward(
-        dx, dw, dgamma, dbeta, put(engine, data["dy"]), y, pre, mean, var, x, w, gamma, case.groups, **case.options
-    )
+    backward(dx, dw, dgamma, dbeta, put(engine, data["dy"]), y, pre, mean, var, x, w, gamma, case.groups, **case.options)
     if want_dx:
         assert_close(engine.to_numpy(dx), dx_t, limit, "dx")
     if want_dw:

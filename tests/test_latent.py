@@ -49,9 +49,7 @@ def test_prior_costs_nothing(engine):
     """KL of N(0, I) from itself is 0, and so are its gradients: only dz is left."""
     zeros = put(engine, np.zeros((3, 4)))
     eps, dz = put(engine, np.full((3, 4), 2.0)), put(engine, np.full((3, 4), 3.0))
-    z, kl, dmu, dlogvar = poisoned(engine, 3, 4), poisoned(engine, 1, dtype=np.float64), *(
-        poisoned(engine, 3, 4) for _ in range(2)
-    )
+    z, kl, dmu, dlogvar = poisoned(engine, 3, 4), poisoned(engine, 1, dtype=np.float64), *(poisoned(engine, 3, 4) for _ in range(2))
     engine.reparametrize_forward(z, kl, zeros, zeros, eps)
     engine.reparametrize_backward(dmu, dlogvar, dz, zeros, zeros, eps)
     assert float(engine.to_numpy(kl)[0]) == pytest.approx(0.0, abs=1e-12)
@@ -72,6 +70,4 @@ def test_reparametrize_refuses(engine, rng, position):
         with pytest.raises(ValueError, match="got .*expected"):
             engine.reparametrize_backward(*args)
     with pytest.raises(ValueError, match="got .*expected"):
-        engine.reparametrize_forward(
-            put(engine, np.zeros((2, 3))), poisoned(engine, 2, dtype=np.float64), *args[3:5], args[5]
-        )
+        engine.reparametrize_forward(put(engine, np.zeros((2, 3))), poisoned(engine, 2, dtype=np.float64), *args[3:5], args[5])

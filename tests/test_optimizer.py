@@ -72,9 +72,7 @@ def test_defaults_are_the_papers(engine64, rng):
     w, dw = draw(engine64, rng, 9), draw(engine64, rng, 9)
     one, two = put(engine64, w), put(engine64, w)
     engine64.rmsprop_update(one, put(engine64, np.ones(9)), put(engine64, dw), lr=0.1)
-    engine64.rmsprop_update(
-        two, put(engine64, np.ones(9)), put(engine64, dw), lr=0.1, decay=0.9, eps=1e-8, weight_decay=0.0, enabled=None
-    )
+    engine64.rmsprop_update(two, put(engine64, np.ones(9)), put(engine64, dw), lr=0.1, decay=0.9, eps=1e-8, weight_decay=0.0, enabled=None)
     assert np.array_equal(one, two)
     zeros = [put(engine64, np.zeros(9)) for _ in range(2)]
     t = put(engine64, [0], np.int64)

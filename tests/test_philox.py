@@ -43,9 +43,7 @@ def test_known_answers(counter, key, expected):
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(
-    seed=st.integers(0, 2**64 - 1), step=st.integers(0, 2**64 - 1), stream=st.integers(0, 2**32 - 1), n=st.integers(1, 9)
-)
+@given(seed=st.integers(0, 2**64 - 1), step=st.integers(0, 2**64 - 1), stream=st.integers(0, 2**32 - 1), n=st.integers(1, 9))
 def test_the_documented_counter_and_key(seed, step, stream, n):
     """Element i is word i % 4 of block i // 4; counter = (block, stream, step), key = seed, low words first."""
     expected = []

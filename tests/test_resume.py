@@ -21,8 +21,7 @@ SCHEDULE = ("--steps", STEPS, "--save-every", 2, "--draw-every", 4, "--no-animat
 # Code that runs before `train` and kills the process with SIGKILL at one exact place.
 KILL = "import os, signal\ndef kill():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
 POINTS = {
-    "before the first step": KILL
-    + "from vaegan_kernels import trainer\ntrainer.Trainer.train_step = lambda self: kill()",
+    "before the first step": KILL + "from vaegan_kernels import trainer\ntrainer.Trainer.train_step = lambda self: kill()",
     "between two saves": KILL
     + "from vaegan_kernels import trainer\nstep = trainer.Trainer.train_step\n"
     + "trainer.Trainer.train_step = lambda self: kill() if self.step == 5 else step(self)",

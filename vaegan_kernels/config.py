@@ -115,9 +115,7 @@ class Config:
         per_epoch = train_images // self.batch_size
         steps = self.epochs * per_epoch if self.epochs is not None else self.steps if self.steps is not None else 20 * per_epoch
         every = round_down(max(1, steps // 20))
-        return dataclasses.replace(
-            self, steps=steps, draw_every=self.draw_every or every, save_every=self.save_every or min(every, 500)
-        )
+        return dataclasses.replace(self, steps=steps, draw_every=self.draw_every or every, save_every=self.save_every or min(every, 500))
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold; `from_dict` reads it back."""

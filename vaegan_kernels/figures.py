@@ -31,9 +31,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
 
 
-def grid(
-    images: np.ndarray, columns: int, title: str = "", note: str = "", row_labels: Sequence[str] = (), band: int = 1
-) -> Image.Image:
+def grid(images: np.ndarray, columns: int, title: str = "", note: str = "", row_labels: Sequence[str] = (), band: int = 1) -> Image.Image:
     """Images in rows of ``columns``, under a title and a faint note at its right.
 
     Args:

@@ -21,9 +21,7 @@ EPILOG = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = Parser(
-        prog="python -m vaegan_kernels.reconstruct", description="Encode and decode images, z = mu + sigma*eps.", epilog=EPILOG
-    )
+    parser = Parser(prog="python -m vaegan_kernels.reconstruct", description="Encode and decode images, z = mu + sigma*eps.", epilog=EPILOG)
     add_common(parser, "reconstructions.png")
     parser.add_argument("--images", nargs="+", metavar="PATH", help="image files and folders (default: test images of the run's data)")
     parser.add_argument("--data", metavar="PATH", help="test images of this data instead (as for train)")

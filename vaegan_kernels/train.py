@@ -177,9 +177,7 @@ def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any
     truncate_metrics(folder.metrics, step)
     model = Model(network, spec, header or checkpoint.Header(step, config, dataset.fingerprint, dataset.name))
     artist = Artist(config, model, dataset, folder, step=step)
-    trainer = Trainer(
-        config, engine, network, dataset, folder, step=step, seconds=header.seconds if header else 0.0, listener=artist
-    )
+    trainer = Trainer(config, engine, network, dataset, folder, step=step, seconds=header.seconds if header else 0.0, listener=artist)
     with Progress(steps, step, quiet=arguments.quiet) as progress:
         ended_by = trainer.run(arguments.stop_after, progress)
     resume = f"python -m vaegan_kernels.train --resume {folder.path}"

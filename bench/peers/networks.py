@@ -27,9 +27,7 @@ def upconv_block(w: tuple[int, ...]) -> nn.Sequential:
 
 def fc_block(w: tuple[int, ...]) -> nn.Sequential:
     """FC BN ReLU of a weight [in, out]."""
-    return nn.Sequential(
-        nn.Linear(w[0], w[1], bias=False), nn.BatchNorm1d(w[1], eps=1e-5, momentum=0.1), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(nn.Linear(w[0], w[1], bias=False), nn.BatchNorm1d(w[1], eps=1e-5, momentum=0.1), nn.ReLU(inplace=True))
 
 
 class Encoder(nn.Module):

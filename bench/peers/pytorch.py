@@ -114,9 +114,7 @@ class Lean(Peer):
             e_like = features[n : 2 * n] - features[:n]
             e_below = torch.zeros_like(below)
             metric = dis.metric
-            e_below[n : 2 * n] = torch.nn.grad.conv2d_input(
-                below[n : 2 * n].shape, metric.weight, e_like, metric.stride, metric.padding
-            )
+            e_below[n : 2 * n] = torch.nn.grad.conv2d_input(below[n : 2 * n].shape, metric.weight, e_like, metric.stride, metric.padding)
         del features, gan
         (d_like,) = grad(below, images, e_below)
         del below

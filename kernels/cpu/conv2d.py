@@ -1,5 +1,7 @@
 """2-D convolution ("same" padding, odd kernels, stride 1 or 2) and its two gradients, as im2col + BLAS.
 
+The paper's wide layers (5x5, stride 2) go to kernels.cpu.winograd instead, which needs a third of the multiplications.
+
     y[n, i, j, co] = bias[co] + Σ_{kh, kw, ci} x[n, i·s + kh − p, j·s + kw − p, ci] · w[kh, kw, ci, co]
 
 Axis letters: N images, H W input rows and columns, OH OW output rows and columns (ceil(H / s)), KH KW kernel, Ci Co
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.cpu import winograd
 from kernels.cpu.patches import Piece, im2col, padded_rows, pieces, tap
 from kernels.cpu.phases import Phases
 from kernels.cpu.reduce import column_sums
@@ -42,6 +45,8 @@ def conv2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray
     if stride == 1 and co <= FEW:
         return _few_outputs(y, x, w, bias)
     _, oh, ow, _ = y.shape
+    if bias is None and winograd.suits(w, stride, len(x), oh, ow):
+        return winograd.forward(y, x, w)
     matrix = w.reshape(-1, co)
 
     def work(piece: Piece) -> None:
@@ -75,6 +80,8 @@ def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int =
         turned = scratch("turned", (w.shape[0], w.shape[1], w.shape[3], w.shape[2]), w.dtype)
         np.copyto(turned, w[::-1, ::-1].transpose(0, 1, 3, 2))
         return conv2d_forward(dx, dy, turned)
+    if winograd.suits(w, stride, *dy.shape[:3]):
+        return winograd.dgrad(dx, dy, w)
     _phased_dgrad(dx, dy, w)
 
 
@@ -99,6 +106,8 @@ def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int =
         column_sums(dbias, dy.reshape(-1, co))
     if stride == 1 and co <= FEW:
         return _few_outputs_wgrad(dw, x, dy)
+    if winograd.suits(dw, stride, *dy.shape[:3]):
+        return winograd.wgrad(dw, x, dy)
     if ci < WIDE:
         return _patches_wgrad(dw, x, dy, stride)
     _, oh, ow, _ = dy.shape
