@@ -53,7 +53,7 @@ class CPUEngine(Engine):
             draw = philox.uniform(cut[1] - cut[0], seed=seed, step=index, stream=philox.STREAM_INIT, start=cut[0])
             flat[cut[0] : cut[1]] = bound * (2.0 * draw - 1.0)
 
-        threads.parallel(work, threads.ranges(flat.size, threads.PIECE))
+        threads.parallel(work, threads.ranges(flat.size, 1 << 17))
 
 
 for _name in OPERATIONS:

@@ -1,4 +1,4 @@
-"""Sums in pieces: partial sums in the working dtype over a cache-sized piece, combined in float64 in a fixed order."""
+"""Sums in pieces: partial sums in the working dtype over a piece, combined in float64 in a fixed order."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kernels.cpu.threads import PIECE, parallel, ranges
+from kernels.cpu.threads import parallel, piece_size, ranges
 
 
 def row_pieces(rows: int, columns: int) -> list[tuple[int, int]]:
-    """Row ranges of a [rows, columns] matrix with about PIECE elements each."""
-    return ranges(rows, PIECE // max(1, columns))
+    """Row ranges of a [rows, columns] matrix, of `piece_size` elements."""
+    return ranges(rows, piece_size(rows * columns) // max(1, columns))
 
 
 def widen(matrix: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def column_sums(out: np.ndarray, matrix: np.ndarray) -> None:
 def total(term: Callable[..., float], *arrays: np.ndarray) -> float:
     """Σ over matching flat pieces of ``term(piece, …)``, in parallel, added in order."""
     flat = [a.reshape(-1) for a in arrays]
-    cuts = ranges(flat[0].size, PIECE)
+    cuts = ranges(flat[0].size, piece_size(flat[0].size))
     parts = np.empty(len(cuts))
 
     def work(i: int) -> None:

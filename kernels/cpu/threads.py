@@ -83,8 +83,14 @@ def scratch(name: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
     return buffer[:nbytes].view(dtype).reshape(shape)
 
 
-#: Elements of an element-wise piece: 128 KB of float32, so that the few arrays of a pass fit the L2 cache together.
-PIECE = 32768
+#: Largest and smallest element-wise piece, in elements. Large ones, although they leave the L2 cache: between two NumPy calls
+#: a thread must take the interpreter's lock back, and pieces of 10 µs a call ran slower on two threads than on one.
+LARGEST, SMALLEST = 1 << 19, 1 << 14
+
+
+def piece_size(elements: int) -> int:
+    """Elements of a piece: an even share for each thread, within LARGEST and SMALLEST."""
+    return min(LARGEST, max(SMALLEST, -(-elements // _threads)))
 
 
 def ranges(n: int, step: int) -> list[tuple[int, int]]:
@@ -96,10 +102,11 @@ def ranges(n: int, step: int) -> list[tuple[int, int]]:
 def elementwise(work: Callable[..., Any], *arrays: np.ndarray) -> None:
     """Call ``work`` on matching flat pieces of ``arrays`` (C-contiguous, equal sizes), in parallel."""
     flat = [a.reshape(-1) for a in arrays]
-    parallel(lambda r: work(*(a[r[0] : r[1]] for a in flat)), ranges(flat[0].size, PIECE))
+    parallel(lambda r: work(*(a[r[0] : r[1]] for a in flat)), ranges(flat[0].size, piece_size(flat[0].size)))
 
 
 def elementwise_rows(work: Callable[..., Any], *arrays: np.ndarray) -> None:
     """Call ``work`` on matching pieces of rows of 2-D ``arrays`` with equal row counts, in parallel."""
-    step = PIECE // max(1, max(a.shape[1] for a in arrays))
+    columns = max(1, max(a.shape[1] for a in arrays))
+    step = piece_size(len(arrays[0]) * columns) // columns
     parallel(lambda r: work(*(a[r[0] : r[1]] for a in arrays)), ranges(len(arrays[0]), step))
