@@ -27,6 +27,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "gamma": 0.2, "real_weight": 0.5, "negatives": "both", "generator_loss": "minimax", "gan_eps": 1e-3,
         "bn_groups": "split", "optimizer": "rmsprop", "learning_rate": 7e-4, "learning_rate_stop": 1e-5,
-        "schedule_epochs": 0, "batch_size": 16, "steps": 1500, "weight_decay": 2e-5, "network": "small32",
+        "schedule_epochs": 0, "batch_size": 16, "steps": 1250, "weight_decay": 2e-5, "network": "small32",
     },
 }  # fmt: skip
