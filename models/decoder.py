@@ -13,7 +13,6 @@ def decoder(context: Context, spec: NetworkSpec) -> Sequential:
     c0, c1, c2, c3 = spec.decoder
     image = (spec.grid, spec.grid, c0)
     return Sequential(
-        context.pool,
         [
             LinearBNReLU(context, "decoder/fc", spec.latent, spec.grid**2 * c0, image=image),
             UpconvBNReLU(context, "decoder/up1", c0, c1),

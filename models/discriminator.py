@@ -33,7 +33,7 @@ class Discriminator:
                 (blocks if i + 1 < spec.metric else above).append(ConvBNReLU(context, name, ci, co))
         above.append(LinearBNReLU(context, "discriminator/fc", spec.grid**2 * widths[3], spec.discriminator_units))
         above.append(Linear(context, "discriminator/output", spec.discriminator_units, 1))
-        self.body, self.head = Sequential(context.pool, blocks), Sequential(context.pool, above)
+        self.body, self.head = Sequential(blocks), Sequential(above)
 
     @property
     def parameters(self) -> list[Parameter]:

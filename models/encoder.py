@@ -18,7 +18,6 @@ class Encoder:
         self.pool, self.engine = context.pool, context.engine
         c1, c2, c3 = spec.encoder
         self.trunk = Sequential(
-            context.pool,
             [
                 ConvBNReLU(context, "encoder/conv1", spec.channels, c1),
                 ConvBNReLU(context, "encoder/conv2", c1, c2),

@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from models.layer import Layer, Pass, Saved
-from models.memory import Pool
 from models.parameter import Parameter, Statistic
 
 
 class Sequential:
     """Layers applied one after the other."""
 
-    def __init__(self, pool: Pool, layers: list[Layer]):
-        self.pool, self.layers = pool, layers
+    def __init__(self, layers: list[Layer]):
+        self.layers = layers
 
     @property
     def parameters(self) -> list[Parameter]:

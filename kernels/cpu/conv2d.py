@@ -16,7 +16,7 @@ from kernels.cpu import winograd
 from kernels.cpu.patches import Piece, im2col, padded_rows, pieces, tap
 from kernels.cpu.phases import Phases
 from kernels.cpu.reduce import column_sums
-from kernels.cpu.threads import parallel, scratch
+from kernels.cpu.threads import add_product, parallel, scratch
 from kernels.shapes import check_array, check_conv
 
 #: Up to this many output channels a BLAS product with Co columns is slow; `_few_outputs` has KH·KW·Co columns instead.
@@ -119,11 +119,7 @@ def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int =
             n0, n1, r0, r1 = piece
             left = scratch("taps", (n1 - n0, r1 - r0, ow, ci), x.dtype)
             tap(x, piece, *position, (kh // 2, kw // 2), stride, left)
-            right = dy[n0:n1, r0:r1].reshape(-1, co)
-            if index == 0:
-                np.matmul(left.reshape(-1, ci).T, right, out=out)
-            else:
-                out += np.matmul(left.reshape(-1, ci).T, right, out=scratch("product", out.shape, out.dtype))
+            add_product(out, left.reshape(-1, ci).T, dy[n0:n1, r0:r1].reshape(-1, co), first=index == 0)
 
     parallel(work, [(a, b) for a in range(kh) for b in range(kw)])
 
@@ -131,7 +127,7 @@ def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int =
 def _patches_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, stride: int) -> None:
     """Few input channels: all taps in one product, since dw is small and a tap's Ci columns would be a narrow product.
 
-    Partial sums of numbered lots of pieces, added in order: the bits do not depend on the threads.
+    Partial sums of numbered lots of pieces, added in order: the bits do not depend on which thread ran which.
     """
     kh, kw, ci, co = dw.shape
     _, oh, ow, _ = dy.shape
@@ -144,10 +140,7 @@ def _patches_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, stride: int) -
         for index, piece in enumerate(cuts[lot::lots]):
             n0, n1, r0, r1 = piece
             left, right = im2col(x, piece, kh, kw, stride, ow), dy[n0:n1, r0:r1].reshape(-1, co)
-            if index == 0:
-                np.matmul(left.T, right, out=out)
-            else:
-                out += np.matmul(left.T, right, out=scratch("product", out.shape, out.dtype))
+            add_product(out, left.T, right, first=index == 0)
 
     parallel(work, range(lots))
     np.sum(parts, axis=0, out=dw.reshape(-1, co))

@@ -25,6 +25,14 @@ def _bn_relu(y, pre, mean, var, gamma, beta, groups: Groups, eps: float, batch_s
     batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True)
 
 
+def _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups: Groups, eps: float, batch_statistics: bool) -> None:
+    """dy at y becomes the error at pre, in place."""
+    batch_norm_backward(
+        dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
+        dgamma=dgamma, dbeta=dbeta,
+    )  # fmt: skip
+
+
 def conv2d_bn_relu_forward(
     y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
     x: np.ndarray, w: np.ndarray, gamma: np.ndarray, beta: np.ndarray,
@@ -60,10 +68,7 @@ def conv2d_bn_relu_backward(
     Raises:
         ValueError: a shape, dtype or layout that does not fit.
     """
-    batch_norm_backward(
-        dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
-        dgamma=dgamma, dbeta=dbeta,
-    )  # fmt: skip
+    _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics)
     if dw is not None:
         conv2d_wgrad(dw, x, dy, stride=stride)
     if dx is not None:
@@ -87,10 +92,7 @@ def upconv_bn_relu_backward(
     groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
 ) -> None:  # fmt: skip
     """Gradients of `upconv_bn_relu_forward`; arguments as in `conv2d_bn_relu_backward`."""
-    batch_norm_backward(
-        dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
-        dgamma=dgamma, dbeta=dbeta,
-    )  # fmt: skip
+    _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics)
     if dw is not None:
         conv_transpose2d_wgrad(dw, x, dy, stride=stride)
     if dx is not None:
@@ -114,10 +116,7 @@ def linear_bn_relu_backward(
     groups: Groups, *, eps: float, batch_statistics: bool = True,
 ) -> None:  # fmt: skip
     """Gradients of `linear_bn_relu_forward`; arguments as in `conv2d_bn_relu_backward`."""
-    batch_norm_backward(
-        dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
-        dgamma=dgamma, dbeta=dbeta,
-    )  # fmt: skip
+    _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics)
     if dw is not None:
         linear_wgrad(dw, x, dy)
     if dx is not None:

@@ -1,4 +1,4 @@
-"""RMSProp and Adam with L2 weight decay, one pass over a parameter in pieces that stay in cache.
+"""RMSProp and Adam with L2 weight decay, one pass over a parameter in pieces, on all cores.
 
 ``enabled`` (uint8 [1], the equilibrium gate's flag, or None) skips the whole update, optimiser state included.
 """

@@ -1,7 +1,7 @@
 """Work in pieces on all cores: a parallel loop, scratch memory for each thread, and BLAS kept to one thread.
 
 Each piece of an operation copies what it needs into its thread's scratch and calls BLAS there, so that the copy, the
-product and the element-wise work of a piece all run in parallel and stay in cache. BLAS must therefore not start
+product and the element-wise work of a piece all run in parallel. BLAS must therefore not start
 threads of its own. Pieces write to places of their own, or to numbered partial sums that are added in order:
 no result depends on which thread ran which piece.
 """
@@ -91,6 +91,14 @@ LARGEST, SMALLEST = 1 << 19, 1 << 14
 def piece_size(elements: int) -> int:
     """Elements of a piece: an even share for each thread, within LARGEST and SMALLEST."""
     return min(LARGEST, max(SMALLEST, -(-elements // _threads)))
+
+
+def add_product(out: np.ndarray, a: np.ndarray, b: np.ndarray, *, first: bool) -> None:
+    """out = a · b for the first piece of a sum, out += a · b for the later ones (BLAS's beta, which NumPy does not offer)."""
+    if first:
+        np.matmul(a, b, out=out)
+    else:
+        out += np.matmul(a, b, out=scratch("product", out.shape, out.dtype))
 
 
 def ranges(n: int, step: int) -> list[tuple[int, int]]:

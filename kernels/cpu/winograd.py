@@ -23,7 +23,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from kernels.cpu.patches import Piece, padded_rows
-from kernels.cpu.threads import parallel, ranges, scratch, thread_count
+from kernels.cpu.threads import add_product, parallel, ranges, scratch, thread_count
 
 TILE, POINTS = 4, 36
 PHASES = ((1, 0), (0, 0), (0, 1), (1, 1))
@@ -222,11 +222,6 @@ def _wgrad_lot(total: np.ndarray, x: np.ndarray, dy: np.ndarray, th: int, tw: in
         run = _run(p, 5)
         if first and run != slice(0, 4):
             total[p] = 0
-        out = total[p, run].reshape(-1, co)
-        left = _matrix(points[p], run).T
-        if first:
-            np.matmul(left, errors[p], out=out)
-        else:
-            out += np.matmul(left, errors[p], out=scratch("product", out.shape, out.dtype))
+        add_product(total[p, run].reshape(-1, co), _matrix(points[p], run).T, errors[p], first=first)
 
     parallel(product, range(POINTS))
