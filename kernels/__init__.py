@@ -5,7 +5,8 @@ operations with the same signatures (`kernels.engine.OPERATIONS`).
 """
 
 from kernels import philox
-from kernels.engine import OPERATIONS, Engine, engine
+from kernels.below import Below
+from kernels.engine import OPERATIONS, Engine, OutOfMemory, UpdateEntry, engine
 
-__all__ = ["OPERATIONS", "Engine", "engine", "philox"]
+__all__ = ["OPERATIONS", "Below", "Engine", "OutOfMemory", "UpdateEntry", "engine", "philox"]
 __vaegan_kernels__ = True  # lets vaegan_kernels tell this package from a foreign one of the same (common) name

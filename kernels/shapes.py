@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+#: By name: NumPy has no bfloat16 of its own, and machines with no GPU need no package that has.
+FLOATS = ("float32", "float64", "bfloat16")
 
 
 def same_padding(kernel: int) -> int:
@@ -25,8 +26,8 @@ def conv_output_size(size: int, stride: int) -> int:
 
 def check_array(name: str, array: Any, shape: tuple[int, ...] | None = None, dtype: Any = None) -> None:
     """Raise `ValueError` unless ``array`` is C-contiguous and has the shape and dtype named (None: any)."""
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{name}: got {type(array).__name__}, expected a NumPy array")
+    if not hasattr(array, "flags") or not hasattr(array, "shape"):  # NumPy's and CuPy's arrays have both
+        raise ValueError(f"{name}: got {type(array).__name__}, expected an array")
     if shape is not None and array.shape != shape:
         raise ValueError(f"{name}: got shape {array.shape}, expected {shape}")
     if dtype is not None and array.dtype != dtype:
@@ -38,8 +39,8 @@ def check_array(name: str, array: Any, shape: tuple[int, ...] | None = None, dty
 def check_float(name: str, array: Any, ndim: int | None = None) -> None:
     """Raise `ValueError` unless ``array`` is C-contiguous float32 or float64 of ``ndim`` axes."""
     check_array(name, array)
-    if array.dtype not in FLOATS:
-        raise ValueError(f"{name}: got dtype {array.dtype}, expected float32 or float64")
+    if array.dtype.name not in FLOATS:
+        raise ValueError(f"{name}: got dtype {array.dtype}, expected {', '.join(FLOATS)}")
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name}: got {array.ndim} axes (shape {array.shape}), expected {ndim}")
 

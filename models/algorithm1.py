@@ -87,7 +87,7 @@ def backpropagate(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objectiv
     not see it (the authors' rule). With the minimax loss one backward pass so serves Dis's weights and, negated, Dec.
 
     Args:
-        x: images [N, S, S, C]; eps, z_p: [N, latent]. Arrays of the engine.
+        x: images [N, S, S, C]; eps, z_p: [N, latent], wide. Arrays of the engine.
         training: False leaves running statistics and gate alone and computes every gradient (`VAEGAN.gradients`).
     """
     if objective.bn_groups == "authors":
@@ -100,10 +100,10 @@ def backpropagate(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objectiv
     # Forward: Z = μ + σ ε, [X_p; X̃] = Dec([Z_p; Z]), Dis([X; X_p; X̃]).
     enc = model.encoder.apply(x, Pass((n,), update_running=training))
     z = pool.take((2 * n, *z_p.shape[1:]))
-    z[:n] = z_p
+    eng.copy(z[:n], z_p)
     eng.reparametrize_forward(z[n:], model.losses[PRIOR], enc.mu, enc.logvar, eps)
     images = pool.take((3 * n, *x.shape[1:]))
-    images[real] = x
+    eng.copy(images[real], x)
     dec = model.decoder.apply(z, Pass((2 * n,) if one_lot else (n, n), update_running=training), out=images[generated])
     dis = model.discriminator.apply(
         images,
@@ -142,7 +142,7 @@ def _gan(model: VAEGAN, dis: Any, n: int, objective: Objective, training: bool, 
     eng.gan_loss(model.losses[GAN], e_dis, dis.logits, n, weights, log_eps=log_eps)
     train_dec = train_dis = True
     if training:
-        model.flags[...] = 1
+        eng.fill(model.flags, 1)
         if objective.gate:
             eng.equilibrium_gate(
                 model.flags, model.losses[GAN], n, len(dis.logits) - n,
@@ -151,7 +151,7 @@ def _gan(model: VAEGAN, dis: Any, n: int, objective: Objective, training: bool, 
             if eng.name == "cpu":
                 train_dec, train_dis = bool(model.flags[0]), bool(model.flags[1])
     if objective.generator_loss == "minimax":
-        model.losses[GENERATOR] = 0
+        eng.fill(model.losses[GENERATOR], 0)
         e_dec = dis.backward_logits(e_dis, dw=train_dis, rows=rows if train_dec else None)
         if train_dec:
             eng.scale(e_dec, e_dec, -1.0 / weights[1])  # Dec ascends L_GAN, and does not see Dis's weight
@@ -191,12 +191,12 @@ def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objec
 
     enc = model.encoder.apply(x, batch(n))
     z = pool.take((2 * n, *z_p.shape[1:]))
-    z[:n] = z_p
+    eng.copy(z[:n], z_p)
     eng.reparametrize_forward(z[n:], model.losses[PRIOR], enc.mu, enc.logvar, eps)
 
     # L_GAN first: the gate decides what the pass for L_like has to give.
     images = pool.take((n + k, *size))
-    images[:n] = x
+    eng.copy(images[:n], x)
     dec = model.decoder.apply(z[:k], batch(k), out=images[n:])
     dis = model.discriminator.apply(images, batch(n + k), batch(n + k))
     train_dec, e_gan = _gan(model, dis, n, objective, training, rows=slice(n, n + k))
@@ -205,13 +205,13 @@ def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objec
     if train_dec:
         dec.backward(e_gan, dx=False, dw=True)
         for p in model.decoder.parameters:
-            from_gan.append(pool.take(p.shape))
-            from_gan[-1][...] = p.grad
+            from_gan.append(pool.take(p.shape, eng.wide))
+            eng.copy(from_gan[-1], p.grad)
     dec.release()
     pool.give(images)
 
     images = pool.take((2 * n, *size))
-    images[n:] = x
+    eng.copy(images[n:], x)
     dec = model.decoder.apply(z[n:], batch(n), out=images[:n])
     dis = model.discriminator.apply(images, batch(2 * n), None)
     e_like = pool.take(dis.features[:n].shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels import Below
 from models.layer import EPS_CONV, EPS_LINEAR, MOMENTUM, Context, Layer, Pass, Saved
 from models.parameter import Parameter, Statistic
 
@@ -28,6 +29,11 @@ def _flat(array: Any) -> Any:
     return None if array is None else array.reshape(len(array), -1)
 
 
+def _flat_below(below: Below | None) -> Below | None:
+    """For a linear layer above images: their arrays flattened, the channels still those of gamma."""
+    return below._replace(y=_flat(below.y), pre=_flat(below.pre)) if below is not None else None
+
+
 class Conv(Layer):
     """Convolution with an optional bias and activation ("relu", "tanh" or None) and no batch norm."""
 
@@ -42,28 +48,38 @@ class Conv(Layer):
 
     def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
         y = self.pool.take(self.output_shape(x.shape)) if out is None else out
-        self.engine.conv2d_forward(y, x, self.weight.data, self.bias.data if self.bias else None, stride=self.stride)
-        if self.activation:
-            getattr(self.engine, f"{self.activation}_forward")(y, y)  # the gradient needs only y, so in place
+        bias = self.bias.data if self.bias else None
+        self.engine.conv2d_forward(y, x, self.weight.compute, bias, stride=self.stride, activation=self.activation)
         return y, Saved(x, y, (y,) if out is None else ())
 
-    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, rows: slice = slice(None)) -> Any:
+    def backward(
+        self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None, rows: slice = slice(None)
+    ) -> Any:
         """``rows``: the images whose error at x is wanted (all by default)."""
-        if self.activation:
+        if self.activation and sums is None:
             getattr(self.engine, f"{self.activation}_backward")(dy, dy, saved.y)
         if dw:
             dbias = self.bias.grad if self.bias else None
+            if dbias is not None and sums is not None:
+                self.engine.copy(dbias, sums.reshape(-1))
+                dbias = None
             self.engine.conv2d_wgrad(self.weight.grad, saved.x, dy, stride=self.stride, dbias=dbias)
         result = None
         if dx:
             result = self.pool.take(saved.x[rows].shape)
-            self.engine.conv2d_dgrad(result, dy[rows], self.weight.data, stride=self.stride)
+            self.engine.conv2d_dgrad(result, dy[rows], self.weight.compute, stride=self.stride, below=below)
         self.pool.give(dy)
         return result
 
+    def below(self, saved: Saved) -> Below | None:
+        if self.activation != "relu":
+            return None
+        sums = self.pool.take((1, 1, saved.y.shape[-1]), self.engine.wide)
+        return Below(saved.y, None, None, None, None, None, 0.0, (len(saved.y),), sums)
+
 
 class Linear(Layer):
-    """x · w + bias; an image batch is flattened in (h, w, c) order. The latent heads pass ``decay=False``."""
+    """x · w + bias, wide: losses read it. An image batch is flattened in (h, w, c) order. The latent heads pass ``decay=False``."""
 
     def __init__(self, context: Context, name: str, inputs: int, outputs: int, *, decay: bool = True):
         self.weight = Parameter(f"{name}/weight", (inputs, outputs), fan_in=inputs, decay=decay)
@@ -74,17 +90,17 @@ class Linear(Layer):
         return shape[0], self.weight.shape[1]
 
     def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
-        y = self.pool.take(self.output_shape(x.shape)) if out is None else out
-        self.engine.linear_forward(y, _flat(x), self.weight.data, self.bias.data)
+        y = self.pool.take(self.output_shape(x.shape), self.engine.wide) if out is None else out
+        self.engine.linear_forward(y, _flat(x), self.weight.compute, self.bias.data)
         return y, Saved(x, y, (y,) if out is None else ())
 
-    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool) -> Any:
+    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
         if dw:
             self.engine.linear_wgrad(self.weight.grad, _flat(saved.x), dy, dbias=self.bias.grad)
         result = None
         if dx:
             result = self.pool.take(saved.x.shape)
-            self.engine.linear_dgrad(_flat(result), dy, self.weight.data)
+            self.engine.linear_dgrad(_flat(result), dy, self.weight.compute, below=_flat_below(below))
         self.pool.give(dy)
         return result
 
@@ -107,7 +123,7 @@ class BNReLU(Layer):
         if not pass_.train:
             return self.running_mean.data.reshape(1, -1), self.running_var.data.reshape(1, -1)
         shape = (len(pass_.groups), self.gamma.shape[0])
-        return self.pool.take(shape), self.pool.take(shape)
+        return self.pool.take(shape, self.engine.wide), self.pool.take(shape, self.engine.wide)
 
     def finish(self, pass_: Pass, mean: Any, var: Any) -> tuple[Any, ...]:
         """Update the running statistics; returns the statistics if they are the pool's."""
@@ -127,13 +143,18 @@ class BNReLU(Layer):
         own = self.finish(pass_, mean, var)
         return y, Saved(x, y, (*own, *((y,) if out is None else ())), (x, mean, var, pass_.groups))
 
-    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool) -> Any:
+    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
         x, mean, var, groups = saved.norm
         dgamma, dbeta = (self.gamma.grad, self.beta.grad) if dw else (None, None)
         self.engine.batch_norm_backward(
-            dy, dy, x, saved.y, mean, var, self.gamma.data, groups, eps=self.eps, relu=True, dgamma=dgamma, dbeta=dbeta
+            dy, dy, x, saved.y, mean, var, self.gamma.data, groups, eps=self.eps, relu=True, dgamma=dgamma, dbeta=dbeta, sums=sums
         )
         return dy
+
+    def below(self, saved: Saved) -> Below | None:
+        pre, mean, var, groups = saved.norm
+        sums = self.pool.take((2, *mean.shape), self.engine.wide)
+        return Below(saved.y, pre, mean, var, self.gamma.data, self.beta.data, self.eps, groups, sums)
 
 
 class _Fused(BNReLU):
@@ -152,27 +173,33 @@ class _Fused(BNReLU):
         """The array as the operation wants it: images for a convolution."""
         return array
 
+    @staticmethod
+    def flat_below(below: Below | None) -> Below | None:
+        return below
+
     def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
         shape = self.output_shape(x.shape)
         y, pre = self.pool.take(shape) if out is None else out, self.pool.take(shape)
         mean, var = self.statistics_for(pass_)
         flat = self.flat
         getattr(self.engine, f"{self.operation}_forward")(
-            flat(y), flat(pre), mean, var, flat(x), self.weight.data, self.gamma.data, self.beta.data,
+            flat(y), flat(pre), mean, var, flat(x), self.weight.compute, self.gamma.data, self.beta.data,
             pass_.groups, eps=self.eps, batch_statistics=pass_.train, **self.options,
         )  # fmt: skip
         own = self.finish(pass_, mean, var)
         return y, Saved(x, y, (pre, *own, *((y,) if out is None else ())), (pre, mean, var, pass_.groups))
 
-    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool) -> Any:
+    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
         pre, mean, var, groups = saved.norm
         result = self.pool.take(saved.x.shape) if dx else None
-        flat = self.flat
-        gradients = (self.weight.grad, self.gamma.grad, self.beta.grad) if dw else (None, None, None)
+        flat, update = self.flat, self.weight.product if dw else None
+        gradients = (None if update else self.weight.grad, self.gamma.grad, self.beta.grad) if dw else (None, None, None)
         getattr(self.engine, f"{self.operation}_backward")(
-            flat(result), *gradients, flat(dy), flat(saved.y), flat(pre), mean, var, flat(saved.x), self.weight.data,
-            self.gamma.data, groups, eps=self.eps, **self.options,
+            flat(result), *gradients, flat(dy), flat(saved.y), flat(pre), mean, var, flat(saved.x), self.weight.compute,
+            self.gamma.data, groups, eps=self.eps, sums=sums, below=self.flat_below(below), **self.options,
         )  # fmt: skip
+        if update:  # last: the error at x needed the weights as they were
+            update(flat(saved.x), flat(dy))
         self.pool.give(dy)
         return result
 
@@ -215,8 +242,14 @@ class LinearBNReLU(_Fused):
         weight = Parameter(f"{name}/weight", (inputs, outputs), fan_in=inputs, decay=True)
         super().__init__(context, name, weight, outputs, EPS_LINEAR)
         self.shape = image or (outputs,)
+        self.is_image = image is not None
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], *self.shape)
 
+    def below(self, saved: Saved) -> Below | None:
+        """An image has statistics a unit, place by place: none for a layer above that sums over places."""
+        return None if self.is_image else super().below(saved)
+
     flat = staticmethod(_flat)
+    flat_below = staticmethod(_flat_below)

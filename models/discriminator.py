@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels import Below
 from models.blocks import BNReLU, Conv, ConvBNReLU, Linear, LinearBNReLU
 from models.graph import Application, Sequential
 from models.layer import Context, Layer, Pass, Saved
@@ -79,14 +80,44 @@ class DiscriminatorApplication:
         if dw:
             dis.engine.conv2d_wgrad(dis.metric.weight.grad, x[of], error, stride=2)
         dx = dis.pool.take(x.shape)
-        dx[: of.start] = 0
-        dx[of.stop :] = 0
-        dis.engine.conv2d_dgrad(dx[of], error, dis.metric.weight.data, stride=2)
+        for others in (dx[: of.start], dx[of.stop :]):
+            if len(others):
+                dis.engine.fill(others, 0)
+        below = self._body.below()
+        assert below is not None  # the body ends in a ReLU
+        part, sums = self._part(below, of)
+        dis.engine.conv2d_dgrad(dx[of], error, dis.metric.weight.compute, stride=2, below=part)
+        if part.sums is not sums:
+            first, last = _overlap(below.groups, of)
+            dis.engine.fill(sums, 0)
+            for i in range(len(sums)):
+                dis.engine.copy(sums[i, first:last], part.sums[i])
+            dis.pool.give(part.sums)
         dis.pool.give(error)
-        return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows)
+        return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows, sums=sums)
+
+    def _part(self, below: Below, of: slice) -> tuple[Below, Any]:
+        """``below`` for the images ``of``, and the sums of all groups: images outside have no error, and add nothing to them."""
+        first, last = _overlap(below.groups, of)
+        starts = [sum(below.groups[:i]) for i in range(len(below.groups) + 1)]
+        groups = tuple(min(starts[i + 1], of.stop) - max(starts[i], of.start) for i in range(first, last))
+        sums, shape = below.sums, (len(below.sums), last - first, below.sums.shape[2])
+        if shape != sums.shape:
+            sums = self._dis.pool.take(shape, self._dis.engine.wide)
+        cut = below._replace(y=below.y[of], groups=groups, sums=sums)
+        if below.pre is not None:
+            cut = cut._replace(pre=below.pre[of], mean=below.mean[first:last], var=below.var[first:last])
+        return cut, below.sums
 
     def release(self) -> None:
         if self._head:
             self._head.release()
         self._dis.metric.release(self._metric)
         self._body.release()
+
+
+def _overlap(groups: tuple[int, ...], of: slice) -> tuple[int, int]:
+    """The range of groups that images ``of`` belong to."""
+    starts = [sum(groups[:i]) for i in range(len(groups) + 1)]
+    touched = [i for i in range(len(groups)) if starts[i] < of.stop and starts[i + 1] > of.start]
+    return touched[0], touched[-1] + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels import Below
 from models.layer import Layer, Pass, Saved
 from models.parameter import Parameter, Statistic
 
@@ -41,19 +42,29 @@ class Application:
     def __init__(self, network: Sequential, saved: list[Saved], output: Any):
         self._network, self._saved, self.output = network, saved, output
 
-    def backward(self, dy: Any, *, dx: bool, dw: bool, rows: slice | None = None) -> Any:
+    def backward(self, dy: Any, *, dx: bool, dw: bool, rows: slice | None = None, sums: Any = None) -> Any:
         """Send ``dy`` (of the pool; consumed) back; returns the error at the input (of the pool) if ``dx``, else None.
 
         Args:
             dx: whether the error at the input is wanted.
             dw: whether gradients of the parameters are wanted (written to ``Parameter.grad``).
             rows: the images whose input error is wanted, if not all: the first layer must be a `Conv`.
+            sums: of the pool, consumed: dy came with the last layer's `below` done (see `below`).
         """
-        for layer, saved in zip(reversed(self._network.layers), reversed(self._saved), strict=True):
-            first = layer is self._network.layers[0]
-            extra = {"rows": rows} if first and rows is not None else {}
-            dy = layer.backward(dy, saved, dx=dx or not first, dw=dw, **extra)
+        layers = self._network.layers
+        for i in reversed(range(len(layers))):
+            first = i == 0
+            extra: dict[str, Any] = {"rows": rows} if first and rows is not None else {}
+            below = None if first else layers[i - 1].below(self._saved[i - 1])
+            dy = layers[i].backward(dy, self._saved[i], dx=dx or not first, dw=dw, sums=sums, below=below, **extra)
+            if sums is not None:
+                layers[i].pool.give(sums)
+            sums = below.sums if below else None
         return dy
+
+    def below(self) -> Below | None:
+        """What the maker of this output's error can do for the last layer, where it alone makes it; its ``sums`` go to `backward`."""
+        return self._network.layers[-1].below(self._saved[-1])
 
     def release(self) -> None:
         """Hand everything back to the pool; the output too."""

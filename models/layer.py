@@ -1,10 +1,14 @@
 """The layers of Table 1. A layer is its parameters and two functions; it keeps nothing of a batch.
 
-    forward(x, pass_)              → (y, saved)
-    backward(dy, saved, dx=, dw=)  → the error at x, or None where it is not wanted
+    forward(x, pass_)                            → (y, saved)
+    backward(dy, saved, dx=, dw=, sums=, below=) → the error at x, or None where it is not wanted
+    below(saved)                                 → what a layer above must know to finish this one's ReLU and batch-norm sums
 
 ``saved`` is what this application of the layer must remember: it belongs to the caller, who may hold several. Arrays come
 from the pool; ``backward`` consumes ``dy`` (overwrites it and hands it back) and writes gradients to ``Parameter.grad``.
+
+A gradient kernel holds the error at a layer's output before it is written: there it is masked by that layer's ReLU and summed for
+its batch norm (`kernels.Below`), so that the layer's own backward need not read it once more. ``sums`` says that it was.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kernels import Engine
+from kernels import Below, Engine
 from models.memory import Pool
 from models.parameter import Parameter, Statistic
 
@@ -61,8 +65,13 @@ class Layer:
         """Apply the layer to x; ``out`` takes y where given (then it stays the caller's)."""
         raise NotImplementedError
 
-    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool) -> Any:
+    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
+        """``sums``: dy came with this layer's `below` done. ``below``: of the layer underneath, done to the error at x."""
         raise NotImplementedError
+
+    def below(self, saved: Saved) -> Below | None:
+        """For the layer above, if this one's output is its only input; ``sums`` is of the pool. None: nothing to be done there."""
+        return None
 
     def release(self, saved: Saved) -> None:
         """Hand the arrays of one application back to the pool."""

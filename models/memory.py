@@ -15,27 +15,28 @@ def size_class(n: int) -> int:
 
 
 class Pool:
-    """Buffers of an engine's dtype by size class. A buffer given back is the next one taken of its class.
+    """Buffers by type and size class. A buffer given back is the next one taken of its class.
 
     A step takes and gives in the same order each time, so a class never needs more buffers than in the first step.
     """
 
     def __init__(self, engine: Engine):
         self._engine = engine
-        self._free: dict[int, list[Any]] = {}
+        self._free: dict[tuple[Any, int], list[Any]] = {}
         self._owner: dict[int, Any] = {}  # id of an array handed out → its buffer
-        self.elements = 0  # placed so far, handed out or free
+        self.bytes = 0  # placed so far, handed out or free
 
-    def take(self, shape: tuple[int, ...]) -> Any:
-        """An uninitialised array of ``shape``, to be handed back with `give`."""
+    def take(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """An uninitialised array of ``shape``, of the engine's dtype unless another is given; to be handed back with `give`."""
+        dtype = self._engine.dtype if dtype is None else dtype
         n = math.prod(shape)
         size = size_class(n)
-        free = self._free.setdefault(size, [])
+        free = self._free.setdefault((dtype, size), [])
         if free:
             buffer = free.pop()
         else:
-            buffer = self._engine.empty((size,))
-            self.elements += size
+            buffer = self._engine.empty((size,), dtype)
+            self.bytes += buffer.nbytes
         array = buffer[:n].reshape(shape)
         self._owner[id(array)] = (buffer, array)
         return array
@@ -46,4 +47,4 @@ class Pool:
             if id(array) not in self._owner:
                 raise ValueError("pool: got an array that it did not hand out, or that was given back before")
             buffer, _ = self._owner.pop(id(array))
-            self._free[buffer.size].append(buffer)
+            self._free[buffer.dtype, buffer.size].append(buffer)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from kernels import Engine
+from kernels import Engine, UpdateEntry
 from models.parameter import Parameter
 
 OPTIMIZERS = ("rmsprop", "adam")
@@ -27,22 +28,35 @@ class Optimizer:
             raise ValueError(f"optimizer: got {kind!r}, expected one of {', '.join(OPTIMIZERS)}")
         self.engine, self.kind, self.weight_decay = engine, kind, weight_decay
 
-    def place(self, parameters: list[Parameter]) -> None:
-        """Allocate and clear the state."""
-        names = ("mean_square",) if self.kind == "rmsprop" else ("first_moment", "second_moment")
-        for p in parameters:
-            p.state = {name: self.engine.empty(p.shape) for name in names}
-            if self.kind == "adam":
-                p.state["updates"] = self.engine.empty((1,), "int64")
-            for array in p.state.values():
-                array[...] = 0
+    def place(self, parameters: list[tuple[Parameter, Any]], fused: list[Parameter]) -> None:
+        """Allocate and clear the state of each (parameter, flag of the equilibrium gate: uint8 [1], or None).
 
-    def update(self, parameters: list[Parameter], lr: float, enabled: Any = None) -> None:
-        """Apply one step of rate ``lr``; ``enabled`` is the equilibrium gate's flag (uint8 [1]) or None."""
-        for p in parameters:
-            common = {"lr": lr, "weight_decay": self.weight_decay if p.decay else 0.0, "enabled": enabled}
-            if self.kind == "rmsprop":
-                self.engine.rmsprop_update(p.data, p.state["mean_square"], p.grad, **common)
-            else:
-                moments = p.state["first_moment"], p.state["second_moment"], p.state["updates"]
-                self.engine.adam_update(p.data, *moments, p.grad, **common)
+        Parameters in ``fused`` are updated by `fused_update`, not by `update`.
+        """
+        engine = self.engine
+        names = ("mean_square",) if self.kind == "rmsprop" else ("first_moment", "second_moment")
+        entries = []
+        for p, enabled in parameters:
+            p.state = {name: engine.empty(p.shape, engine.wide) for name in names}
+            if self.kind == "adam":
+                p.state["updates"] = engine.empty((1,), "int64")
+            for array in p.state.values():
+                engine.fill(array, 0)
+            grad = None if p in fused else p.grad
+            entries.append(UpdateEntry(p.data, p.compute, tuple(p.state.values()), grad, self._decay(p), enabled))
+        self._table = engine.update_table(self.kind, entries)
+
+    def _decay(self, p: Parameter) -> float:
+        return self.weight_decay if p.decay else 0.0
+
+    def update(self, lr: Any) -> None:
+        """Apply one step of rate ``lr`` (a float, or a wide array [1]) to all parameters, where their flags allow it."""
+        (self.engine.rmsprop_update_all if self.kind == "rmsprop" else self.engine.adam_update_all)(self._table, lr=lr)
+
+    def fused_update(self, p: Parameter, lr: Any) -> Callable[[Any, Any], None]:
+        """The RMSProp update of a linear layer's weights straight from (x, dy)."""
+
+        def update(x: Any, dy: Any) -> None:
+            self.engine.linear_wgrad_rmsprop(p.data, p.state["mean_square"], p.compute, x, dy, lr=lr, weight_decay=self._decay(p))
+
+        return update

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from kernels import Engine
 
 
-@dataclass
+@dataclass(eq=False)
 class Parameter:
     """A trained array.
 
@@ -18,8 +19,10 @@ class Parameter:
         fan_in: inputs of one output, for the initial range; 0 for a constant start.
         start: the constant of a parameter that is not drawn (γ 1, β and biases 0).
         decay: whether weight decay applies.
-        data, grad: set by `place`.
+        data, grad: wide arrays, set by `place`.
+        compute: what products read: data itself, or for a matrix on an engine of a narrower dtype a copy of it.
         state: the optimiser's arrays by name.
+        product: where set, a linear layer gives (x, dy) to this instead of writing the gradient: the update that is fused with it.
     """
 
     name: str
@@ -29,19 +32,36 @@ class Parameter:
     decay: bool = False
     data: Any = None
     grad: Any = None
+    compute: Any = None
     state: dict[str, Any] = field(default_factory=dict)
+    product: Callable[[Any, Any], None] | None = None
 
-    def place(self, engine: Engine, *, seed: int, index: int) -> None:
-        """Allocate data and gradient and draw the start: U(±1 / sqrt(3 fan_in)), as in the authors' code."""
-        self.data, self.grad = engine.empty(self.shape), engine.empty(self.shape)
+    def place(self, engine: Engine, *, seed: int, index: int, grad: bool = True) -> None:
+        """Allocate data, copy and gradient (unless ``grad`` is False) and draw the start: U(±1 / sqrt(3 fan_in)), as the authors do."""
+        self.data = engine.empty(self.shape, engine.wide)
+        narrow = len(self.shape) > 1 and engine.dtype != engine.wide
+        self.compute = engine.empty(self.shape) if narrow else self.data
         if self.fan_in:
             engine.uniform_init(self.data, (3.0 * self.fan_in) ** -0.5, seed=seed, index=index)
         else:
-            self.data[...] = self.start
-        self.grad[...] = 0
+            engine.fill(self.data, self.start)
+        self.refresh(engine)
+        if grad:
+            self.place_grad(engine)
+
+    def place_grad(self, engine: Engine) -> None:
+        """Allocate the gradient if it has no array yet."""
+        if self.grad is None:
+            self.grad = engine.empty(self.shape, engine.wide)
+            engine.fill(self.grad, 0)
+
+    def refresh(self, engine: Engine) -> None:
+        """Bring ``compute`` up to date with ``data``."""
+        if self.compute is not self.data:
+            engine.copy(self.compute, self.data)
 
 
-@dataclass
+@dataclass(eq=False)
 class Statistic:
     """A running statistic of batch norm, [C]: not trained, saved with the parameters."""
 
@@ -51,5 +71,5 @@ class Statistic:
     data: Any = None
 
     def place(self, engine: Engine) -> None:
-        self.data = engine.empty((self.channels,))
-        self.data[...] = self.start
+        self.data = engine.empty((self.channels,), engine.wide)
+        engine.fill(self.data, self.start)

@@ -31,6 +31,8 @@ class VAEGAN:
         spec: `models.network`.
         seed: of the initial parameters.
         optimizer, weight_decay: see `models.optimizers.Optimizer`.
+        fuse_update: whether Enc's FC weights, two thirds of all, are updated where their gradient is made (RMSProp only), so that
+            it is never stored; None: where the engine says that this pays.
 
     Attributes:
         encoder, decoder, discriminator: the networks.
@@ -40,22 +42,30 @@ class VAEGAN:
         gate_counts: float64 [3], steps, Dec updates and Dis updates since `fetch_losses` was last called.
     """
 
-    def __init__(self, engine: Engine, spec: NetworkSpec, *, seed: int = 0, optimizer: str = "rmsprop", weight_decay: float = 2e-5):
+    def __init__(
+        self, engine: Engine, spec: NetworkSpec, *, seed: int = 0, optimizer: str = "rmsprop", weight_decay: float = 2e-5,
+        fuse_update: bool | None = None,
+    ):  # fmt: skip
         self.engine, self.spec = engine, spec
         self.pool = Pool(engine)
         context = Context(engine, self.pool)
         self.encoder, self.decoder = Encoder(context, spec), decoder(context, spec)
         self.discriminator = Discriminator(context, spec)
         self.optimizer = Optimizer(engine, optimizer, weight_decay)
+        fuse = optimizer == "rmsprop" and (engine.fuses_update if fuse_update is None else fuse_update)
+        self.fused = [self.encoder.largest] if fuse else []
         for index, p in enumerate(self.parameters):
-            p.place(engine, seed=seed, index=index)
+            p.place(engine, seed=seed, index=index, grad=p not in self.fused)
         for s in self.statistics:
             s.place(engine)
-        self.optimizer.place(self.parameters)
         self.losses = engine.empty((len(LOSSES),), np.float64)
         self.flags = engine.empty((2,), np.uint8)
         self.gate_counts = engine.empty((3,), np.float64)
-        self.losses[...], self.flags[...], self.gate_counts[...] = 0, 1, 0
+        for array, value in ((self.losses, 0), (self.flags, 1), (self.gate_counts, 0)):
+            engine.fill(array, value)
+        # Enc is never gated
+        networks = (self.encoder, None), (self.decoder, self.flags[0:1]), (self.discriminator, self.flags[1:2])
+        self.optimizer.place([(p, flag) for net, flag in networks for p in net.parameters], self.fused)
         self._rows = (1, 1, 1)  # images, real rows and generated rows of the last step, to turn sums into means
 
     @property
@@ -69,19 +79,20 @@ class VAEGAN:
 
     # ---- training ----
 
-    def train_step(self, x: Any, eps: Any, z_p: Any, objective: Objective, lr: float) -> None:
+    def train_step(self, x: Any, eps: Any, z_p: Any, objective: Objective, lr: Any) -> None:
         """One step of Algorithm 1: losses, gate, gradients, updates. Nothing is returned; see `fetch_losses`.
 
         Args:
-            x: images [N, S, S, C] in [-1, 1]. eps, z_p: [N, latent], draws from N(0, I).
-            lr: the applied learning rate of this step.
+            x: images [N, S, S, C] in [-1, 1]. eps, z_p: [N, latent], wide, draws from N(0, I).
+            lr: the applied learning rate of this step, a float or a wide array [1].
         """
+        for p in self.fused:
+            p.product = self.optimizer.fused_update(p, lr)
         backpropagate(self, x, eps, z_p, objective)
-        self.optimizer.update(self.encoder.parameters, lr)  # Enc is never gated
-        self.optimizer.update(self.decoder.parameters, lr, self.flags[0:1])
-        self.optimizer.update(self.discriminator.parameters, lr, self.flags[1:2])
-        self.gate_counts[0] += 1
-        self.gate_counts[1:] += self.flags
+        self.optimizer.update(lr)
+        for p in self.fused:
+            p.product = None
+        self.engine.count_gate(self.gate_counts, self.flags)
         self._rows = (len(x), len(x), objective.generated(len(x)))
 
     def fetch_losses(self) -> dict[str, float]:
@@ -91,7 +102,7 @@ class VAEGAN:
         counts = np.array([images, images, real, generated, generated])
         result = dict(zip(LOSSES, (self.engine.to_numpy(self.losses) / counts).tolist(), strict=True))
         steps, dec, dis = self.engine.to_numpy(self.gate_counts).tolist()
-        self.gate_counts[...] = 0
+        self.engine.fill(self.gate_counts, 0)
         return {**result, "dec_updated": dec / max(1.0, steps), "dis_updated": dis / max(1.0, steps)}
 
     def gradients(self, x: Any, eps: Any, z_p: Any, objective: Objective) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -100,11 +111,14 @@ class VAEGAN:
         Args as in `train_step`. Returns {parameter name: array}, {"prior", "like", "gan", "gan_real", "gan_generated", and
         "generator" with the non-saturating loss}.
         """
-        kept = self.engine.to_numpy(self.losses).copy()
-        backpropagate(self, self.engine.asarray(x), self.engine.asarray(eps), self.engine.asarray(z_p), objective, training=False)
-        gradients = {p.name: self.engine.to_numpy(p.grad).copy() for p in self.parameters}
-        losses = dict(zip(LOSSES, self.engine.to_numpy(self.losses).tolist(), strict=True))
-        self.losses[...] = kept
+        engine, wide = self.engine, self.engine.wide
+        for p in self.fused:
+            p.place_grad(engine)
+        kept = engine.to_numpy(self.losses).copy()
+        backpropagate(self, engine.asarray(x), engine.asarray(eps, wide), engine.asarray(z_p, wide), objective, training=False)
+        gradients = {p.name: engine.to_numpy(p.grad).copy() for p in self.parameters}
+        losses = dict(zip(LOSSES, engine.to_numpy(self.losses).tolist(), strict=True))
+        engine.put(self.losses, kept)
         losses["gan"] = losses["gan_real"] + losses["gan_generated"]
         if objective.generator_loss == "minimax":
             del losses["generator"]
@@ -114,7 +128,7 @@ class VAEGAN:
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images [N, S, S, C] in [-1, 1] → μ, log σ², each [N, latent]."""
-        mu = np.empty((len(x), self.spec.latent), self.engine.dtype)
+        mu = np.empty((len(x), self.spec.latent), self.engine.wide)
         logvar = np.empty_like(mu)
         for cut, piece, pass_ in self._pieces(x):
             enc = self.encoder.apply(piece, pass_)
@@ -125,7 +139,7 @@ class VAEGAN:
     def decode(self, z: np.ndarray) -> np.ndarray:
         """z [N, latent] → images [N, S, S, C] in (-1, 1)."""
         size, channels = self.spec.image_size, self.spec.channels
-        images = np.empty((len(z), size, size, channels), self.engine.dtype)
+        images = np.empty((len(z), size, size, channels), self.engine.wide)
         for cut, piece, pass_ in self._pieces(z):
             dec = self.decoder.apply(piece, pass_)
             images[cut] = self.engine.to_numpy(dec.output)
@@ -134,7 +148,7 @@ class VAEGAN:
 
     def discriminate(self, x: np.ndarray) -> np.ndarray:
         """Images [N, S, S, C] in [-1, 1] → the probability that each is real, [N]."""
-        p = np.empty((len(x), 1), self.engine.dtype)
+        p = np.empty((len(x), 1), self.engine.wide)
         for cut, piece, pass_ in self._pieces(x):
             dis = self.discriminator.apply(piece, pass_, pass_)
             self.engine.sigmoid_forward(dis.logits, dis.logits)
@@ -173,4 +187,6 @@ class VAEGAN:
             if name not in own:
                 raise ValueError(f"state: {name} is unknown to this network")
         for name, array in own.items():
-            array[...] = arrays[name]
+            self.engine.put(array, arrays[name])
+        for p in self.parameters:
+            p.refresh(self.engine)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: its idle threads must not spin on a busy machine
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton, which decides at import: GPU kernels run interpreted here
 
 import numpy as np
 import pytest
@@ -22,9 +24,27 @@ def two_torch_threads():
 
 @pytest.fixture(scope="session", params=["cpu-float64", "cpu-float32"])
 def engine(request):
-    """Each engine that operations are held against PyTorch on; the GPU engine joins this list."""
+    """Each engine that operations are held against PyTorch on; "cuda" is the CUDA engine on the host: kernels interpreted and emulated."""
     device, precision = request.param.split("-")
+    if device == "cuda":
+        return emulated(precision)
     return kernels.engine(device, precision=precision)
+
+
+def emulated(precision: str):
+    """The CUDA engine on the host; skips, and says so, where Triton or a C++ compiler is missing."""
+    pytest.importorskip("triton", reason="Triton, which interprets the GPU kernels, is not installed (Linux only)")
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to compile the CUDA C kernels for the host")
+    from kernels.cuda.engine import emulated_engine
+
+    return emulated_engine(precision)
+
+
+@pytest.fixture(scope="session")
+def cuda32():
+    """The CUDA engine on the host in float32."""
+    return emulated("float32")
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ class Artist:
         self.config, self.model, self.folder = config, model, folder
         self.steps = config.steps or 0
         self.z = np.asarray(
-            philox.normal((SAMPLES, model.latent), seed=config.seed, step=0, stream=philox.STREAM_FIGURE_PRIOR), model.engine.dtype
+            philox.normal((SAMPLES, model.latent), seed=config.seed, step=0, stream=philox.STREAM_FIGURE_PRIOR), model.engine.wide
         )
         self.originals = dataset.images[held_out(dataset)[:RECONSTRUCTED]]
         self.spent = 0.0

@@ -9,6 +9,7 @@ import datetime
 import io
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,11 +131,13 @@ def versions() -> dict[str, str]:
     """The software that writes a checkpoint; for the reader's information only."""
     import h5py
 
+    gpu = {name: str(module.__version__) for name, module in sys.modules.items() if name in ("cupy", "triton")}  # where they are in use
     return {
         "vaegan-kernels": vaegan_kernels.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "h5py": h5py.__version__,
+        **gpu,
     }
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from kernels import OutOfMemory
 from vaegan_kernels.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -102,6 +103,14 @@ def describe_os_error(error: OSError) -> str:
     return f"{error.strerror or error}{where}"
 
 
+def describe_out_of_memory(error: OutOfMemory, advice: str, *, what: str = "") -> str:
+    """One line for a GPU that is full: for what, how much was needed, how much is free, what to do."""
+    from vaegan_kernels.run_folder import human_size
+
+    need, free = human_size(error.needed), human_size(error.free)
+    return f"--device cuda: out of GPU memory: {what or 'an array'} needs {need}, {free} are free; {advice}"
+
+
 def run_main(main: Callable[[], int | None]) -> int:
     """Run a program's ``main()`` and turn every foreseeable failure into one line on stderr.
 
@@ -121,6 +130,8 @@ def run_main(main: Callable[[], int | None]) -> int:
         # The reader went away (`... | head`). Point stdout at nothing so that the interpreter's own flush stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except OutOfMemory as error:
+        fail(describe_out_of_memory(error, "use a GPU with more room, or --device cpu"))
     except MemoryError as error:
         fail(f"out of memory{f' ({error})' if str(error) else ''}: use a smaller --batch-size, --network or --limit")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``--dry-run``: what a run would be, take and write. Time and memory are measured on a few images, then scaled."""
+"""``--dry-run``: what a run would be, take and write. Time and memory are measured."""
 
 from __future__ import annotations
 
@@ -14,32 +14,60 @@ from vaegan_kernels.progress import duration
 from vaegan_kernels.run_folder import RunFolder, human_size
 
 STATE_NAMES = {"rmsprop": "mean square", "adam": "two moments"}
+MEASURED = 4, 8  # images of the two steps that the CPU's time and memory are estimated from
 TRAIN_SHARE = 0.9  # of the images, where the split is not known before they are read
 
 
-def measure(config: Config, spec: Any, engine: Any, batch: int) -> tuple[float, int]:
-    """(seconds of a step, bytes of activations and errors) of ``batch`` random images, on a network made for it and thrown away."""
+def measure(config: Config, spec: Any, engine: Any, batch: int) -> tuple[float, dict[str, int]]:
+    """(seconds of a step, bytes of its memory by what it is for) of ``batch`` random images, on a network made for it and thrown away."""
     from models.vaegan import VAEGAN
 
     model = VAEGAN(engine, spec, seed=0, optimizer=config.optimizer, weight_decay=config.weight_decay)
     random = np.random.default_rng(0)
     x = engine.asarray(random.uniform(-1, 1, (batch, spec.image_size, spec.image_size, spec.channels)))
-    eps, z_p = (engine.asarray(random.standard_normal((batch, spec.latent))) for _ in range(2))
+    eps, z_p = (engine.asarray(random.standard_normal((batch, spec.latent)), engine.wide) for _ in range(2))
     objective = dataclasses.replace(config.objective(), gate=False)
+    step = engine.record(lambda: model.train_step(x, eps, z_p, objective, config.learning_rate))
     seconds = []
-    for _ in range(3):
+    for _ in range(3):  # a GPU compiles in the first, records in the second
         start = time.perf_counter()
-        model.train_step(x, eps, z_p, objective, config.learning_rate)
-        model.fetch_losses()  # waits for a device
+        step()
+        engine.synchronize()
         seconds.append(time.perf_counter() - start)
-    return min(seconds[1:]), model.pool.elements * engine.dtype.itemsize
+    parameters = model.parameters
+    rows = {
+        "parameters": sum(p.data.nbytes for p in parameters),
+        "their copies for products": sum(p.compute.nbytes for p in parameters if p.compute is not p.data),
+        "gradients": sum(p.grad.nbytes for p in parameters if p.grad is not None),
+        f"optimiser ({STATE_NAMES[config.optimizer]})": sum(a.nbytes for p in parameters for a in p.state.values()),
+        "activations and errors": model.pool.bytes,
+    }
+    return min(seconds[1:]), {name: size for name, size in rows.items() if size}
+
+
+def on_gpu(config: Config, spec: Any, dry: Any) -> dict[str, int]:
+    """Bytes of memory by what it is for, as counted by ``dry``, an engine that executes nothing."""
+    _, rows = measure(config, spec, dry, config.batch_size)
+    return {**rows, "working memory of the kernels": dry.device.placed - sum(rows.values())}
+
+
+def on_cpu(config: Config, spec: Any, engine: Any) -> tuple[float, dict[str, int]]:
+    """(seconds of a step, bytes of memory by what it is for), from steps of a few images."""
+    small, large = MEASURED
+    (time_small, rows_small), (time_large, rows) = (measure(config, spec, engine, batch) for batch in MEASURED)
+    if config.batch_size >= large:
+        rows["activations and errors"] = rows["activations and errors"] * config.batch_size // large
+    else:
+        rows = rows_small
+    per_image = max((time_large - time_small) / (large - small), time_large / large * 0.5)
+    return max(time_large + (config.batch_size - large) * per_image, time_small / 2), rows
 
 
 def print_estimate(config: Config, spec: Any, engine: Any, folder: RunFolder, kind: str, count: int) -> None:
     """Print the resolved configuration, the data, parameter counts, memory and time."""
     if config.draw_every is None or config.save_every is None or config.steps is None:
         config = config.with_data(max(config.batch_size, int(count * TRAIN_SHARE)))
-    steps, itemsize = config.steps or 0, engine.dtype.itemsize
+    steps = config.steps or 0
     print("configuration")
     for name, value in config.to_dict().items():
         print(f"  {name:20} {'-' if value is None else value}")
@@ -49,28 +77,18 @@ def print_estimate(config: Config, spec: Any, engine: Any, folder: RunFolder, ki
 
     counts = spec.parameter_counts()
     print("parameters: " + ", ".join(f"{name} {number:,}" for name, number in counts.items()) + f"; {sum(counts.values()):,} together")
-    weights = sum(counts.values()) * itemsize
-    state = weights * (2 if config.optimizer == "adam" else 1)
-    small, large = 4, 8
-    (time_small, bytes_small), (time_large, bytes_large) = (measure(config, spec, engine, batch) for batch in (small, large))
-    activations = bytes_large / large * config.batch_size if config.batch_size >= large else bytes_small
-    images = count * spec.image_size**2 * spec.channels
-    rows = {
-        "parameters": weights,
-        "gradients": weights,
-        f"optimiser ({STATE_NAMES[config.optimizer]})": state,
-        "activations and errors": activations,
-        "images": images,
-    }
+    dry = engine.dry()
+    step, rows = on_cpu(config, spec, engine) if dry is None else (0.0, on_gpu(config, spec, dry))
+    rows["images"] = count * spec.image_size**2 * spec.channels
     print("memory: " + ", ".join(f"{name} {human_size(size)}" for name, size in rows.items()))
-    print(f"        about {human_size(sum(rows.values()))} together")
+    print(f"        about {human_size(sum(rows.values()))} together{'' if dry is None else ' on the GPU'}")
 
-    per_image = max((time_large - time_small) / (large - small), time_large / large * 0.5)
-    step = max(time_large + (config.batch_size - large) * per_image, time_small / 2)
-    print(
-        f"time: about {step:.2g} s a step, {config.batch_size / step:.0f} images/s, {duration(step * steps)} for the run "
-        f"(from steps of {small} and {large} images on this machine, now; {os.cpu_count()} cores)"
-    )
+    how = f"from steps of {MEASURED[0]} and {MEASURED[1]} images on this machine, now; {os.cpu_count()} cores"
+    if dry is not None:  # a GPU's time does not grow evenly: measured as it will be
+        step, _ = measure(config, spec, engine, config.batch_size)
+        how = "measured now"
+    print(f"time: about {step:.2g} s a step, {config.batch_size / step:.0f} images/s, {duration(step * steps)} for the run ({how})")
+    saved = sum(size for name, size in rows.items() if name == "parameters" or name.startswith("optimiser"))
     print(f"writes: {folder.path}")
-    print(f"        a checkpoint of {human_size(weights + state)} every {config.save_every} steps, picture grids every {config.draw_every}")
+    print(f"        a checkpoint of {human_size(saved)} every {config.save_every} steps, picture grids every {config.draw_every}")
     print("dry run: nothing was trained or written")

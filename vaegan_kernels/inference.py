@@ -91,7 +91,7 @@ class Model:
         """``count`` latents [count, L] from N(0, I), the same for the same seed on every machine."""
         from kernels import philox
 
-        return np.asarray(philox.normal((count, self.latent), seed=seed, step=0, stream=philox.STREAM_FIGURE_PRIOR), self.engine.dtype)
+        return np.asarray(philox.normal((count, self.latent), seed=seed, step=0, stream=philox.STREAM_FIGURE_PRIOR), self.engine.wide)
 
     def reconstruct(self, images: Any, *, mean: bool = False, seed: int = 0) -> np.ndarray:
         """Decode a sampled z = mu + sigma*eps of each image (eps fixed by ``seed``), or mu itself with ``mean``."""
@@ -109,13 +109,13 @@ class Model:
             size = ", ".join(map(str, self.image_shape))
             raise ValueError(f"images: got shape {array.shape}, expected [N, {size}] with N >= 1 (NHWC)")
         if array.dtype == np.uint8:
-            return np.ascontiguousarray(array.astype(self.engine.dtype) / 127.5 - 1)
+            return np.ascontiguousarray(array.astype(self.engine.wide) / 127.5 - 1)
         if array.dtype.kind != "f":
             raise ValueError(f"images: got dtype {array.dtype}, expected uint8, or float with values in [-1, 1]")
         low, high = float(array.min()), float(array.max())
         if not (low >= -1.001 and high <= 1.001):  # NaN fails too
             raise ValueError(f"images: got float values from {low:g} to {high:g}, expected [-1, 1] (x / 127.5 - 1), or uint8")
-        return np.ascontiguousarray(array, dtype=self.engine.dtype)
+        return np.ascontiguousarray(array, dtype=self.engine.wide)
 
     def _latents(self, name: str, value: Any, count: int | None = None) -> np.ndarray:
         array = np.asarray(value)
@@ -125,7 +125,7 @@ class Model:
             raise ValueError(f"{name}: got dtype {array.dtype}, expected float")
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: has values that are not finite")
-        return np.ascontiguousarray(array, dtype=self.engine.dtype)
+        return np.ascontiguousarray(array, dtype=self.engine.wide)
 
     def _numpy(self, array: Any) -> np.ndarray:
         return np.array(self.engine.to_numpy(array))

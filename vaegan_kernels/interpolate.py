@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from vaegan_kernels import figures, load_model
 
-    model = load_model(arguments.checkpoint, threads=arguments.threads)
+    model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
     a, b = (latent_of(end, model, arguments.mean, arguments.seed) for end in ends)
     images = model.decode(walk(a, b, arguments.frames, arguments.path))
     if out.suffix.lower() == ".gif":

@@ -88,36 +88,40 @@ def open_engine(config: Config) -> tuple[Any, str]:
 
     An explicit device that cannot be used is a `UserError`: only ``auto`` chooses.
     """
-    import kernels
-
     why = ""
     device = config.device
-    if device == "auto":
+    if device == "auto" and config.precision == "float64":
+        device, why = "cpu", " (no GPU has --precision float64)"
+    elif device == "auto":
         try:
-            return _engine("cuda", config), "device: cuda (--device auto found a GPU)"
-        except UserError:
-            raise
+            engine = _engine("cuda", config)
         except RuntimeError as error:
             reason = str(error).removeprefix("device cuda: ").split(";")[0]
             device, why = "cpu", f" (no CUDA: {reason})"
+        else:
+            return engine, describe_engine(engine, " (--device auto found a GPU)")
     try:
         engine = _engine(device, config, why)
     except RuntimeError as error:
         raise UserError(f"--device {str(error).removeprefix('device ')}") from None
-    assert isinstance(engine, kernels.Engine)
-    threads = f", {engine.threads} thread{'s' if engine.threads != 1 else ''}" if device == "cpu" else ""
-    return engine, f"device: {device}{threads}, {engine.precision}{why}"
+    return engine, describe_engine(engine, why)
+
+
+def describe_engine(engine: Any, why: str = "") -> str:
+    """``"device: cpu, 2 threads, float32"`` and what else there is to say."""
+    if engine.name == "cpu":
+        where = f"cpu, {engine.threads} thread{'s' if engine.threads != 1 else ''}"
+    else:
+        where = f"{engine.name}, {engine.describe()['device']}"
+    return f"device: {where}, {engine.precision}{why}" + (f"; {engine.notice}" if engine.notice else "")
 
 
 def _engine(device: str, config: Config, why: str = "") -> Any:
     import kernels
 
-    precision = config.precision
-    if precision == "auto":
-        precision = "float32" if device == "cpu" else "bf16"
-    if device == "cpu" and precision in ("bf16", "tf32"):
-        raise UserError(f"--precision {precision} needs a GPU and the device is cpu{why}; use float32, float64 or auto")
+    if device == "cpu" and config.precision in ("bf16", "tf32"):
+        raise UserError(f"--precision {config.precision} needs a GPU and the device is cpu{why}; use float32, float64 or auto")
     try:
-        return kernels.engine(device, precision, threads=config.threads)
+        return kernels.engine(device, config.precision, threads=config.threads)
     except ValueError as error:
         raise UserError(f"--device {device}: {error}") from None

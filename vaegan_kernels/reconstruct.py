@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from vaegan_kernels import figures, load_model
 
-    model = load_model(arguments.checkpoint, threads=arguments.threads)
+    model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
     originals = read_images(files, model) if files else test_images(model, arguments.data, arguments.count)
     others = model.reconstruct(originals, mean=arguments.mean, seed=arguments.seed)
     error = float(np.mean((others - (originals / 127.5 - 1)) ** 2))

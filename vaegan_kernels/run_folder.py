@@ -24,6 +24,7 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoint = self.path / "checkpoint.h5"
         self.config = self.path / "config.json"
+        self.device = self.path / "device.json"
         self.metrics = self.path / "metrics.jsonl"
         self.summary = self.path / "summary.json"
         self.samples = self.path / "samples"

@@ -25,6 +25,7 @@ def add_common(parser: Any, out: str) -> None:
     parser.add_argument("--out", default=out, metavar="FILE", help=f"the picture to write (default: {out})")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="seed of the noise (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
+    parser.add_argument("--device", default="cpu", metavar="{auto,cpu,cuda}", help="where to compute (default: cpu)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
 
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from vaegan_kernels import figures, load_model
 
-    model = load_model(arguments.checkpoint, threads=arguments.threads)
+    model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
     images = model.sample(count, seed=arguments.seed)
     save_image(out, figures.grid(images, columns, "Samples", f"seed {arguments.seed} · step {model.header.step:,}"))
     print(f"{count} samples in {out}")

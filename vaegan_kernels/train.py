@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from kernels import OutOfMemory
 from vaegan_kernels import checkpoint
-from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, run_main
+from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, describe_out_of_memory, run_main
 from vaegan_kernels.config import CHANGEABLE, FIELDS, Config, flag, read_config, resolve
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.options import make_parser, open_engine
@@ -40,12 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             flags["data"] = os.path.abspath(os.path.expanduser(flags["data"]))
         config = resolve(flags, read_config(arguments.config) if arguments.config else None)
     engine, device = open_engine(config)
+    if header is not None and header.config.precision != engine.precision:
+        device += f"; until now the run was in {header.config.precision}: its numbers go on, not its bits"
     config = dataclasses.replace(config, precision=engine.precision, encoder_units=config.network_spec().encoder_units)
     spec = config.network_spec()
     kind, count = check_data(config, spec)
 
     parameters = sum(spec.parameter_counts().values())
-    needed = 2 * parameters * STATE_ARRAYS[config.optimizer] * engine.dtype.itemsize + (32 << 20)
+    needed = 2 * parameters * STATE_ARRAYS[config.optimizer] * engine.wide.itemsize + (32 << 20)
     if arguments.resume is None:
         default = fresh_folder(config.network, config.preset, Path(config.data).name if config.data else "faces")
         folder = RunFolder(arguments.out or default)
@@ -58,12 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         check_tensorboard()
     say(device)
-    if arguments.dry_run:
-        from vaegan_kernels.estimate import print_estimate
+    try:
+        if arguments.dry_run:
+            from vaegan_kernels.estimate import print_estimate
 
-        print_estimate(config, spec, engine, folder, kind, count)
-        return 0
-    return train(config, spec, engine, folder, header, arguments, say)
+            print_estimate(config, spec, engine, folder, kind, count)
+            return 0
+        return train(config, spec, engine, folder, header, arguments, say)
+    except OutOfMemory as error:
+        raise UserError(describe_out_of_memory(error, smaller(config))) from None
+
+
+def smaller(config: Config) -> str:
+    """What to change where a GPU is full."""
+    choices = [f"a --batch-size below {config.batch_size}"] if config.batch_size > 1 else []
+    choices += ["--precision bf16"] if config.precision != "bf16" else []
+    choices += ["a smaller --network"] if config.network != "small32" else []
+    return f"try {', '.join([*choices, 'a GPU with more room'])} or --device cpu"
 
 
 def prepare_resume(arguments: Any, flags: dict[str, Any]) -> tuple[RunFolder, Config, checkpoint.Header | None]:
@@ -89,6 +103,9 @@ def prepare_resume(arguments: Any, flags: dict[str, Any]) -> tuple[RunFolder, Co
     for name, value in flags.items():
         if name in CHANGEABLE:
             changes[name] = os.path.abspath(os.path.expanduser(value)) if name == "data" else value
+        elif name == "precision" and stored.precision != "float64" and value != "float64":
+            keeps = value == "auto" and stored.precision == "float32"  # every device has it
+            changes[name] = stored.precision if keeps else value
         elif value != getattr(stored, name) and not (name == "precision" and value == "auto"):
             instead = "end earlier with --stop-after" if name in ("steps", "epochs") else "leave it out"
             own = getattr(stored, name)
@@ -174,6 +191,8 @@ def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any
     folder.create()
     text = json.dumps(config.to_dict(), indent=2) + "\n"
     write_atomically(folder.config, lambda file: file.write(text.encode()))
+    about = json.dumps({**engine.describe(), "versions": checkpoint.versions()}, indent=2) + "\n"
+    write_atomically(folder.device, lambda file: file.write(about.encode()))
     truncate_metrics(folder.metrics, step)
     model = Model(network, spec, header or checkpoint.Header(step, config, dataset.fingerprint, dataset.name))
     artist = Artist(config, model, dataset, folder, step=step)

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from kernels import philox
+from kernels import OutOfMemory, philox
 from models.algorithm1 import LOSSES
 from models.schedules import learning_rate
 from vaegan_kernels import checkpoint
-from vaegan_kernels.cli import describe_os_error
+from vaegan_kernels.cli import describe_os_error, describe_out_of_memory
 from vaegan_kernels.config import Config
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.metrics import append_metrics
@@ -70,13 +70,26 @@ class Trainer:
         self.train = dataset.split("train")
         self.per_epoch = len(self.train) // config.batch_size
         self.objective = config.objective()
-        shape = (config.batch_size, spec.image_size, spec.image_size, spec.channels)
-        self.x, self.eps = engine.empty(shape), engine.empty((config.batch_size, spec.latent))
-        self.z_p = engine.empty((config.batch_size, spec.latent))
-        self.order: tuple[int, np.ndarray] = (-1, self.train)
+        self.images = self.place_images()
+        shape, noise = (config.batch_size, spec.image_size, spec.image_size, spec.channels), (config.batch_size, spec.latent)
+        self.x, self.eps, self.z_p = engine.empty(shape), engine.empty(noise, engine.wide), engine.empty(noise, engine.wide)
+        self.order, self.order_epoch = engine.empty((len(self.train),), np.int32), -1
+        self.counter, self.lr = engine.empty((1,), np.int64), engine.empty((1,), engine.wide)
+        self.rates = engine.asarray([self.rate(k) for k in range(self.steps)], engine.wide)
+        engine.put(self.counter, [step])
+        self.replay = engine.record(self.step_body)
         self.clock = 0.0
         self.saved = step
         self.speed_from = (time.perf_counter(), step)
+
+    def place_images(self) -> Any:
+        """The data set where batches are gathered from: on a GPU, all of it. Raises `UserError` where it does not fit there."""
+        images = self.dataset.images
+        try:
+            return self.engine.place_images(images)
+        except OutOfMemory as error:
+            advice = "take fewer with --limit, or use --device cpu"
+            raise UserError(describe_out_of_memory(error, advice, what=f"the data set of {len(images):,} images")) from None
 
     def run(self, stop_after: int | None, progress: Progress) -> int | None:
         """Train up to ``stop_after`` (or to the end) and save; the schedule follows the configuration's steps.
@@ -97,6 +110,8 @@ class Trainer:
                 progress.advance(self.step)
                 draw = self.step % (config.draw_every or 1) == 0 or self.step == end
                 save = self.step % (config.save_every or 1) == 0
+                if draw or save:
+                    self.engine.synchronize()  # the steps that a GPU still has to do are training time
                 paused = time.perf_counter()
                 if draw and self.listener is not None:
                     self.check_finite()
@@ -113,29 +128,29 @@ class Trainer:
 
     def train_step(self) -> None:
         """One step of Algorithm 1 on the next batch; ``step`` grows by one."""
-        self.load_batch(self.step)
-        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.rate(self.step))
+        epoch = self.step // self.per_epoch
+        if self.order_epoch != epoch:
+            order = philox.permutation(len(self.train), seed=self.config.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
+            self.engine.put(self.order, self.train[order])
+            self.order_epoch = epoch
+        self.replay()
         self.step += 1
+
+    def step_body(self) -> None:
+        """Step ``counter`` on the device: batch, noise, rate, Algorithm 1, updates. The same launches each time: what changes from
+        step to step is in device arrays, so that an engine can record it once and replay it."""
+        eng, seed = self.engine, self.config.seed
+        eng.gather_batch(self.x, self.images, self.order, self.counter, per_epoch=self.per_epoch, seed=seed, flip=self.config.flip)
+        eng.normal(self.eps, seed=seed, step=self.counter, stream=philox.STREAM_EPS)
+        eng.normal(self.z_p, seed=seed, step=self.counter, stream=philox.STREAM_PRIOR)
+        eng.look_up_rate(self.lr, self.rates, self.counter)
+        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr)
+        eng.advance(self.counter)
 
     def rate(self, k: int) -> float:
         """The learning rate of step k."""
         config = self.config
         return learning_rate(k, self.steps, start=config.learning_rate, stop=config.learning_rate_stop, epochs=config.schedule_epochs)
-
-    def load_batch(self, k: int) -> None:
-        """Put the images and the noise of step k into ``x``, ``eps`` and ``z_p``."""
-        config, seed = self.config, self.config.seed
-        epoch, place = divmod(k, self.per_epoch)  # the last, incomplete batch of an epoch is dropped
-        if self.order[0] != epoch:
-            order = philox.permutation(len(self.train), seed=seed, step=epoch, stream=philox.STREAM_SHUFFLE)
-            self.order = (epoch, self.train[order])
-        indices = self.order[1][place * config.batch_size : (place + 1) * config.batch_size]
-        flips = None
-        if config.flip:
-            flips = (philox.uint32((config.batch_size,), seed=seed, step=k, stream=philox.STREAM_FLIP) & 1).astype(bool)
-        self.engine.gather_images(self.x, self.dataset.images, indices, flips)
-        self.engine.normal(self.eps, seed=seed, step=k, stream=philox.STREAM_EPS)
-        self.engine.normal(self.z_p, seed=seed, step=k, stream=philox.STREAM_PRIOR)
 
     def log(self, progress: Progress) -> None:
         """Append a line to metrics.jsonl and show it. The losses are those of the last step, per image."""

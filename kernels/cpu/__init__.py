@@ -20,7 +20,7 @@ from kernels.cpu import (
     optimizer,
     threads,
 )  # fmt: skip
-from kernels.engine import OPERATIONS, Engine
+from kernels.engine import OPERATIONS, Engine, UpdateEntry
 
 _MODULES = (activations, batch, batch_norm, conv2d, conv_transpose2d, fused, latent, linear, losses, optimizer)
 
@@ -31,20 +31,33 @@ class CPUEngine(Engine):
     def __init__(self, precision: str, thread_count: int | None = None):
         self.name = "cpu"
         self.precision = precision
-        self.dtype = np.dtype(precision)
+        self.dtype = self.wide = np.dtype(precision)
         self.threads = threads.configure(thread_count)
 
     def empty(self, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
         return np.empty(shape, self.dtype if dtype is None else dtype)
 
-    def asarray(self, array: Any) -> np.ndarray:
-        return np.ascontiguousarray(array, self.dtype)
+    def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
+        return np.ascontiguousarray(array, self.dtype if dtype is None else dtype)
+
+    def put(self, array: np.ndarray, values: Any) -> None:
+        array[...] = values
+
+    def place_images(self, images: np.ndarray) -> np.ndarray:
+        return images
 
     def to_numpy(self, array: Any) -> np.ndarray:
         return np.asarray(array)
 
-    def normal(self, out: np.ndarray, *, seed: int, step: int, stream: int) -> None:
-        out[...] = philox.normal(out.shape, seed=seed, step=step, stream=stream)
+    def describe(self) -> dict[str, Any]:
+        return {"device": "cpu", "precision": self.precision, "threads": self.threads}
+
+    def update_table(self, kind: str, entries: list[UpdateEntry]) -> list[UpdateEntry]:
+        return optimizer.check_entries(kind, entries)
+
+    def normal(self, out: np.ndarray, *, seed: int, step: Any, stream: int) -> None:
+        number = int(step[0]) if isinstance(step, np.ndarray) else step
+        out[...] = philox.normal(out.shape, seed=seed, step=number, stream=stream)
 
     def uniform_init(self, out: np.ndarray, bound: float, *, seed: int, index: int) -> None:
         flat = out.reshape(-1)

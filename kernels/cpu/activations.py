@@ -18,6 +18,16 @@ def _check(out: np.ndarray, first: np.ndarray, second: np.ndarray | None = None,
             check_array(name, array, first.shape, first.dtype)
 
 
+def activate(y: np.ndarray, activation: str | None) -> None:
+    """``activation`` of a convolution ("relu", "tanh" or None) on its output, in place. Raises `ValueError` for another."""
+    if activation not in (None, "relu", "tanh"):
+        raise ValueError(f"activation: got {activation!r}, expected 'relu', 'tanh' or None")
+    if activation == "relu":
+        relu_forward(y, y)
+    elif activation == "tanh":
+        tanh_forward(y, y)
+
+
 def relu_forward(y: np.ndarray, x: np.ndarray) -> None:
     """y = max(x, 0). Raises `ValueError` for shapes or dtypes that differ."""
     _check(y, x, names="y x")

@@ -1,9 +1,10 @@
-"""Batches of images gathered from a uint8 data set, and the two element-wise sums of the layer graph."""
+"""Batches of images gathered from a uint8 data set, the counters of a training step, and the element-wise sums of the layer graph."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from kernels import philox
 from kernels.cpu.threads import elementwise, parallel, ranges
 from kernels.shapes import check_array, check_float
 
@@ -34,6 +35,56 @@ def gather_images(x: np.ndarray, images: np.ndarray, indices: np.ndarray, flips:
         x[cut[0] : cut[1]] -= 1
 
     parallel(work, ranges(len(x), 8))
+
+
+def gather_batch(
+    x: np.ndarray, images: np.ndarray, order: np.ndarray, counter: np.ndarray, *, per_epoch: int, seed: int, flip: bool
+) -> None:
+    """The batch of step k = counter[0]: x[i] = images[order[(k mod per_epoch) · N + i]] / 127.5 − 1, mirrored where ``flip`` and word
+    i of the step's flip stream is odd.
+
+    Args: x [N, H, W, C], output; images uint8 [n, H, W, C]; order int32, an epoch's indices; counter int64 [1].
+
+    Raises:
+        ValueError: a shape or dtype that does not fit, or an order shorter than per_epoch batches.
+    """
+    check_array("order", order, None, np.int32)
+    check_array("counter", counter, (1,), np.int64)
+    n, step = len(x), int(counter[0])
+    if per_epoch < 1 or len(order) < per_epoch * n:
+        raise ValueError(f"order: got {len(order)} indices, expected at least {per_epoch} batches of {n}")
+    first = step % per_epoch * n
+    words = philox.uint32((n,), seed=seed, step=step, stream=philox.STREAM_FLIP) if flip else None
+    gather_images(x, images, order[first : first + n], (words & 1).astype(bool) if words is not None else None)
+
+
+def look_up_rate(lr: np.ndarray, rates: np.ndarray, counter: np.ndarray) -> None:
+    """lr[0] = rates[counter[0]], the last one beyond the end. Args: lr, rates wide; counter int64 [1]."""
+    lr[0] = rates[min(int(counter[0]), len(rates) - 1)]
+
+
+def advance(counter: np.ndarray) -> None:
+    """counter[0] += 1. Args: counter int64 [1]."""
+    counter[0] += 1
+
+
+def count_gate(counts: np.ndarray, flags: np.ndarray) -> None:
+    """counts += (1, flags[0], flags[1]): steps, Dec's updates, Dis's. Args: counts float64 [3]; flags uint8 [2]."""
+    counts[0] += 1
+    counts[1:] += flags
+
+
+def fill(out: np.ndarray, value: float) -> None:
+    """out = value everywhere; any dtype."""
+    check_array("out", out)
+    out.fill(value)
+
+
+def copy(out: np.ndarray, x: np.ndarray) -> None:
+    """out = x, one shape, converted to out's dtype. Raises `ValueError` for shapes that differ."""
+    check_array("x", x)
+    check_array("out", out, x.shape)
+    np.copyto(out, x, casting="same_kind")
 
 
 def add(out: np.ndarray, a: np.ndarray, b: np.ndarray, *, alpha: float = 1.0, beta: float = 1.0) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.below import Below
 from kernels.cpu.reduce import row_pieces, sum_rows, widen
 from kernels.cpu.threads import parallel, scratch
 from kernels.shapes import check_array, check_float, check_groups
@@ -116,10 +117,43 @@ def batch_norm_forward(
     parallel(work, _cuts(x, groups)[0])
 
 
+def _mask_and_sum(
+    g: np.ndarray, dy: np.ndarray, x: np.ndarray | None, y: np.ndarray | None, mean: np.ndarray | None, cuts: list[Cut], count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """g = dy · [y > 0] (dy where y is None), by rows [R, C]; returns Σ g and Σ g (x − mean) of each of ``count`` groups, float64
+    (the latter empty where x is None)."""
+    c = g.shape[1]
+    sums, products = np.empty((len(cuts), c)), np.empty((len(cuts) if x is not None else 0, c))
+
+    def work(i: int) -> None:
+        group, a, b = cuts[i]
+        wide = widen(g[a:b])
+        if y is not None:
+            positive = scratch("positive", wide.shape, bool)
+            np.greater(widen(y[a:b]), 0, out=positive)
+            np.multiply(widen(dy[a:b]), positive, out=wide)
+        elif g is not dy:
+            np.copyto(wide, widen(dy[a:b]))
+        sums[i] = sum_rows(g[a:b])
+        if x is not None and mean is not None:
+            centred = scratch("bn", wide.shape, g.dtype)
+            np.subtract(widen(x[a:b]), _per_row(mean[group], wide), out=centred)
+            centred *= wide
+            products[i] = sum_rows(centred.reshape(b - a, c))
+
+    parallel(work, range(len(cuts)))
+    groups = np.array([cut[0] for cut in cuts])
+
+    def total(parts: np.ndarray) -> np.ndarray:
+        return np.stack([parts[groups == i].sum(axis=0) for i in range(count)])
+
+    return total(sums), total(products) if x is not None else products
+
+
 def batch_norm_backward(
     dx: np.ndarray, dy: np.ndarray, x: np.ndarray, y: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray,
     groups: tuple[int, ...], *, eps: float, relu: bool = False, batch_statistics: bool = True,
-    dgamma: np.ndarray | None = None, dbeta: np.ndarray | None = None,
+    dgamma: np.ndarray | None = None, dbeta: np.ndarray | None = None, sums: np.ndarray | None = None,
 ) -> None:  # fmt: skip
     """Gradient through the statistics as well (unless they are constants: ``batch_statistics=False``).
 
@@ -132,6 +166,7 @@ def batch_norm_backward(
         x: the forward's input; y: its output (read only with ``relu``).
         mean, var: [G, C], as in the forward. gamma: [C].
         dgamma, dbeta: [C], outputs, or None where they are not wanted.
+        sums: [2, G, C], Σ g and Σ g x̂ where the layer above has made them with its gradient (`kernels.below.Below`): dy is g then.
 
     Raises:
         ValueError: a shape, dtype or layout that does not fit.
@@ -142,30 +177,17 @@ def batch_norm_backward(
     for name, array in (("gamma", gamma), ("dgamma", dgamma), ("dbeta", dbeta)):
         if array is not None:
             check_array(name, array, (x.shape[-1],), x.dtype)
-    xs, ys, out, errors, c = _rows(x), _rows(y), _rows(dx), _rows(dy), x.shape[-1]
+    xs, ys, out, errors = _rows(x), _rows(y), _rows(dx), _rows(dy)
     cuts, count = _cuts(x, groups)
-    sums, products = np.empty((len(cuts), c)), np.empty((len(cuts), c))
-
-    def mask_and_sum(i: int) -> None:
-        g, a, b = cuts[i]
-        wide = widen(out[a:b])
-        if relu:
-            positive = scratch("positive", wide.shape, bool)
-            np.greater(widen(ys[a:b]), 0, out=positive)
-            np.multiply(widen(errors[a:b]), positive, out=wide)
-        elif dx is not dy:
-            np.copyto(wide, widen(errors[a:b]))
-        sums[i] = sum_rows(out[a:b])
-        centred = scratch("bn", wide.shape, x.dtype)
-        np.subtract(widen(xs[a:b]), _per_row(mean[g], wide), out=centred)
-        centred *= wide
-        products[i] = sum_rows(centred.reshape(b - a, c))
-
-    parallel(mask_and_sum, range(len(cuts)))
-    group = np.array([cut[0] for cut in cuts])
-    g_sum = np.stack([sums[group == g].sum(axis=0) for g in range(len(groups))])
     rstd = 1.0 / np.sqrt(var.astype(np.float64) + eps)
-    g_xhat = np.stack([products[group == g].sum(axis=0) for g in range(len(groups))]) * rstd
+    if sums is None:
+        g_sum, products = _mask_and_sum(out, out if dx is dy else errors, xs, ys if relu else None, mean, cuts, len(groups))
+        g_xhat = products * rstd
+    else:
+        check_array("sums", sums, (2, *mean.shape), x.dtype)
+        g_sum, g_xhat = sums[0].astype(np.float64), sums[1].astype(np.float64)
+        if dx is not dy:
+            np.copyto(dx, dy)
     if dbeta is not None:
         dbeta[...] = g_sum.sum(axis=0)
     if dgamma is not None:
@@ -188,6 +210,32 @@ def batch_norm_backward(
             wide += _per_row(offset[g], wide)
 
     parallel(finish, cuts)
+
+
+def finish_below(dx: np.ndarray, below: Below | None) -> None:
+    """What a dgrad does for the layer underneath: dx ← g = dx · [y > 0], and the sums of `kernels.below.Below`, in place.
+
+    Raises:
+        ValueError: a shape, dtype or layout that does not fit.
+    """
+    if below is None:
+        return
+    check_array("below.y", below.y, dx.shape, dx.dtype)
+    c = below.y.shape[-1] if below.pre is None else len(below.gamma)
+    shape = (len(dx), dx.size // (len(dx) * c), c)
+    y, g = below.y.reshape(shape), dx.reshape(shape)
+    check_groups(below.groups, len(dx))
+    cuts, _ = _cuts(y, below.groups)
+    if below.pre is None:
+        check_array("below.sums", below.sums, (1, len(below.groups), c), dx.dtype)
+        below.sums[0], _ = _mask_and_sum(_rows(g), _rows(g), None, _rows(y), None, cuts, len(below.groups))
+        return
+    check_array("below.pre", below.pre, below.y.shape, dx.dtype)
+    check_array("below.sums", below.sums, (2, len(below.groups), c), dx.dtype)
+    _check(below.pre.reshape(shape), below.mean, below.var, below.groups)
+    rows = _rows(g)
+    sums, products = _mask_and_sum(rows, rows, below.pre.reshape(-1, c), _rows(y), below.mean, cuts, len(below.groups))
+    below.sums[0], below.sums[1] = sums, products / np.sqrt(below.var.astype(np.float64) + below.eps)
 
 
 def batch_norm_update_running(

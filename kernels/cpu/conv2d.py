@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.below import Below
 from kernels.cpu import winograd
+from kernels.cpu.activations import activate
+from kernels.cpu.batch_norm import finish_below
 from kernels.cpu.patches import Piece, im2col, padded_rows, pieces, tap
 from kernels.cpu.phases import Phases
 from kernels.cpu.reduce import column_sums
@@ -25,8 +28,10 @@ FEW = 4
 WIDE = 64
 
 
-def conv2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, *, stride: int = 1) -> None:
-    """y = conv(x, w) + bias.
+def conv2d_forward(
+    y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, *, stride: int = 1, activation: str | None = None
+) -> None:
+    """y = activation(conv(x, w) + bias).
 
     Args:
         y: [N, OH, OW, Co], output.
@@ -34,6 +39,7 @@ def conv2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray
         w: [KH, KW, Ci, Co].
         bias: [Co] or None.
         stride: 1 or 2.
+        activation: "relu", "tanh" or None.
 
     Raises:
         ValueError: a shape, dtype or layout that does not fit.
@@ -41,6 +47,11 @@ def conv2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray
     check_conv("x", x, "y", y, w, stride)
     if bias is not None:
         check_array("bias", bias, (w.shape[3],), x.dtype)
+    _convolve(y, x, w, bias, stride)
+    activate(y, activation)
+
+
+def _convolve(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, stride: int) -> None:
     kh, kw, ci, co = w.shape
     if stride == 1 and co <= FEW:
         return _few_outputs(y, x, w, bias)
@@ -59,7 +70,7 @@ def conv2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray
     parallel(work, pieces(len(x), oh, ow, kh * kw * ci, x.itemsize))
 
 
-def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int = 1) -> None:
+def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int = 1, below: Below | None = None) -> None:
     """dx = ∂L/∂x from dy = ∂L/∂y: the convolution's transpose.
 
         dx[n, h, v, ci] = Σ_{kh, kw, co} dy[n, (h + p − kh)/s, (v + p − kw)/s, co] · w[kh, kw, ci, co]
@@ -71,6 +82,7 @@ def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int =
         dx: [N, H, W, Ci], output; H and W say which of the two possible sizes is meant where s = 2.
         dy: [N, OH, OW, Co].
         w: [KH, KW, Ci, Co].
+        below: the layer whose output is x, whose ReLU and batch-norm sums are then done here; or None.
 
     Raises:
         ValueError: a shape, dtype or layout that does not fit.
@@ -79,10 +91,12 @@ def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int =
     if stride == 1:
         turned = scratch("turned", (w.shape[0], w.shape[1], w.shape[3], w.shape[2]), w.dtype)
         np.copyto(turned, w[::-1, ::-1].transpose(0, 1, 3, 2))
-        return conv2d_forward(dx, dy, turned)
-    if winograd.suits(w, stride, *dy.shape[:3]):
-        return winograd.dgrad(dx, dy, w)
-    _phased_dgrad(dx, dy, w)
+        _convolve(dx, dy, turned, None, 1)
+    elif winograd.suits(w, stride, *dy.shape[:3]):
+        winograd.dgrad(dx, dy, w)
+    else:
+        _phased_dgrad(dx, dy, w)
+    finish_below(dx, below)
 
 
 def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int = 1, dbias: np.ndarray | None = None) -> None:

@@ -11,14 +11,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.below import Below
+from kernels.cpu.activations import activate
+from kernels.cpu.batch_norm import finish_below
 from kernels.cpu.conv2d import conv2d_dgrad, conv2d_forward, conv2d_wgrad
 from kernels.cpu.reduce import column_sums
 from kernels.cpu.threads import elementwise_rows
 from kernels.shapes import check_array
 
 
-def conv_transpose2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, *, stride: int = 2) -> None:
-    """y = convᵀ(x, w) + bias. Args: y [N, OH, OW, Co], output; x [N, H, W, Ci]; w [KH, KW, Co, Ci]; bias [Co] or None.
+def conv_transpose2d_forward(
+    y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, *, stride: int = 2, activation: str | None = None
+) -> None:
+    """y = activation(convᵀ(x, w) + bias). Args: y [N, OH, OW, Co], output; x [N, H, W, Ci]; w [KH, KW, Co, Ci]; bias [Co] or None;
+    activation "relu", "tanh" or None.
 
     Raises:
         ValueError: a shape, dtype or layout that does not fit.
@@ -28,11 +34,14 @@ def conv_transpose2d_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: 
     conv2d_dgrad(y, x, w, stride=stride)
     if bias is not None:
         elementwise_rows(lambda rows: np.add(rows, bias, out=rows), y.reshape(-1, y.shape[3]))
+    activate(y, activation)
 
 
-def conv_transpose2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int = 2) -> None:
-    """dx = ∂L/∂x. Args: dx [N, H, W, Ci], output; dy [N, OH, OW, Co]; w [KH, KW, Co, Ci]. Raises as the forward."""
+def conv_transpose2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int = 2, below: Below | None = None) -> None:
+    """dx = ∂L/∂x. Args: dx [N, H, W, Ci], output; dy [N, OH, OW, Co]; w [KH, KW, Co, Ci]; below as in `conv2d_dgrad`. Raises as the
+    forward."""
     conv2d_forward(dx, dy, w, stride=stride)
+    finish_below(dx, below)
 
 
 def conv_transpose2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int = 2, dbias: np.ndarray | None = None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.below import Below
 from kernels.cpu.batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_statistics
 from kernels.cpu.conv2d import conv2d_dgrad, conv2d_forward, conv2d_wgrad
 from kernels.cpu.conv_transpose2d import conv_transpose2d_dgrad, conv_transpose2d_forward, conv_transpose2d_wgrad
@@ -25,11 +26,11 @@ def _bn_relu(y, pre, mean, var, gamma, beta, groups: Groups, eps: float, batch_s
     batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True)
 
 
-def _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups: Groups, eps: float, batch_statistics: bool) -> None:
+def _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups: Groups, eps: float, batch_statistics: bool, sums) -> None:
     """dy at y becomes the error at pre, in place."""
     batch_norm_backward(
         dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
-        dgamma=dgamma, dbeta=dbeta,
+        dgamma=dgamma, dbeta=dbeta, sums=sums,
     )  # fmt: skip
 
 
@@ -57,22 +58,24 @@ def conv2d_bn_relu_backward(
     dx: Wanted, dw: Wanted, dgamma: Wanted, dbeta: Wanted,
     dy: np.ndarray, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
     x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
-    groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
+    groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True, sums: Wanted = None, below: Below | None = None,
 ) -> None:  # fmt: skip
     """Gradients of `conv2d_bn_relu_forward`; ``dy`` is overwritten with the error at ``pre``.
 
     Args:
         dx: [N, H, W, Ci]; dw: like w; dgamma, dbeta: [Co]: outputs, each None where it is not wanted.
         dy: [N, OH, OW, Co]; the rest as in the forward.
+        sums: [2, G, Co], of this block, where the layer above has masked and summed dy already (`kernels.below.Below`); or None.
+        below: the layer whose output is x, which is served so in turn; or None.
 
     Raises:
         ValueError: a shape, dtype or layout that does not fit.
     """
-    _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics)
+    _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
     if dw is not None:
         conv2d_wgrad(dw, x, dy, stride=stride)
     if dx is not None:
-        conv2d_dgrad(dx, dy, w, stride=stride)
+        conv2d_dgrad(dx, dy, w, stride=stride, below=below)
 
 
 def upconv_bn_relu_forward(
@@ -89,14 +92,14 @@ def upconv_bn_relu_backward(
     dx: Wanted, dw: Wanted, dgamma: Wanted, dbeta: Wanted,
     dy: np.ndarray, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
     x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
-    groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
+    groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True, sums: Wanted = None, below: Below | None = None,
 ) -> None:  # fmt: skip
     """Gradients of `upconv_bn_relu_forward`; arguments as in `conv2d_bn_relu_backward`."""
-    _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics)
+    _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
     if dw is not None:
         conv_transpose2d_wgrad(dw, x, dy, stride=stride)
     if dx is not None:
-        conv_transpose2d_dgrad(dx, dy, w, stride=stride)
+        conv_transpose2d_dgrad(dx, dy, w, stride=stride, below=below)
 
 
 def linear_bn_relu_forward(
@@ -113,11 +116,11 @@ def linear_bn_relu_backward(
     dx: Wanted, dw: Wanted, dgamma: Wanted, dbeta: Wanted,
     dy: np.ndarray, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
     x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
-    groups: Groups, *, eps: float, batch_statistics: bool = True,
+    groups: Groups, *, eps: float, batch_statistics: bool = True, sums: Wanted = None, below: Below | None = None,
 ) -> None:  # fmt: skip
     """Gradients of `linear_bn_relu_forward`; arguments as in `conv2d_bn_relu_backward`."""
-    _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics)
+    _bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
     if dw is not None:
         linear_wgrad(dw, x, dy)
     if dx is not None:
-        linear_dgrad(dx, dy, w)
+        linear_dgrad(dx, dy, w, below=below)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.below import Below
+from kernels.cpu.batch_norm import finish_below
 from kernels.cpu.reduce import column_sums
 from kernels.cpu.threads import parallel, ranges, thread_count
 from kernels.shapes import check_array, check_float
@@ -46,10 +48,11 @@ def linear_forward(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray
     parallel(work, _cut(w.shape[1], len(x) * w.size))
 
 
-def linear_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray) -> None:
-    """dx = dy · wᵀ. Args: dx [N, I], output; dy [N, O]; w [I, O]. Raises as `linear_forward`."""
+def linear_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, below: Below | None = None) -> None:
+    """dx = dy · wᵀ. Args: dx [N, I], output; dy [N, O]; w [I, O]; below as in `conv2d_dgrad`. Raises as `linear_forward`."""
     _check(dx, dy, w, ("dx", "dy"))
     parallel(lambda c: np.matmul(dy, w[c[0] : c[1]].T, out=dx[:, c[0] : c[1]]), _cut(len(w), len(dx) * w.size))
+    finish_below(dx, below)
 
 
 def linear_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, dbias: np.ndarray | None = None) -> None:

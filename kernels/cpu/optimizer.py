@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from kernels.cpu.linear import linear_wgrad
 from kernels.cpu.threads import elementwise, scratch
+from kernels.engine import UpdateEntry
 from kernels.shapes import check_array, check_float
+
+STATES = {"rmsprop": 1, "adam": 3}  # arrays of optimiser state
 
 
 def _check(w: np.ndarray, enabled: np.ndarray | None, **arrays: np.ndarray) -> None:
@@ -17,6 +23,11 @@ def _check(w: np.ndarray, enabled: np.ndarray | None, **arrays: np.ndarray) -> N
         check_array(name, array, w.shape, w.dtype)
     if enabled is not None:
         check_array("enabled", enabled, (1,), np.uint8)
+
+
+def _rate(lr: Any) -> float:
+    """The number in a learning rate that is one, or an array [1]."""
+    return float(lr[0] if isinstance(lr, np.ndarray) else lr)
 
 
 def _gradient(dw: np.ndarray, w: np.ndarray, weight_decay: float) -> np.ndarray:
@@ -30,7 +41,7 @@ def _gradient(dw: np.ndarray, w: np.ndarray, weight_decay: float) -> np.ndarray:
 
 
 def rmsprop_update(
-    w: np.ndarray, ms: np.ndarray, dw: np.ndarray, *, lr: float, decay: float = 0.9, eps: float = 1e-8,
+    w: np.ndarray, ms: np.ndarray, dw: np.ndarray, *, lr: Any, decay: float = 0.9, eps: float = 1e-8,
     weight_decay: float = 0.0, enabled: np.ndarray | None = None,
 ) -> None:  # fmt: skip
     """g = dw + weight_decay · w;  ms ← decay · ms + (1 − decay) g²;  w ← w − lr · g / (sqrt(ms) + eps).
@@ -40,6 +51,7 @@ def rmsprop_update(
     _check(w, enabled, ms=ms, dw=dw)
     if enabled is not None and not enabled[0]:
         return
+    lr = _rate(lr)
 
     def work(w: np.ndarray, ms: np.ndarray, dw: np.ndarray) -> None:
         g = _gradient(dw, w, weight_decay)
@@ -58,7 +70,7 @@ def rmsprop_update(
 
 
 def adam_update(
-    w: np.ndarray, m: np.ndarray, v: np.ndarray, t: np.ndarray, dw: np.ndarray, *, lr: float, beta1: float = 0.5,
+    w: np.ndarray, m: np.ndarray, v: np.ndarray, t: np.ndarray, dw: np.ndarray, *, lr: Any, beta1: float = 0.5,
     beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0, enabled: np.ndarray | None = None,
 ) -> None:  # fmt: skip
     """Adam (Kingma & Ba 2015, Algorithm 1) on g = dw + weight_decay · w; β1 = 0.5 as is usual for GANs.
@@ -76,7 +88,7 @@ def adam_update(
     if enabled is not None and not enabled[0]:
         return
     t += 1
-    rate = lr / (1.0 - beta1 ** int(t[0]))
+    rate = _rate(lr) / (1.0 - beta1 ** int(t[0]))
     correction = (1.0 - beta2 ** int(t[0])) ** -0.5
 
     def work(w: np.ndarray, m: np.ndarray, v: np.ndarray, dw: np.ndarray) -> None:
@@ -97,3 +109,57 @@ def adam_update(
         w -= step
 
     elementwise(work, w, m, v, dw)
+
+
+# ---- every parameter at once ----
+
+
+def check_entries(kind: str, entries: list[UpdateEntry]) -> list[UpdateEntry]:
+    """The table of `rmsprop_update_all` ("rmsprop") or `adam_update_all` ("adam"). Raises `ValueError` for entries that do not fit."""
+    if kind not in STATES:
+        raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(STATES)}")
+    for i, entry in enumerate(entries):
+        if len(entry.states) != STATES[kind]:
+            raise ValueError(f"entries[{i}].states: got {len(entry.states)} arrays, expected {STATES[kind]} for {kind}")
+        arrays = {"grad": entry.grad} if entry.grad is not None else {}
+        _check(entry.w, entry.enabled, **{f"states[{j}]": a for j, a in enumerate(entry.states[:2])}, **arrays)
+    return list(entries)
+
+
+def _refresh(entry: UpdateEntry) -> None:
+    """The operand copy, where it is an array of its own."""
+    if entry.copy is not None and entry.copy is not entry.w:
+        np.copyto(entry.copy, entry.w, casting="same_kind")
+
+
+def rmsprop_update_all(table: list[UpdateEntry], *, lr: Any, decay: float = 0.9, eps: float = 1e-8) -> None:
+    """`rmsprop_update` of every entry that has a gradient, and its operand copy."""
+    for e in table:
+        if e.grad is not None:
+            rmsprop_update(e.w, e.states[0], e.grad, lr=lr, decay=decay, eps=eps, weight_decay=e.weight_decay, enabled=e.enabled)
+            _refresh(e)
+
+
+def adam_update_all(table: list[UpdateEntry], *, lr: Any, beta1: float = 0.5, beta2: float = 0.999, eps: float = 1e-8) -> None:
+    """`adam_update` of every entry that has a gradient, and its operand copy."""
+    for e in table:
+        if e.grad is not None:
+            m, v, t = e.states
+            adam_update(
+                e.w, m, v, t, e.grad, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=e.weight_decay, enabled=e.enabled
+            )  # fmt: skip
+            _refresh(e)
+
+
+def linear_wgrad_rmsprop(
+    w: np.ndarray, ms: np.ndarray, copy: np.ndarray | None, x: np.ndarray, dy: np.ndarray, *, lr: Any, decay: float = 0.9,
+    eps: float = 1e-8, weight_decay: float = 0.0, enabled: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """`linear_wgrad` and `rmsprop_update` in one: a GPU never writes dw = xᵀ · dy to memory. Here it is scratch.
+
+    Args: w, ms [I, O], updated in place; copy [I, O], the operand copy (or None, or w); x [N, I]; dy [N, O].
+    """
+    dw = scratch("fused wgrad", w.shape, w.dtype)
+    linear_wgrad(dw, x, dy)
+    rmsprop_update(w, ms, dw, lr=lr, decay=decay, eps=eps, weight_decay=weight_decay, enabled=enabled)
+    _refresh(UpdateEntry(w, copy, (ms,), None, weight_decay, enabled))

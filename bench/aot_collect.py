@@ -1,0 +1,185 @@
+"""Which kernels there are: the engine's own code runs whole training steps on a device that only records its launches."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench.dry import step_body
+from kernels.engine import OPERATIONS
+from models.algorithm1 import Objective
+from models.networks import NetworkSpec, network
+from models.vaegan import VAEGAN
+
+PRECISIONS = ("bf16", "tf32", "float32")
+#: Chips of the table, by compiler name; others of `kernels.cuda.chips` on request.
+CHIPS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+
+#: What CI compiles: Table 1's networks at the paper's batch.
+CI_PAIRS = (*((chip, "bf16") for chip in CHIPS), ("sm_90", "tf32"), ("sm_90", "float32"))
+
+
+class Case(NamedTuple):
+    """A training step, and with ``inference`` also encoding, decoding and judging, whose kernels are wanted."""
+
+    title: str
+    spec: NetworkSpec
+    batch: int = 64
+    objective: Objective = Objective()
+    optimizer: str = "rmsprop"
+    inference: bool = False
+
+
+def cases(everything: bool) -> list[Case]:
+    """CI's one case, or all: other networks, batches, groupings of statistics and losses."""
+    paper = network("paper64")
+    first = [Case("", paper)]
+    if not everything:
+        return first
+    return [
+        *first,
+        Case("inference", paper, inference=True),
+        Case("split", paper, objective=Objective(bn_groups="split")),
+        Case("authors", paper, objective=Objective(bn_groups="authors")),
+        Case("batch16", paper, 16),
+        Case("adam", paper, optimizer="adam"),
+        Case("non-saturating", paper, objective=Objective(generator_loss="non-saturating")),
+        Case("released", network("paper64", encoder_units=1024), objective=Objective(negatives="prior", real_weight=0.5)),
+        Case("grey", network("paper64", channels=1)),
+        Case("paper32", network("paper32"), inference=True),
+        Case("small32", network("small32"), 16, Objective(bn_groups="split"), inference=True),
+    ]
+
+
+@dataclass
+class Kernel:
+    """One kernel to compile for one chip.
+
+    Attributes:
+        key: chip, precision, layer, operation, its shape and the kernel's name; CUDA C: file, function and defines.
+        launch: a launch of it. product: whether it declares operations of `tl.dot`.
+        uses: operations that launch it. bytes: the most that one of its launches touches.
+    """
+
+    key: str
+    chip: str
+    precision: str
+    launch: Any
+    product: bool
+    uses: list[str] = field(default_factory=list)
+    bytes: int = 0
+
+
+class Trace:
+    """Names for an engine's launches: the layer, operation and shape from which each was made.
+
+    The outermost operation counts; the layer is that of the first argument which is one of the model's parameters or gradients.
+    """
+
+    def __init__(self, engine: Any):
+        self.device = engine.device
+        self.names: list[str] = []
+        self.layers: dict[int, str] = {}
+        self._depth = 0
+        for name in (*OPERATIONS, "normal", "uniform_init"):
+            method = getattr(engine, name, None)
+            if method is not None:
+                setattr(engine, name, functools.partial(self._call, name, method))
+
+    def _call(self, name: str, method: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        self.close("")
+        self._depth += 1
+        try:
+            return method(*args, **keywords)
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self.close(self._title(name, args, keywords))
+
+    def close(self, title: str) -> None:
+        """Everything launched since the last call is called ``title``; within an operation nothing happens."""
+        if not self._depth:
+            self.names += [title] * (len(self.device.launches) - len(self.names))
+
+    def _title(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+        arrays = list(_arrays((*args, *keywords.values())))
+        layer = next((self.layers[a.ctypes.data] for a in arrays if a.ctypes.data in self.layers), "")
+        shape = next(("x".join(map(str, a.shape)) for a in arrays if a.ndim > 1), "")
+        return " ".join(filter(None, (layer, name, shape)))
+
+    def learn(self, model: VAEGAN) -> None:
+        """Take the names of the model's layers."""
+        for p in model.parameters:
+            for array in _arrays(vars(p).values()):
+                self.layers[array.ctypes.data] = p.name.rpartition("/")[0]
+
+
+def _arrays(values: Iterable[Any]) -> Iterable[np.ndarray]:
+    """Arrays among the values, in order, one level of tuples, lists and dictionaries deep."""
+    for value in values:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else (value,)
+        yield from (a for a in inner if isinstance(a, np.ndarray))
+
+
+def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
+    """The launches of a case with their titles, the making of the model included."""
+    from kernels.cuda.chips import CHIPS as known
+    from kernels.cuda.engine import dry_engine
+
+    engine = dry_engine(known[chip], precision)
+    engine.device.launches = []
+    trace = Trace(engine)
+    model = VAEGAN(engine, case.spec, seed=0, optimizer=case.optimizer)
+    trace.learn(model)
+    step_body(engine, model, case.batch, case.objective)()
+    if case.inference:
+        size, channels, latent = case.spec.image_size, case.spec.channels, case.spec.latent
+        model.encode(np.zeros((case.batch, size, size, channels), np.float32))
+        model.decode(np.zeros((case.batch, latent), np.float32))
+        model.discriminate(np.zeros((case.batch, size, size, channels), np.float32))
+    trace.close("")
+    return list(zip(trace.names, engine.device.launches, strict=True))
+
+
+def collect(pairs: Iterable[tuple[str, str]], wanted: Iterable[Case]) -> list[Kernel]:
+    """The different kernels of the cases on each (chip, precision), in the order in which they are first launched."""
+    from kernels.cuda.compile import key_of
+
+    result: dict[str, Kernel] = {}
+    wanted = list(wanted)
+    for chip, precision in pairs:
+        known: dict[Any, Kernel] = {}
+        for case in wanted:
+            for title, launch in record(case, chip, precision):
+                identity = key_of(launch)
+                kernel = known.get(identity)
+                if kernel is None:
+                    key = _free(f"{chip} {precision} {_name(case, title, launch)}", result)
+                    kernel = known[identity] = result[key] = Kernel(key, chip, precision, launch, False)
+                if launch.warps > kernel.launch.warps:  # CUDA C: the largest block
+                    kernel.launch = launch
+                kernel.product |= launch.cost.flops > 0
+                kernel.bytes = max(kernel.bytes, launch.cost.reads + launch.cost.writes)
+                if title and title not in kernel.uses:
+                    kernel.uses.append(title)
+    return list(result.values())
+
+
+def _name(case: Case, title: str, launch: Any) -> str:
+    """The key behind chip and precision."""
+    if launch.kind == "cuda":
+        return " ".join((f"{launch.source}:{launch.name}", *launch.defines))
+    return " ".join(filter(None, (title, launch.name, case.title and f"({case.title})")))
+
+
+def _free(key: str, taken: Iterable[str]) -> str:
+    """``key``, or with the first number that makes it a new one."""
+    number, free = 1, key
+    while free in taken:
+        number += 1
+        free = f"{key} #{number}"
+    return free

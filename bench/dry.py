@@ -1,0 +1,52 @@
+"""The launches of a whole training step, from the engine's own code on a device that executes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernels import philox
+from models.algorithm1 import Objective
+from models.networks import network
+from models.vaegan import VAEGAN
+
+DATA_SET = 1000  # images of the data set that the batches are gathered from; no launch depends on it
+
+
+def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, images: Any = None) -> Any:
+    """What the trainer does in one step, batch and noise included, as a function of nothing."""
+    spec = model.spec
+    shape = (batch, spec.image_size, spec.image_size, spec.channels)
+    if images is None:
+        images = engine.empty((DATA_SET, *shape[1:]), np.uint8)
+    x, eps, z_p = engine.empty(shape), engine.empty((batch, spec.latent), engine.wide), engine.empty((batch, spec.latent), engine.wide)
+    order, counter = engine.empty((len(images),), np.int32), engine.empty((1,), np.int64)
+    rates, rate = engine.empty((100,), engine.wide), engine.empty((1,), engine.wide)
+
+    def body() -> None:
+        engine.gather_batch(x, images, order, counter, per_epoch=len(images) // batch, seed=0, flip=True)
+        engine.normal(eps, seed=0, step=counter, stream=philox.STREAM_EPS)
+        engine.normal(z_p, seed=0, step=counter, stream=philox.STREAM_PRIOR)
+        engine.look_up_rate(rate, rates, counter)
+        model.train_step(x, eps, z_p, objective, rate)
+        engine.advance(counter)
+
+    return body
+
+
+def record_step(engine: Any, name: str, batch: int, objective: Objective | None = None, *, inference: bool = False) -> list[Any]:
+    """The launches of one step of network ``name`` once every buffer is placed, in order; with ``inference``, those of encoding,
+    decoding and judging a batch behind them."""
+    model = VAEGAN(engine, network(name), seed=0)
+    body = step_body(engine, model, batch, objective or Objective())
+    body()  # places every buffer, as a run's first step does
+    engine.device.launches = []
+    body()
+    if inference:
+        size, channels = model.spec.image_size, model.spec.channels
+        model.encode(np.zeros((batch, size, size, channels), np.float32))
+        model.decode(np.zeros((batch, model.spec.latent), np.float32))
+        model.discriminate(np.zeros((batch, size, size, channels), np.float32))
+    launches, engine.device.launches = engine.device.launches, []
+    return launches

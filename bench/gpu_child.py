@@ -1,0 +1,46 @@
+"""One section of `bench.gpu` in a process of its own: an illegal access in one cannot spoil the next.
+
+    python -m bench.gpu_child SECTION OPTIONS-AS-JSON
+
+Exit code 0 (done), 1 (something failed), 3 (skipped). The result is in <out>/SECTION.json either way.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import sys
+import traceback
+
+from bench.gpu_common import Options, Report, Skip
+
+#: Section → module and function.
+HOMES = {
+    "compile": ("bench.gpu_compile", "compile_section"), "kernels": ("bench.gpu_kernels", "kernels_section"),
+    "step": ("bench.gpu_step", "step_section"), "bits": ("bench.gpu_bits", "bits_section"), "tma": ("bench.gpu_tma", "tma_section"),
+    "peaks": ("bench.gpu_peaks", "peaks_section"), "time": ("bench.gpu_time", "time_section"),
+    "train": ("bench.gpu_train", "train_section"), "sanitizer": ("bench.gpu_sanitizer", "sanitizer_section"),
+}  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    section, options = argv[0], Options.from_json(argv[1])
+    faulthandler.enable()
+    report = Report(section, options)
+    module, name = HOMES[section]
+    try:
+        getattr(importlib.import_module(module), name)(options, report)
+    except Skip as why:
+        report.end("skipped", str(why))
+        return 3
+    except Exception as error:
+        traceback.print_exc()
+        report.end("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:400]}")
+        return 1
+    failed = report.result["failed"]
+    report.end("failed" if failed else "ok", f"{failed} of {len(report.result['rows'])} rows failed" if failed else "")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

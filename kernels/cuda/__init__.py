@@ -1,0 +1,26 @@
+"""The CUDA engine: Triton for products, CUDA C for the rest, CuPy arrays as memory. Nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def open_engine(precision: str = "auto") -> Any:
+    """The engine of the current NVIDIA GPU. "auto": bf16 on sm_80 and later, float32 below, which ``notice`` then says.
+
+    Raises:
+        ValueError: a precision that this GPU does not have.
+        RuntimeError: no usable GPU, driver or package; one line, "device cuda: …".
+    """
+    from kernels.cuda.device import open_device
+
+    device = open_device()  # before Triton is imported: it says in one line what is missing
+    from kernels.cuda.engine import CUDAEngine
+
+    modern = device.chip.capability >= (8, 0)
+    if not modern and precision in ("bf16", "tf32"):
+        raise ValueError(f"precision: got {precision!r}, but {device.chip.name} (sm_{device.chip.sm}) has only float32")
+    engine = CUDAEngine(device, ("bf16" if modern else "float32") if precision == "auto" else precision)
+    if precision == "auto" and not modern:
+        engine.notice = f"{device.chip.name} (sm_{device.chip.sm}) is older than sm_80: float32"
+    return engine

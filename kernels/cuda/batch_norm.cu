@@ -1,0 +1,284 @@
+// Batch normalisation (Ioffe & Szegedy 2015, Algorithm 1) with an optional ReLU behind it, and its gradient.
+//     x̂ = (x − mean) · rstd,   rstd = 1 / sqrt(var + eps),   y = γ x̂ + β  (then max(y, 0) with relu)
+// x, y, dy, dx: [rows, C]. mean, var: [G, C], sums: [2, G, C]. gamma, beta, dgamma, dbeta: [C].
+//
+// A block takes the rows of one tile, (group, first row, end row, rows of the group) in tiles [T, 4], and `lanes` vectors of
+// channels: thread t has vector t % lanes and every (blockDim.x / lanes)-th row from t / lanes on, so that what belongs to a channel
+// is loaded or summed once a thread. With `vector` eight channels a thread (C must be a multiple of 8), else one.
+// Grid: (T, blocks of lanes · 8 or lanes · 1 channels).
+
+constexpr int THREADS = 256, UNROLL = 4;
+
+__device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
+
+// V neighbours; p is a multiple of 16 bytes where `aligned`.
+template <int V, class T>
+__device__ inline void read(float *v, const T *p, bool aligned) {
+    if constexpr (V == 8)
+        if (aligned) return load8(v, p);
+#pragma unroll
+    for (int k = 0; k < V; ++k) v[k] = to_float(p[k]);
+}
+
+template <int V, class T>
+__device__ inline void write(T *p, const float *v, bool aligned) {
+    if constexpr (V == 8)
+        if (aligned) return store8(p, v);
+#pragma unroll
+    for (int k = 0; k < V; ++k) from_float(p[k], v[k]);
+}
+
+struct Place {  // of a thread
+    i64 group, first, end, rows;  // its tile; first: its own first row
+    int column, step;             // its first channel; rows from one of its rows to the next
+};
+
+template <int V>
+__device__ inline Place place(const i64 *tiles, int lanes) {
+    const i64 *tile = tiles + 4 * (i64)blockIdx.x;
+    const int step = blockDim.x / lanes;
+    return {tile[0], tile[1] + threadIdx.x / lanes, tile[2], tile[3], (int)(blockIdx.y * lanes + threadIdx.x % lanes) * V, step};
+}
+
+__device__ inline float reciprocal_deviation(float var, float eps) { return 1.0f / sqrtf(var + eps); }
+
+// partial[tile] = (Σ x, Σ (x − the tile's mean)²) and counts[tile]: Welford's update in a thread, then pairs of threads by
+// Chan et al.'s formula, so that a mean far from 0 costs no digits. shared: 17 values a thread.
+template <int V>
+__device__ inline void statistics(float *partial, float *counts, const act_t *x, const i64 *tiles, int c, int lanes, float *shared) {
+    const Place at = place<V>(tiles, lanes);
+    const bool inside = at.column < c, aligned = aligned16(x);
+    float mean[V] = {}, m2[V] = {}, n = 0.0f;
+    for (i64 row = at.first; inside && row < at.end; row += UNROLL * at.step) {
+        float v[UNROLL][V];
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u)
+            if (row + u * at.step < at.end) read<V>(v[u], x + (row + u * at.step) * c + at.column, aligned);
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            if (row + u * at.step >= at.end) continue;
+            n += 1.0f;
+            const float share = 1.0f / n;
+#pragma unroll
+            for (int k = 0; k < V; ++k) {
+                const float d = v[u][k] - mean[k];
+                mean[k] += d * share;
+                m2[k] += d * (v[u][k] - mean[k]);
+            }
+        }
+    }
+    float *own = shared + threadIdx.x;  // values of one thread lie THREADS apart
+    own[0] = n;
+#pragma unroll
+    for (int k = 0; k < V; ++k) own[(1 + 2 * k) * THREADS] = mean[k], own[(2 + 2 * k) * THREADS] = m2[k];
+    __syncthreads();
+    for (int half = THREADS / 2; half >= lanes; half /= 2) {
+        const float *other = own + half;
+        if (threadIdx.x < half && other[0] > 0.0f) {
+            const float total = n + other[0], share = other[0] / total;
+#pragma unroll
+            for (int k = 0; k < V; ++k) {
+                const float d = other[(1 + 2 * k) * THREADS] - mean[k];
+                mean[k] += d * share;
+                m2[k] += other[(2 + 2 * k) * THREADS] + d * d * n * share;
+                own[(1 + 2 * k) * THREADS] = mean[k], own[(2 + 2 * k) * THREADS] = m2[k];
+            }
+            own[0] = n = total;
+        }
+        __syncthreads();
+    }
+    if (threadIdx.x == 0 && blockIdx.y == 0) counts[blockIdx.x] = n;
+    if (threadIdx.x >= lanes || !inside) return;
+#pragma unroll
+    for (int k = 0; k < V; ++k) mean[k] *= n;
+    float *out = partial + (i64)blockIdx.x * 2 * c + at.column;
+    write<V>(out, mean, aligned16(partial));
+    write<V>(out + c, m2, aligned16(partial));
+}
+
+extern "C" __global__ void bn_statistics(float *partial, float *counts, const act_t *x, const i64 *tiles, int c, int lanes, int vector) {
+    __shared__ float shared[17 * THREADS];
+    if (vector)
+        statistics<8>(partial, counts, x, tiles, c, lanes, shared);
+    else
+        statistics<1>(partial, counts, x, tiles, c, lanes, shared);
+}
+
+// y may be x.
+template <int V>
+__device__ inline void forward(
+    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *tiles, int c,
+    int lanes, float eps, bool relu) {
+    const Place at = place<V>(tiles, lanes);
+    if (at.column >= c) return;
+    const bool aligned = aligned16(x) && aligned16(y);
+    float m[V], scale[V], shift[V], spread[V];
+    read<V>(m, mean + at.group * c + at.column, aligned16(mean));
+    read<V>(spread, var + at.group * c + at.column, aligned16(var));
+    read<V>(scale, gamma + at.column, aligned16(gamma));
+    read<V>(shift, beta + at.column, aligned16(beta));
+#pragma unroll
+    for (int k = 0; k < V; ++k) scale[k] *= reciprocal_deviation(spread[k], eps);
+    for (i64 row = at.first; row < at.end; row += UNROLL * at.step) {
+        float v[UNROLL][V];
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u)
+            if (row + u * at.step < at.end) read<V>(v[u], x + (row + u * at.step) * c + at.column, aligned);
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            if (row + u * at.step >= at.end) continue;
+#pragma unroll
+            for (int k = 0; k < V; ++k) {
+                const float value = (v[u][k] - m[k]) * scale[k] + shift[k];  // x · scale − mean · scale would cancel
+                v[u][k] = relu && value < 0.0f ? 0.0f : value;
+            }
+            write<V>(y + (row + u * at.step) * c + at.column, v[u], aligned);
+        }
+    }
+}
+
+extern "C" __global__ void bn_forward(
+    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *tiles, int c,
+    int lanes, float eps, int relu, int vector) {
+    if (vector)
+        forward<8>(y, x, mean, var, gamma, beta, tiles, c, lanes, eps, relu);
+    else
+        forward<1>(y, x, mean, var, gamma, beta, tiles, c, lanes, eps, relu);
+}
+
+// g = dy · [y > 0], or dy where y is null.
+template <int V>
+__device__ inline void masked(float *g, const act_t *dy, const act_t *y, i64 i, bool aligned) {
+    read<V>(g, dy + i, aligned);
+    if (!y) return;
+    float v[V];
+    read<V>(v, y + i, aligned);
+#pragma unroll
+    for (int k = 0; k < V; ++k) g[k] *= v[k] > 0.0f ? 1.0f : 0.0f;
+}
+
+// partial[tile] = (Σ g, Σ g · (x − mean)). shared: 16 values a thread.
+template <int V>
+__device__ inline void backward_sums(
+    float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *tiles, int c, int lanes, float *shared) {
+    const Place at = place<V>(tiles, lanes);
+    const bool inside = at.column < c, aligned = aligned16(dy) && aligned16(x) && aligned16(y);
+    float sum[V] = {}, product[V] = {}, m[V] = {};
+    if (inside) read<V>(m, mean + at.group * c + at.column, aligned16(mean));
+    for (i64 row = at.first; inside && row < at.end; row += UNROLL * at.step) {
+        float g[UNROLL][V], v[UNROLL][V];
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            if (row + u * at.step >= at.end) continue;
+            const i64 i = (row + u * at.step) * c + at.column;
+            masked<V>(g[u], dy, y, i, aligned);
+            read<V>(v[u], x + i, aligned);
+        }
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            if (row + u * at.step >= at.end) continue;
+#pragma unroll
+            for (int k = 0; k < V; ++k) sum[k] += g[u][k], product[k] += g[u][k] * (v[u][k] - m[k]);
+        }
+    }
+    float *own = shared + threadIdx.x;
+#pragma unroll
+    for (int k = 0; k < V; ++k) own[2 * k * THREADS] = sum[k], own[(2 * k + 1) * THREADS] = product[k];
+    __syncthreads();
+    for (int half = THREADS / 2; half >= lanes; half /= 2) {
+        if (threadIdx.x < half)
+#pragma unroll
+            for (int k = 0; k < 2 * V; ++k) own[k * THREADS] += own[k * THREADS + half];
+        __syncthreads();
+    }
+    if (threadIdx.x >= lanes || !inside) return;
+    float *out = partial + (i64)blockIdx.x * 2 * c + at.column;
+#pragma unroll
+    for (int k = 0; k < V; ++k) out[k] = own[2 * k * THREADS], out[c + k] = own[(2 * k + 1) * THREADS];
+}
+
+extern "C" __global__ void bn_backward_sums(
+    float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *tiles, int c, int lanes, int vector) {
+    __shared__ float shared[16 * THREADS];
+    if (vector)
+        backward_sums<8>(partial, dy, x, y, mean, tiles, c, lanes, shared);
+    else
+        backward_sums<1>(partial, dy, x, y, mean, tiles, c, lanes, shared);
+}
+
+// dx = γ rstd · (g − Σ g / M − x̂ · Σ (g x̂) / M), sums = (Σ g, Σ g x̂) of each group, M its rows; dx = γ rstd · g with `constant`
+// statistics. y null: dy is g already. dbeta and dgamma, unless null: the sums over the groups. dx may be dy.
+template <int V>
+__device__ inline void backward(
+    act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
+    const float *gamma, const float *sums, const i64 *tiles, int c, int groups, int lanes, float eps, bool constant) {
+    const Place at = place<V>(tiles, lanes);
+    if (at.column >= c) return;
+    if (blockIdx.x == 0 && threadIdx.x < lanes)
+        for (int k = 0; k < V; ++k) {
+            float beta = 0.0f, total = 0.0f;
+            for (i64 i = at.column + k; i < (i64)groups * c; i += c) {
+                if (dbeta) beta += sums[i];
+                if (dgamma) total += sums[(i64)groups * c + i];
+            }
+            if (dbeta) dbeta[at.column + k] = beta;
+            if (dgamma) dgamma[at.column + k] = total;
+        }
+    const bool aligned = aligned16(dx) && aligned16(dy) && aligned16(x) && aligned16(y);
+    float m[V] = {}, scale[V], slope[V] = {}, offset[V] = {}, spread[V];
+    const i64 parameters = at.group * c + at.column;
+    read<V>(spread, var + parameters, aligned16(var));
+    read<V>(scale, gamma + at.column, aligned16(gamma));
+    if (!constant) {
+        read<V>(m, mean + parameters, aligned16(mean));
+        read<V>(offset, sums + parameters, aligned16(sums));
+        read<V>(slope, sums + (i64)groups * c + parameters, aligned16(sums));
+    }
+#pragma unroll
+    for (int k = 0; k < V; ++k) {
+        const float rstd = reciprocal_deviation(spread[k], eps);
+        scale[k] *= rstd;
+        slope[k] *= -scale[k] * rstd / at.rows;
+        offset[k] *= -scale[k] / at.rows;
+    }
+    for (i64 row = at.first; row < at.end; row += UNROLL * at.step) {
+        float g[UNROLL][V], v[UNROLL][V];
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            if (row + u * at.step >= at.end) continue;
+            const i64 i = (row + u * at.step) * c + at.column;
+            masked<V>(g[u], dy, y, i, aligned);
+            if (!constant) read<V>(v[u], x + i, aligned);
+        }
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            if (row + u * at.step >= at.end) continue;
+#pragma unroll
+            for (int k = 0; k < V; ++k) {
+                g[u][k] *= scale[k];
+                if (!constant) g[u][k] += slope[k] * (v[u][k] - m[k]) + offset[k];
+            }
+            write<V>(dx + (row + u * at.step) * c + at.column, g[u], aligned);
+        }
+    }
+}
+
+extern "C" __global__ void bn_backward(
+    act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
+    const float *gamma, const float *sums, const i64 *tiles, int c, int groups, int lanes, float eps, int constant, int vector) {
+    if (vector)
+        backward<8>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, tiles, c, groups, lanes, eps, constant);
+    else
+        backward<1>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, tiles, c, groups, lanes, eps, constant);
+}
+
+// running ← momentum · running + (1 − momentum) · Σ share · statistics, for mean and variance. shares: [G], sum 1.
+extern "C" __global__ void bn_update_running(
+    float *running_mean, float *running_var, const float *mean, const float *var, const double *shares, int c, int groups, double momentum) {
+    const int channel = blockIdx.x * THREADS + threadIdx.x;
+    if (channel >= c) return;
+    double m = 0.0, v = 0.0;
+    for (int g = 0; g < groups; ++g) m += shares[g] * mean[(i64)g * c + channel], v += shares[g] * var[(i64)g * c + channel];
+    running_mean[channel] = (float)(momentum * running_mean[channel] + (1.0 - momentum) * m);
+    running_var[channel] = (float)(momentum * running_var[channel] + (1.0 - momentum) * v);
+}

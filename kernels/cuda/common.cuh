@@ -1,0 +1,92 @@
+// Stands before the text of every CUDA C file: element types, their conversions and vector loads. NVRTC and g++ compile it.
+//
+// act_t is the type of activations, errors and matrix operands: float, or bf16 under -DACT_BF16. Arithmetic is always in float.
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef long long i64;
+typedef unsigned long long u64;
+
+// bfloat16 as storage: the upper half of a float. Not the toolkit's type: its header is not there for NVRTC without a toolkit.
+struct bf16 {
+    u16 bits;
+};
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
+
+// Round to nearest, ties to even; NaN stays NaN.
+__device__ __forceinline__ bf16 round_bf16(float x) {
+    bf16 out;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(x));
+#else
+    u32 bits = __float_as_uint(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) out.bits = 0x7fff;
+    else out.bits = (u16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+#endif
+    return out;
+}
+
+__device__ __forceinline__ void from_float(float& out, float x) { out = x; }
+__device__ __forceinline__ void from_float(bf16& out, float x) { out = round_bf16(x); }
+
+#ifdef ACT_BF16
+typedef bf16 act_t;
+__device__ __forceinline__ act_t to_act(float x) { return round_bf16(x); }
+#else
+typedef float act_t;
+__device__ __forceinline__ act_t to_act(float x) { return x; }
+#endif
+
+// Eight (four) neighbours at once: 16 bytes a load for bf16, two of 16 for float. p must be aligned to 16 bytes (load4 of bf16: 8).
+__device__ __forceinline__ void load8(float* v, const float* p) {
+    float4 a = *(const float4*)p, b = *(const float4*)(p + 4);
+    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+}
+__device__ __forceinline__ void unpack2(float* v, u32 pair) {
+    v[0] = __uint_as_float(pair << 16), v[1] = __uint_as_float(pair & 0xffff0000u);
+}
+__device__ __forceinline__ u32 pack2(const float* v) { return (u32)round_bf16(v[0]).bits | ((u32)round_bf16(v[1]).bits << 16); }
+__device__ __forceinline__ void load8(float* v, const bf16* p) {
+    uint4 a = *(const uint4*)p;
+    unpack2(v, a.x), unpack2(v + 2, a.y), unpack2(v + 4, a.z), unpack2(v + 6, a.w);
+}
+__device__ __forceinline__ void store8(float* p, const float* v) {
+    *(float4*)p = make_float4(v[0], v[1], v[2], v[3]);
+    *(float4*)(p + 4) = make_float4(v[4], v[5], v[6], v[7]);
+}
+__device__ __forceinline__ void store8(bf16* p, const float* v) {
+    *(uint4*)p = make_uint4(pack2(v), pack2(v + 2), pack2(v + 4), pack2(v + 6));
+}
+__device__ __forceinline__ void load4(float* v, const float* p) {
+    float4 a = *(const float4*)p;
+    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+}
+__device__ __forceinline__ void load4(float* v, const bf16* p) {
+    uint2 a = *(const uint2*)p;
+    unpack2(v, a.x), unpack2(v + 2, a.y);
+}
+__device__ __forceinline__ void store4(float* p, const float* v) { *(float4*)p = make_float4(v[0], v[1], v[2], v[3]); }
+__device__ __forceinline__ void store4(bf16* p, const float* v) { *(uint2*)p = make_uint2(pack2(v), pack2(v + 2)); }
+
+// The sum over a warp, the same bits in every lane. All 32 lanes call it.
+template <class T>
+__device__ __forceinline__ T warp_sum(T x) {
+    for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xffffffffu, x, lanes);
+    return x;
+}
+
+// The sum over a one-dimensional block of whole warps, in every thread, always in the same order. scratch: 32 values of shared memory.
+template <class T>
+__device__ __forceinline__ T block_sum(T x, T* scratch) {
+    int warps = blockDim.x / 32;
+    x = warp_sum(x);
+    __syncthreads();  // a former use of scratch has been read
+    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
+    __syncthreads();
+    T sum = scratch[0];
+    for (int warp = 1; warp < warps; warp++) sum += scratch[warp];
+    return sum;
+}

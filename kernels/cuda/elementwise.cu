@@ -1,0 +1,101 @@
+// Element-wise operations on n elements of any shape. A block takes PER_BLOCK of them; eight neighbours, 16 bytes of bfloat16,
+// are one thread's vector. A pointer that is not a multiple of 16 bytes, or the last, incomplete block, takes single elements.
+// An output may be an input: a thread loads all its vectors before it stores the first.
+
+constexpr int THREADS = 256, UNROLL = 2, PER_BLOCK = THREADS * 8 * UNROLL;
+
+__device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
+
+// out[i] = f(a[i], b[i]); with BINARY false, b is not read.
+template <bool BINARY, class Out, class In, class F>
+__device__ inline void map(Out *out, const In *a, const In *b, i64 n, F f) {
+    const i64 first = (i64)blockIdx.x * PER_BLOCK, end = min(first + PER_BLOCK, n);
+    if (end - first == PER_BLOCK && aligned16(out) && aligned16(a) && (!BINARY || aligned16(b))) {
+        float va[UNROLL][8], vb[UNROLL][8];
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+            const i64 i = first + (u * THREADS + threadIdx.x) * 8;
+            load8(va[u], a + i);
+            if (BINARY) load8(vb[u], b + i);
+        }
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) {
+#pragma unroll
+            for (int k = 0; k < 8; ++k) va[u][k] = f(va[u][k], BINARY ? vb[u][k] : 0.0f);
+            store8(out + first + (u * THREADS + threadIdx.x) * 8, va[u]);
+        }
+        return;
+    }
+    for (i64 i = first + threadIdx.x; i < end; i += THREADS) from_float(out[i], f(to_float(a[i]), BINARY ? to_float(b[i]) : 0.0f));
+}
+
+// y = max(x, 0); NaN stays NaN.
+extern "C" __global__ void relu_forward(act_t *y, const act_t *x, i64 n) {
+    map<false>(y, x, x, n, [](float v, float) { return v < 0.0f ? 0.0f : v; });
+}
+
+// dx = dy · [y > 0]: a product, so that an infinite or NaN error is not lost behind the mask.
+extern "C" __global__ void relu_backward(act_t *dx, const act_t *dy, const act_t *y, i64 n) {
+    map<true>(dx, dy, y, n, [](float e, float v) { return e * (v > 0.0f ? 1.0f : 0.0f); });
+}
+
+extern "C" __global__ void tanh_forward(act_t *y, const act_t *x, i64 n) {
+    map<false>(y, x, x, n, [](float v, float) { return tanhf(v); });
+}
+
+// dx = dy · (1 − y²)
+extern "C" __global__ void tanh_backward(act_t *dx, const act_t *dy, const act_t *y, i64 n) {
+    map<true>(dx, dy, y, n, [](float e, float v) { return e * fmaf(-v, v, 1.0f); });
+}
+
+// y = 1 / (1 + exp(−x)), by tanh: no overflow.
+extern "C" __global__ void sigmoid_forward(act_t *y, const act_t *x, i64 n) {
+    map<false>(y, x, x, n, [](float v, float) { return 0.5f * tanhf(0.5f * v) + 0.5f; });
+}
+
+// dx = dy · y (1 − y)
+extern "C" __global__ void sigmoid_backward(act_t *dx, const act_t *dy, const act_t *y, i64 n) {
+    map<true>(dx, dy, y, n, [](float e, float v) { return e * ((1.0f - v) * v); });
+}
+
+// out = alpha · a + beta · b
+extern "C" __global__ void add(act_t *out, const act_t *a, const act_t *b, float alpha, float beta, i64 n) {
+    map<true>(out, a, b, n, [=](float u, float v) { return alpha * u + beta * v; });
+}
+
+// out = factor · x
+extern "C" __global__ void scale(act_t *out, const act_t *x, float factor, i64 n) {
+    map<false>(out, x, x, n, [=](float v, float) { return factor * v; });
+}
+
+// float32 → act_t.
+extern "C" __global__ void narrow(act_t *out, const float *x, i64 n) {
+    map<false>(out, x, x, n, [](float v, float) { return v; });
+}
+
+// act_t → float32.
+extern "C" __global__ void widen(float *out, const act_t *x, i64 n) {
+    map<false>(out, x, x, n, [](float v, float) { return v; });
+}
+
+// Bytes of any type, 16 a thread.
+extern "C" __global__ void copy_bytes(void *to, const void *from, i64 bytes) {
+    u8 *out = (u8 *)to;
+    const u8 *x = (const u8 *)from;
+    const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 16;
+    if (aligned16(out) && aligned16(x) && first + 16 <= bytes)
+        *(uint4 *)(out + first) = *(const uint4 *)(x + first);
+    else
+        for (i64 k = first; k < first + 16 && k < bytes; ++k) out[k] = x[k];
+}
+
+// Every element = the one whose bytes, repeated to 8, are in value; 16 bytes a thread.
+extern "C" __global__ void fill_bytes(void *to, u64 value, i64 bytes) {
+    u8 *out = (u8 *)to;
+    const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 16;
+    const u32 low = (u32)value, high = (u32)(value >> 32);
+    if (aligned16(out) && first + 16 <= bytes)
+        *(uint4 *)(out + first) = make_uint4(low, high, low, high);
+    else
+        for (i64 k = first; k < first + 16 && k < bytes; ++k) out[k] = (u8)(value >> (8 * (k % 8)));
+}

@@ -1,0 +1,113 @@
+"""The CUDA engine: the operations of kernels.engine as launches of Triton and CUDA C kernels on one `Device`.
+
+The same object runs on a GPU, on the host (Triton interpreted, CUDA C compiled by the C++ compiler) and dry (launches
+recorded, nothing executed): which of them is the device's business alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernels.cuda.activations import Activations
+from kernels.cuda.batch import Batch
+from kernels.cuda.batch_norm import BatchNorm
+from kernels.cuda.conv2d import Conv2d
+from kernels.cuda.conv_transpose2d import ConvTranspose2d
+from kernels.cuda.device import Device
+from kernels.cuda.fused import Fused
+from kernels.cuda.latent import Latent
+from kernels.cuda.linear import Linear
+from kernels.cuda.losses import Losses
+from kernels.cuda.optimizer import Optimizer
+from kernels.cuda.random import Random
+from kernels.engine import Engine
+
+PRECISIONS = ("bf16", "tf32", "float32")
+
+
+class CUDAEngine(Fused, ConvTranspose2d, Conv2d, Linear, BatchNorm, Activations, Latent, Losses, Optimizer, Batch, Random, Engine):
+    """Operations on ``device`` in ``precision``.
+
+    "bf16": activations, errors and operands in bfloat16, sums in float32; "tf32": float32 arrays, products on the tensor cores
+    with 10-bit mantissas; "float32": strict. Parameters, gradients, statistics, latents, logits and optimiser state are float32
+    in all three.
+
+    Raises:
+        ValueError: another precision.
+    """
+
+    fuses_update = True  # linear_wgrad_rmsprop saves the traffic of a large gradient
+
+    def __init__(self, device: Device, precision: str = "bf16"):
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: got {precision!r}, which the CUDA engine does not have; expected one of {', '.join(PRECISIONS)}")
+        self.name = "cuda"
+        self.device = device
+        self.precision = precision
+        self.wide = np.dtype(np.float32)
+        self.dtype = _bfloat16() if precision == "bf16" else self.wide
+        self.threads = 0
+        self.notice = ""
+
+    # ---- memory ----
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        return self.device.empty(shape, self.dtype if dtype is None else np.dtype(dtype))
+
+    def asarray(self, array: Any, dtype: Any = None) -> Any:
+        return self.device.upload(np.ascontiguousarray(np.asarray(array), self.dtype if dtype is None else np.dtype(dtype)))
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        host = self.device.download(array)
+        return host.astype(np.float32) if host.dtype == self.dtype and self.dtype != self.wide else host
+
+    def put(self, array: Any, values: Any) -> None:
+        """Copy host values into a device array of the same shape, converting the type."""
+        self.device.put(array, np.ascontiguousarray(np.asarray(values), array.dtype))
+
+    def place_images(self, images: np.ndarray) -> Any:
+        return self.device.upload(np.ascontiguousarray(images, np.uint8))
+
+    # ---- execution ----
+
+    def record(self, body: Any) -> Any:
+        return self.device.record(body)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done everything that was asked of it."""
+        self.device.synchronize()
+
+    def describe(self) -> dict[str, Any]:
+        """Device, precision and tile table: with the versions, what a run's bits depend on."""
+        from kernels.cuda import tiles
+
+        chip = self.device.chip
+        capability = ".".join(map(str, chip.capability))
+        return {"device": chip.name, "capability": capability, "precision": self.precision, "tiles": tiles.describe()}
+
+
+def _bfloat16() -> np.dtype[Any]:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise RuntimeError("device cuda: bf16 needs the package ml_dtypes; run: pip install ml_dtypes") from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def emulated_engine(precision: str = "float32", **options: Any) -> CUDAEngine:
+    """The engine on the host: Triton interpreted (TRITON_INTERPRET=1 must be set before Triton is imported), CUDA C compiled by g++.
+
+    For tests: every kernel runs, slowly, with memory poisoned and guarded.
+    """
+    from kernels.cuda.host import HostDevice
+
+    return CUDAEngine(HostDevice(**options), precision)
+
+
+def dry_engine(chip: Any, precision: str = "bf16") -> CUDAEngine:
+    """The engine that only records its launches: for tables of kernels, operations and bytes, and for memory estimates."""
+    from kernels.cuda.dry import DryDevice
+
+    return CUDAEngine(DryDevice(chip), precision)

@@ -1,0 +1,28 @@
+// Reparametrisation and the KL divergence to N(0, I) (paper, equations 2 to 4), n = N · L elements of [N, L]:
+//     z = μ + exp(½ log σ²) · ε,      KL = ½ Σ (μ² + σ² − 1 − log σ²)
+
+constexpr int THREADS = 256;
+
+// z, and KL: sum[block] = the block's part of it, in double; with one block that is the KL itself.
+extern "C" __global__ void reparametrize_forward(act_t *z, double *sum, const float *mu, const float *logvar, const float *eps, i64 n) {
+    __shared__ double scratch[32];
+    double own = 0.0;
+    for (i64 i = (i64)blockIdx.x * THREADS + threadIdx.x; i < n; i += (i64)gridDim.x * THREADS) {
+        const float m = mu[i], l = logvar[i];
+        z[i] = to_act(m + expf(0.5f * l) * eps[i]);
+        own += m * m + (expm1f(l) - l);
+    }
+    own = block_sum(own, scratch);
+    if (threadIdx.x == 0) sum[blockIdx.x] = 0.5 * own;
+}
+
+// dμ = dz + μ, d log σ² = ½ (dz · σ ε + σ² − 1): the error that arrives at z plus the gradient of KL.
+extern "C" __global__ void reparametrize_backward(
+    act_t *dmu, act_t *dlogvar, const act_t *dz, const float *mu, const float *logvar, const float *eps, i64 n) {
+    const i64 i = (i64)blockIdx.x * THREADS + threadIdx.x;
+    if (i >= n) return;
+    const float d = to_float(dz[i]), l = logvar[i], e = eps[i];
+    const float own_mu = d + mu[i];
+    dlogvar[i] = to_act(0.5f * (d * expf(0.5f * l) * e + expm1f(l)));
+    dmu[i] = to_act(own_mu);
+}

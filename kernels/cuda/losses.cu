@@ -1,0 +1,107 @@
+// The losses of Algorithm 1, each with its gradient, and the equilibrium gate. Sums run over features and batch, in double,
+// every one in an order fixed by the number of elements alone.
+
+constexpr int THREADS = 256, PER_BLOCK = THREADS * 8;
+
+__device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
+
+// out[0] = factor · Σ partial[0 … count). One block.
+extern "C" __global__ void sum_partials(double *out, const double *partial, double factor, i64 count) {
+    __shared__ double scratch[32];
+    double sum = 0.0;
+    for (i64 i = threadIdx.x; i < count; i += THREADS) sum += partial[i];
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) out[0] = factor * sum;
+}
+
+// dpred = pred − target and partial[block] = Σ (pred − target)², n elements, in steps of the whole grid.
+extern "C" __global__ void feature_likelihood(double *partial, act_t *dpred, const act_t *pred, const act_t *target, i64 n) {
+    __shared__ double scratch[32];
+    const bool aligned = aligned16(dpred) && aligned16(pred) && aligned16(target);
+    double sum = 0.0;
+    for (i64 first = (i64)blockIdx.x * PER_BLOCK; first < n; first += (i64)gridDim.x * PER_BLOCK) {
+        const i64 i = first + threadIdx.x * 8;
+        float p[8], t[8], squares = 0.0f;
+        if (aligned && i + 8 <= n) {
+            load8(p, pred + i);
+            load8(t, target + i);
+#pragma unroll
+            for (int k = 0; k < 8; ++k) {
+                p[k] -= t[k];
+                squares += p[k] * p[k];
+            }
+            store8(dpred + i, p);
+        } else {
+            for (i64 k = i; k < i + 8 && k < n; ++k) {
+                const float d = to_float(pred[k]) - to_float(target[k]);
+                squares += d * d;
+                dpred[k] = to_act(d);
+            }
+        }
+        sum += squares;  // eight squares in float, the rest in double
+    }
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+struct Term {
+    double loss, slope;
+};
+
+// −log(σ(l) + e) and its derivative −σ(l) σ(−l) / (σ(l) + e); with e = 0 softplus(−l) and −σ(−l), with no 0/0.
+__device__ inline Term log_loss(double l, double e) {
+    const double small = exp(-fabs(l));  // never overflows
+    const double p = (l < 0.0 ? small : 1.0) / (1.0 + small), q = (l < 0.0 ? 1.0 : small) / (1.0 + small);  // σ(l), σ(−l)
+    if (e == 0.0) return {(l < 0.0 ? -l : 0.0) + log1p(small), -q};
+    return {-log(p + e), -p * q / (p + e)};
+}
+
+// losses = (Σ_real −log(σ(l) + e), Σ_generated −log(1 − σ(l) + e)), not weighted; dlogits, unless null, weighted. One block.
+extern "C" __global__ void gan_loss(
+    double *losses, act_t *dlogits, const float *logits, i64 m, i64 n_real, double weight_real, double weight_generated, double e) {
+    __shared__ double scratch[32];
+    double real = 0.0, generated = 0.0;
+    for (i64 i = threadIdx.x; i < m; i += THREADS) {
+        const bool is_real = i < n_real;
+        const Term term = log_loss(is_real ? logits[i] : -logits[i], e);  // 1 − σ(l) = σ(−l)
+        (is_real ? real : generated) += term.loss;
+        if (dlogits) dlogits[i] = to_act((float)(is_real ? term.slope * weight_real : -term.slope * weight_generated));
+    }
+    real = block_sum(real, scratch);
+    generated = block_sum(generated, scratch);
+    if (threadIdx.x == 0) {
+        losses[0] = real;
+        losses[1] = generated;
+    }
+}
+
+// loss = Σ_generated −log(σ(l) + e); dlogits is 0 on the real rows. One block.
+extern "C" __global__ void generator_loss(double *loss, act_t *dlogits, const float *logits, i64 m, i64 n_real, double e) {
+    __shared__ double scratch[32];
+    double sum = 0.0;
+    for (i64 i = threadIdx.x; i < m; i += THREADS) {
+        Term term = {0.0, 0.0};
+        if (i >= n_real) term = log_loss(logits[i], e);
+        sum += term.loss;
+        dlogits[i] = to_act((float)term.slope);
+    }
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) loss[0] = sum;
+}
+
+// flags = (Dec, Dis) from the mean losses a (real) and b (generated); if neither would be updated, both are. One thread.
+extern "C" __global__ void equilibrium_gate(
+    u8 *flags, const double *losses, double n_real, double n_generated, double equilibrium, double margin) {
+    const double a = losses[0] / n_real, b = losses[1] / n_generated;
+    const bool dis = !(a < equilibrium - margin || b < equilibrium - margin);
+    const bool dec = !(a > equilibrium + margin || b > equilibrium + margin);
+    flags[0] = dec || !dis;
+    flags[1] = dis || !dec;
+}
+
+// counts += (1, flags[0], flags[1]). One thread.
+extern "C" __global__ void count_gate(double *counts, const u8 *flags) {
+    counts[0] += 1.0;
+    counts[1] += flags[0];
+    counts[2] += flags[1];
+}

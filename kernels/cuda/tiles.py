@@ -1,0 +1,124 @@
+"""Tile sizes of the matmul kernels: one table, a rule that chooses from it, and a tuner's results, which come first.
+
+The tables follow from shared memory, registers and spills of the compiled code, and from counted traffic; none was timed yet.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kernels.cuda.chips import Chip
+
+
+class Tile(NamedTuple):
+    """What one program computes: ``bm`` rows, ``bn`` columns, ``bk`` of the summed axis a step; ``stages`` steps in flight, ``warps``."""
+
+    bm: int
+    bn: int
+    bk: int
+    stages: int
+    warps: int
+
+
+#: Convolutions and linear layers, by chip family and precision. `tile` chooses among a row's, and makes them fit.
+TABLE: dict[str, dict[str, tuple[Tile, ...]]] = {
+    "data-centre": {
+        "bf16": (Tile(128, 256, 64, 4, 8), Tile(128, 128, 64, 4, 8), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4)),
+        "tf32": (Tile(128, 128, 32, 4, 8), Tile(64, 128, 32, 4, 4), Tile(64, 64, 32, 4, 4)),
+        "float32": (Tile(64, 64, 16, 3, 4),),
+    },
+    "consumer": {
+        "bf16": (Tile(128, 128, 32, 4, 8), Tile(64, 128, 32, 4, 4), Tile(64, 64, 32, 4, 4)),
+        "tf32": (Tile(128, 64, 32, 3, 4), Tile(64, 64, 32, 3, 4)),
+        "float32": (Tile(64, 64, 16, 3, 4),),
+    },
+}
+
+#: Kinds of product that choose from the table; others have rules of their own beside their launchers.
+KINDS = ("forward", "dgrad", "phases", "fused", "linear")
+
+_overrides: dict[str, Tile] = {}
+_used: dict[str, Tile] = {}
+
+
+def tile(kind: str, *, rows: int, columns: int, depth: int, channels: int, chip: Chip, precision: str) -> Tile:
+    """The tile for a product.
+
+    Args:
+        kind: "forward", "dgrad" (stride 1), "phases" or "fused" (fractional stride), "linear".
+        rows, columns: of the result, the rows of all phases together.
+        depth: length of the summed axis.
+        channels: bk divides them, so that a step has one tap.
+        precision: "bf16", "tf32" or "float32".
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"tile: got kind {kind!r}, expected one of {', '.join(KINDS)}")
+    name = key(kind, rows, columns, depth, chip, precision)
+    if name not in _overrides:
+        fitted = [_fit(entry, columns, channels, chip, precision) for entry in TABLE[chip.family][precision]]
+        # a linear layer's inputs are split until the multiprocessors are full; otherwise the busiest one decides
+        slots = 1 if kind == "linear" else chip.multiprocessors
+        return used(name, min(fitted, key=lambda t: -(-programs(t, rows, columns) // slots) * _time(t)))
+    return used(name, _overrides[name])
+
+
+def programs(tile: Tile, rows: int, columns: int) -> int:
+    """Tiles of a result."""
+    return -(-rows // tile.bm) * -(-columns // tile.bn)
+
+
+def key(kind: str, rows: int, columns: int, depth: int, chip: Chip, precision: str) -> str:
+    """The name of a product in a tuner's file."""
+    return f"{kind} {rows}x{columns}x{depth} {precision} sm_{chip.sm}"
+
+
+def tuned(name: str) -> Tile | None:
+    """The tuner's tile for the product called ``name``, if there is one."""
+    return _overrides.get(name)
+
+
+def used(name: str, tile: Tile) -> Tile:
+    """Note that the product called ``name`` runs with ``tile``; returns it."""
+    _used[name] = tile
+    return tile
+
+
+def override(path: str | Path | None) -> None:
+    """Take a tuner's tiles, JSON ``{key: [bm, bn, bk, stages, warps]}``, in place of those taken before; None: take none.
+
+    Raises:
+        ValueError: numbers that are no tile.
+    """
+    read = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    for name, numbers in read.items():
+        if len(numbers) != 5 or any(not isinstance(n, int) or n < 1 for n in numbers) or any(n & (n - 1) for n in numbers[:3]):
+            raise ValueError(f"{path}: got {numbers} for {name!r}, expected [bm, bn, bk, stages, warps], the first three powers of two")
+    _overrides.clear()
+    _overrides.update({name: Tile(*numbers) for name, numbers in read.items()})
+
+
+def describe() -> dict[str, Any]:
+    """The tiles of all products that ran in this process, and which of them a tuner chose, as JSON can hold them."""
+    return {"used": {name: list(_used[name]) for name in sorted(_used)}, "tuned": sorted(set(_overrides) & set(_used))}
+
+
+def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -> Tile:
+    """A table's tile with no more columns than there are, a depth that divides the channels, stages that fit the shared memory."""
+    bm, bn, bk, stages, warps = entry
+    bn = min(bn, max(16, 1 << (columns - 1).bit_length()))
+    while channels % bk:
+        bk //= 2
+    size = 2 if precision == "bf16" else 4
+    while stages > 2 and stages * (bm + bn) * bk * size > chip.shared_bytes - 2048:
+        stages -= 1
+    return Tile(bm, bn, bk, stages, warps if bm * bn > 4096 else min(warps, 4))
+
+
+def _time(tile: Tile) -> float:
+    """Relative time of a step of one program: its products, and what it loads through the L2 cache, partly at the same time."""
+    return tile.bm * tile.bn / 2048 + (tile.bm + tile.bn) / 20

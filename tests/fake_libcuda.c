@@ -1,0 +1,60 @@
+/* The driver functions that kernels/cuda/driver.py calls, without a GPU: they write down what they were given. */
+#include <stdint.h>
+#include <string.h>
+
+struct {
+    int32_t grid[3], block[3], shared, static_shared, parameters;
+    int32_t sizes[64];  /* bytes of each parameter, set before the launch */
+    uint64_t stream, context_sets, loads;
+    int32_t attribute[4], attribute_count;
+    unsigned char values[64][128];
+    char name[64];
+    int32_t map_kind, map_rank, map_interleave, map_swizzle, map_promotion, map_fill;
+    uint64_t map_address, map_shape[5], map_strides[5];
+    uint32_t map_box[5], map_steps[5];
+} seen;
+
+int cuGetErrorName(int code, const char** text) { return *text = code == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_OTHER", 0; }
+int cuGetErrorString(int code, const char** text) { (void)code; return *text = "what it means", 0; }
+int cuDriverGetVersion(int* version) { return *version = 12040, 0; }
+int cuCtxGetCurrent(void** context) { return *context = (void*)0x77, 0; }
+int cuCtxSetCurrent(void* context) { seen.context_sets++; return context == (void*)0x77 ? 0 : 201; }
+int cuModuleLoadData(void** module, const void* image) {
+    seen.loads++;
+    if (!memcmp(image, "wrong", 5)) return 200;
+    return *module = (void*)1, 0;
+}
+int cuModuleGetFunction(void** function, void* module, const char* name) {
+    strncpy(seen.name, name, sizeof seen.name - 1);
+    return *function = (void*)0x1234, module != (void*)1;
+}
+int cuFuncGetAttribute(int* value, int attribute, void* function) {
+    (void)function;
+    return *value = attribute == 1 ? seen.static_shared : -1, 0;
+}
+int cuFuncSetAttribute(void* function, int attribute, int value) {
+    (void)function;
+    seen.attribute[seen.attribute_count++ % 4] = attribute == 8 ? value : -attribute;
+    return 0;
+}
+int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                   void* stream, void** parameters, void** extra) {
+    if (function != (void*)0x1234 || extra) return 1;
+    if (gx == 700) return 700;
+    seen.grid[0] = gx, seen.grid[1] = gy, seen.grid[2] = gz, seen.block[0] = bx, seen.block[1] = by, seen.block[2] = bz;
+    seen.shared = shared, seen.stream = (uint64_t)stream;
+    for (int i = 0; i < seen.parameters; i++) memcpy(seen.values[i], parameters[i], seen.sizes[i]);
+    return 0;
+}
+int cuTensorMapEncodeTiled(void* map, int kind, uint32_t rank, void* address, const uint64_t* shape, const uint64_t* strides,
+                           const uint32_t* box, const uint32_t* steps, int interleave, int swizzle, int promotion, int fill) {
+    if ((uint64_t)map % 64) return 1;
+    memset(map, 0xab, 128);
+    seen.map_kind = kind, seen.map_rank = rank, seen.map_address = (uint64_t)address, seen.map_interleave = interleave;
+    seen.map_swizzle = swizzle, seen.map_promotion = promotion, seen.map_fill = fill;
+    for (uint32_t i = 0; i < rank; i++) {
+        seen.map_shape[i] = shape[i], seen.map_box[i] = box[i], seen.map_steps[i] = steps[i];
+        if (i + 1 < rank) seen.map_strides[i] = strides[i];
+    }
+    return 0;
+}
