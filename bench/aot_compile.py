@@ -18,6 +18,7 @@ from typing import Any
 from bench.aot_collect import Kernel
 from bench.aot_rules import Measured
 
+READER = Path(__file__).read_bytes() + Path(__file__).with_name("sass.py").read_bytes()  # what was read is valid for this code alone
 RESERVED = 1024  # bytes of shared memory that the system takes from each block on sm_90 and later, which the limit leaves out already
 
 
@@ -95,8 +96,7 @@ def _read(image: bytes) -> dict[str, dict[str, Any]]:
     from bench import sass
     from kernels.cuda.source import cache_folder, keep
 
-    reader = Path(sass.__file__).read_bytes() + Path(__file__).read_bytes()
-    path = cache_folder("sass") / f"{hashlib.sha256(reader + image).hexdigest()}.json"
+    path = cache_folder("sass") / f"{hashlib.sha256(READER + image).hexdigest()}.json"
     try:
         kept: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         return kept
@@ -112,11 +112,12 @@ def _facts(function: Any, resource: Any) -> dict[str, Any]:
     from bench import sass
 
     loop = function.main_loop() or []
+    body = loop or function.instructions
     return {
         "registers": resource.registers, "stack": resource.stack + resource.local, "static": resource.shared,
         "loop": sass.mix(loop), "whole": sass.mix(function.instructions),
-        "matrix": dict(Counter(i.name for i in loop if sass.MATRIX.match(i.base))),
-        "fused": sum(i.base in ("FFMA", "FFMA2") for i in loop),
+        "matrix": dict(Counter(i.name for i in body if sass.MATRIX.match(i.base))),
+        "fused": sum(i.base in ("FFMA", "FFMA2") for i in body),
     }  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def _measured(kernel: Kernel, facts: dict[str, Any], threads: int, shared: int, 
     launch, whole = kernel.launch, facts["whole"]
     sizes = [f"{name}={value}" for name, value in launch.constexprs.items() if value is not None and name != "block"]
     stages = [f"{launch.stages} stages"] if launch.kind == "triton" else []
-    steps = k_steps(facts["matrix"], facts["fused"], threads, launch.constexprs, kernel.precision)
+    steps = k_steps(facts["matrix"], facts["fused"], threads, launch.constexprs, kernel.precision) if facts["loop"] else 0.0
     return Measured(
         key=kernel.key, kernel=launch.name, chip=kernel.chip, precision=kernel.precision,
         family="product" if kernel.product else launch.kind, tile=" ".join((f"{threads // 32} warps", *stages, *sizes)),

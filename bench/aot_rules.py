@@ -23,9 +23,10 @@ class Measured:
         threads: of a block.
         bytes: the most that a launch of it touches.
         spills: LDL and STL instructions. stack: bytes of stack and local memory a thread.
-        loop: instruction kinds of one pass through the main loop (`bench.sass.mix`); empty without a loop.
+        loop: instruction kinds of one pass through the main loop (`bench.sass.mix`); empty without a loop, and for products that the
+            compiler unrolled from end to end, which are held to the rules as a whole.
         whole: the same of the whole kernel.
-        matrix: names of the loop's matrix instructions.
+        matrix: names of the loop's matrix instructions (without a loop, of all).
         fused: FFMA in the main loop.
         steps: K-steps of a product in one pass through it; 0 if unknown.
         uses: operations that launch it.
@@ -50,6 +51,11 @@ class Measured:
     fused: int
     steps: float = 0.0
     uses: list[str] = field(default_factory=list)
+
+    @property
+    def body(self) -> dict[str, int]:
+        """The main loop, or everything where there is none."""
+        return self.loop or self.whole
 
     def line(self) -> dict[str, Any]:
         """What is kept in the table file."""
@@ -107,7 +113,7 @@ def _strict(m: Measured) -> str:
 
 
 def _copies(m: Measured) -> str:
-    return "" if m.loop.get("UTMALDG") or m.loop.get("LDGSTS.128") else "main loop without 16-byte asynchronous copies or TMA"
+    return "" if m.body.get("UTMALDG") or m.body.get("LDGSTS.128") else "main loop without 16-byte asynchronous copies or TMA"
 
 
 def _narrow(m: Measured) -> str:

@@ -38,6 +38,9 @@ def main(argv: list[str]) -> int:
         report.end("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:400]}")
         return 1
     failed = report.result["failed"]
+    if not report.result["rows"]:
+        report.end("failed", "nothing was reached in the time")
+        return 1
     report.end("failed" if failed else "ok", f"{failed} of {len(report.result['rows'])} rows failed" if failed else "")
     return 1 if failed else 0
 

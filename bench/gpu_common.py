@@ -137,7 +137,7 @@ def tiny_spec() -> Any:
     """A network of the same kinds of layer as the others that the emulation can run in seconds."""
     from models.networks import NetworkSpec
 
-    return NetworkSpec("tiny", 16, 3, 8, (8, 16, 16), 24, (16, 16, 8, 8), (8, 16, 16, 16), 24, metric=3)
+    return NetworkSpec("tiny", 8, 3, 8, (16, 16, 16), 16, (16, 16, 16, 16), (16, 16, 16, 16), 16, metric=3)
 
 
 def spec_of(name: str) -> Any:

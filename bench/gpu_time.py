@@ -49,10 +49,11 @@ def step_row(engine: Any, name: str, batch: int, rounds: int, peak: dict[str, An
     spec, objective = spec_of(name), Objective(gate=False)
     stepper = Stepper(engine, spec, batch, objective)
     step = engine.record(stepper.body)
-    for _ in range(3):
+    on_gpu = engine.device.name == "gpu"
+    for _ in range(3 if on_gpu else 1):
         step()
     engine.synchronize()
-    span = timed(engine.device, step, rounds=rounds, seconds=0.3)
+    span = timed(engine.device, step, rounds=rounds if on_gpu else 1, seconds=0.3)
     with recorded(engine.device) as calls:
         stepper.body()
     engine.synchronize()
@@ -94,9 +95,9 @@ def kernel_rows(engine: Any, calls: list[Any], peak: dict[str, Any], report: Rep
         rows.append(row)
         if report.left < end:
             continue
-        graph = repeated(engine.device, same[0].again, 1 if engine.device.name != "gpu" else REPEATS)
-        count = 1 if engine.device.name != "gpu" else REPEATS
-        span = timed(engine.device, graph, rounds=5, seconds=0.004)
+        count = REPEATS if engine.device.name == "gpu" else 1
+        graph = repeated(engine.device, same[0].again, count) if count > 1 else same[0].again
+        span = timed(engine.device, graph, rounds=5 if count > 1 else 1, seconds=0.004)
         each = span.median / count
         row |= {"us": 1e6 * each, "us_least": 1e6 * span.least / count, "us_largest": 1e6 * span.largest / count}
         row |= {

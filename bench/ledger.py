@@ -32,11 +32,11 @@ def floor(flops: float, nbytes: float, precision: str) -> float:
 
 def ledger(name: str = "paper64", batch: int = 64, precision: str = "bf16", objective: Objective | None = None) -> dict[str, Any]:
     """The ledger of one step: totals, ratios to the minimum, and a row for each kind of launch, the longest floor first."""
-    from kernels.cuda.chips import chip
+    from kernels.cuda.chips import CHIPS
     from kernels.cuda.engine import dry_engine
 
     objective = objective or Objective()
-    launches = record_step(dry_engine(chip("sm_90"), precision), name, batch, objective)
+    launches = record_step(dry_engine(CHIPS["sm_90"], precision), name, batch, objective)
     rows: dict[str, dict[str, Any]] = {}
     for launch in launches:
         cost = launch.cost

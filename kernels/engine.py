@@ -114,10 +114,6 @@ class Engine:
         """What the bits of a result depend on besides data and software: the device, its precision, its settings."""
         raise NotImplementedError
 
-    def dry(self) -> Engine | None:
-        """An engine like this one that executes nothing, whose ``device.placed`` counts bytes of memory; None where there is none."""
-        return None
-
     def update_table(self, kind: str, entries: list[UpdateEntry]) -> Any:
         """What `rmsprop_update_all` ("rmsprop") or `adam_update_all` ("adam") works through, in one launch on a GPU."""
         raise NotImplementedError

@@ -144,6 +144,7 @@ class BNReLU(Layer):
         return y, Saved(x, y, (*own, *((y,) if out is None else ())), (x, mean, var, pass_.groups))
 
     def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
+        assert below is None  # Dis_l is no ReLU's output
         x, mean, var, groups = saved.norm
         dgamma, dbeta = (self.gamma.grad, self.beta.grad) if dw else (None, None)
         self.engine.batch_norm_backward(

@@ -43,7 +43,8 @@ class Optimizer:
             for array in p.state.values():
                 engine.fill(array, 0)
             grad = None if p in fused else p.grad
-            entries.append(UpdateEntry(p.data, p.compute, tuple(p.state.values()), grad, self._decay(p), enabled))
+            copy = p.compute if p.compute is not p.data else None
+            entries.append(UpdateEntry(p.data, copy, tuple(p.state.values()), grad, self._decay(p), enabled))
         self._table = engine.update_table(self.kind, entries)
 
     def _decay(self, p: Parameter) -> float:

@@ -22,7 +22,7 @@ def two_torch_threads():
     torch.set_num_threads(2)
 
 
-@pytest.fixture(scope="session", params=["cpu-float64", "cpu-float32"])
+@pytest.fixture(scope="session", params=["cpu-float64", "cpu-float32", "cuda-float32"])
 def engine(request):
     """Each engine that operations are held against PyTorch on; "cuda" is the CUDA engine on the host: kernels interpreted and emulated."""
     device, precision = request.param.split("-")

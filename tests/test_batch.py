@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from gradcheck import assert_close, draw, poisoned, put, tolerance
 
+from kernels import philox
+
 
 def expected_batch(images, indices, flips):
     x = images[indices].astype(np.float64) / 127.5 - 1.0
@@ -85,3 +87,75 @@ def test_add_and_scale_refuse(engine):
     for arguments in ((bad, good), (good, bad)):
         with pytest.raises(ValueError, match="got .*expected"):
             engine.scale(*arguments, 2.0)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("step", [0, 2, 3, 7 << 33])
+def test_gather_batch(engine, rng, step, flip):
+    """The batch of a step: its place in the epoch's order, its mirrors from the counter-based generator."""
+    images, order, n, per_epoch, seed = rng.integers(0, 256, (20, 6, 5, 3), dtype=np.uint8), rng.permutation(14), 4, 3, 11
+    x, expected = poisoned(engine, n, 6, 5, 3), poisoned(engine, n, 6, 5, 3)
+    device_images = put(engine, images, np.uint8)
+    counter = put(engine, [step], np.int64)
+    engine.gather_batch(x, device_images, put(engine, order, np.int32), counter, per_epoch=per_epoch, seed=seed, flip=flip)
+    place = step % per_epoch
+    flips = (philox.uint32((n,), seed=seed, step=step, stream=philox.STREAM_FLIP) & 1).astype(bool)
+    indices = order[place * n : (place + 1) * n]
+    engine.gather_images(expected, device_images, indices, flips if flip else None)
+    assert np.array_equal(engine.to_numpy(x), engine.to_numpy(expected))
+    assert_close(engine.to_numpy(x), expected_batch(images, indices, flips if flip else None), 10 * tolerance(engine.dtype))
+    assert int(engine.to_numpy(counter)[0]) == step
+
+
+def test_mirrors_change_with_the_step(engine64):
+    """About half of the images, others in another step."""
+    flips = [philox.uint32((64,), seed=0, step=k, stream=philox.STREAM_FLIP) & 1 for k in range(2)]
+    assert 16 < flips[0].sum() < 48 and (flips[0] != flips[1]).any()
+
+
+def test_gather_batch_refuses(engine, rng):
+    images, x = put(engine, rng.integers(0, 256, (9, 3, 3, 3)), np.uint8), poisoned(engine, 2, 3, 3, 3)
+    order, counter = put(engine, np.arange(9), np.int32), put(engine, [0], np.int64)
+    good = {"x": x, "images": images, "order": order, "counter": counter, "per_epoch": 4, "seed": 0, "flip": True}
+    engine.gather_batch(**good)
+    for change in (
+        {"x": poisoned(engine, 2, 3, 4, 3)},
+        {"order": put(engine, np.arange(9), np.int64)},
+        {"order": put(engine, np.arange(7), np.int32)},
+        {"counter": put(engine, [0, 1], np.int64)},
+        {"counter": put(engine, [0], np.int32)},
+        {"per_epoch": 0},
+        {"per_epoch": 5},
+    ):
+        with pytest.raises(ValueError, match="got .*expected"):
+            engine.gather_batch(**{**good, **change})
+
+
+def test_counters_of_a_step(engine):
+    """The rate of a step, the last one beyond the end; the counter; the gate's counts."""
+    rates, lr, counter = put(engine, [0.5, 0.25, 0.125], engine.wide), poisoned(engine, 1), put(engine, [0], np.int64)
+    seen = []
+    for _ in range(5):
+        engine.look_up_rate(lr, rates, counter)
+        seen.append(float(engine.to_numpy(lr)[0]))
+        engine.advance(counter)
+    assert seen == [0.5, 0.25, 0.125, 0.125, 0.125]
+    assert int(engine.to_numpy(counter)[0]) == 5
+    counts = put(engine, np.zeros(3), np.float64)
+    for flags in ((1, 0), (1, 1), (0, 0)):
+        engine.count_gate(counts, put(engine, flags, np.uint8))
+    assert engine.to_numpy(counts).tolist() == [3.0, 2.0, 1.0]
+
+
+def test_fill_and_copy(engine, rng):
+    for dtype, value in ((engine.dtype, -1.5), (np.uint8, 7), (np.int64, 1 << 40), (np.float64, 0.1)):
+        out = put(engine, np.ones((3, 5)), dtype)
+        engine.fill(out, value)
+        assert (engine.to_numpy(out) == value).all()
+    x = put(engine, draw(engine, rng, 4, 3))
+    whole = poisoned(engine, 8, 3)
+    engine.copy(whole[2:6], x)
+    assert np.array_equal(engine.to_numpy(whole)[2:6], engine.to_numpy(x))
+    assert np.isnan(engine.to_numpy(whole)[[0, 1, 6, 7]]).all()
+    with pytest.raises(ValueError, match="got .*expected"):
+        engine.copy(whole, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from gradcheck import assert_close, draw, gradients, leaf, poisoned, put, tolerance, torch_conv2d
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -123,3 +124,16 @@ def test_conv2d_names_the_argument(engine64, rng):
         engine64.conv2d_forward(a["y"], a["x"], a["w"], stride=3)
     with pytest.raises(ValueError, match=r"^w: got .*expected odd"):
         engine64.conv2d_forward(a["y"], a["x"], put(engine64, np.zeros((4, 4, 3, 5))), stride=2)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("activation", [None, "relu", "tanh"])
+def test_conv2d_with_an_activation(engine, rng, stride, activation):
+    x, w, b = draw(engine, rng, 2, 6, 9, 4), draw(engine, rng, 5, 5, 4, 3, scale=0.1), draw(engine, rng, 3)
+    y = poisoned(engine, 2, -(-6 // stride), -(-9 // stride), 3)
+    engine.conv2d_forward(y, put(engine, x), put(engine, w), put(engine, b), stride=stride, activation=activation)
+    expected = torch_conv2d(leaf(x), leaf(w), leaf(b), stride)
+    expected = getattr(torch, activation)(expected) if activation else expected
+    assert_close(engine.to_numpy(y), expected, tolerance(engine.dtype, 100), "y")
+    with pytest.raises(ValueError, match="activation: got 'gelu', expected"):
+        engine.conv2d_forward(y, put(engine, x), put(engine, w), put(engine, b), stride=stride, activation="gelu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from gradcheck import assert_close, draw, gradients, leaf, poisoned, put, tolerance, torch_conv_transpose2d
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,3 +113,16 @@ def test_conv_transpose2d_refuses_an_output_that_is_not_about_twice_the_input(en
     for h, w in ((9, 8), (8, 6), (4, 4)):
         with pytest.raises(ValueError, match="got .*expected"):
             engine64.conv_transpose2d_forward(poisoned(engine64, 2, h, w, 5), a["x"], a["w"])
+
+
+@pytest.mark.parametrize("stride", [2])
+@pytest.mark.parametrize("activation", [None, "relu", "tanh"])
+def test_conv_transpose2d_with_an_activation(engine, rng, stride, activation):
+    x, w, b = draw(engine, rng, 2, 3, 5, 4), draw(engine, rng, 5, 5, 3, 4, scale=0.1), draw(engine, rng, 3)
+    y = poisoned(engine, 2, 6, 10, 3)
+    engine.conv_transpose2d_forward(y, put(engine, x), put(engine, w), put(engine, b), stride=stride, activation=activation)
+    expected = torch_conv_transpose2d(leaf(x), leaf(w), (6, 10), leaf(b), stride)
+    expected = getattr(torch, activation)(expected) if activation else expected
+    assert_close(engine.to_numpy(y), expected, tolerance(engine.dtype, 100), "y")
+    with pytest.raises(ValueError, match="activation: got 'gelu', expected"):
+        engine.conv_transpose2d_forward(y, put(engine, x), put(engine, w), put(engine, b), stride=stride, activation="gelu")

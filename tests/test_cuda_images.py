@@ -11,6 +11,8 @@ pytest.importorskip("triton", reason="Triton, which interprets the GPU kernels, 
 if shutil.which("g++") is None:
     pytest.skip("no g++ to compile the CUDA C kernels for the host", allow_module_level=True)
 
+from interpreter_counts import counted
+
 from kernels.below import Below
 from kernels.cpu.conv2d import conv2d_dgrad, conv2d_forward, conv2d_wgrad
 from kernels.cuda import images
@@ -40,7 +42,9 @@ def forward(rng, n, h, w, ci, co, kh, kw, stride, precision="float32", activatio
     b = rng.standard_normal(co).astype(np.float32) if bias else None
     y = dev.empty((n, -(-h // stride), -(-w // stride), co), x.dtype)
     rest = Epilogue(dev.upload(b) if bias else None, activation, **epilogue)
-    images.image_convolve(dev, precision, y, dev.upload(x), dev.upload(weights), kind="forward", stride=stride, epilogue=rest)
+    with counted(dev) as counts:
+        images.image_convolve(dev, precision, y, dev.upload(x), dev.upload(weights), kind="forward", stride=stride, epilogue=rest)
+    assert [tuple(c.declared) for c in counts] == [(c.flops, c.reads, c.writes) for c in counts] and len(counts) == 1
     expected = np.empty(y.shape)
     conv2d_forward(expected, x.astype(np.float64), weights.astype(np.float64), b.astype(np.float64) if bias else None, stride=stride)
     return y, expected
@@ -114,11 +118,14 @@ def wgrad(rng, chip, precision, n, h, w, ci, co, kh, kw, stride):
     dw = dev.empty((kh, kw, ci, co), np.float32)
     dev.launches = []
     assert images.takes_image_wgrad(ci, co, stride)
-    images.image_wgrad(dev, precision, dw, dev.upload(x), dev.upload(dy), stride=stride)
+    with counted(dev) as counts:
+        images.image_wgrad(dev, precision, dw, dev.upload(x), dev.upload(dy), stride=stride)
     expected = np.empty(dw.shape)
     conv2d_wgrad(expected, x.astype(np.float64), dy.astype(np.float64), stride=stride)
     assert error(dw, expected) < 1e-5
-    return next(launch for launch in dev.launches if launch.kind == "triton")
+    (launch,) = [launch for launch in dev.launches if launch.kind == "triton"]
+    assert [(c.flops, c.reads, c.writes) for c in counts] == [tuple(launch.cost)]
+    return launch
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from kernels import engine as make_engine
 from models.networks import NetworkSpec
 from models.vaegan import VAEGAN, Objective
 
-TINY = NetworkSpec("tiny", 16, 3, 8, (16, 16, 32), 32, (32, 16, 16, 16), (16, 16, 32, 32), 24, metric=3)
-LIMIT = 1e-5  # relative error in float32
-N = 3
+TINY = NetworkSpec("tiny", 8, 3, 8, (16, 16, 32), 32, (32, 16, 16, 16), (16, 16, 32, 32), 24, metric=3)
+GREY = NetworkSpec("grey", 8, 1, 8, (16, 16, 16), 16, (16, 16, 16, 16), (16, 16, 16, 16), 16, metric=4)
+LIMIT = 1e-5  # relative error in float32, of two engines against each other
+N = 6  # fewer, and batch norm over single pixels magnifies rounding in both engines
 
 
 def twins(cuda, spec=TINY, **options):
@@ -47,11 +48,8 @@ def errors(got, expected):
 
 OBJECTIVES = {
     "joint": Objective(gamma=0.1),
-    "split": Objective(gamma=0.1, bn_groups="split"),
-    "prior": Objective(gamma=0.1, negatives="prior", real_weight=0.5),
-    "split prior": Objective(gamma=0.1, bn_groups="split", negatives="prior"),
-    "authors": Objective(gamma=0.1, bn_groups="authors"),
-    "non-saturating": Objective(gamma=0.1, generator_loss="non-saturating", gan_eps=0.0),
+    "split, prior": Objective(gamma=0.1, bn_groups="split", negatives="prior", real_weight=0.5),
+    "authors, non-saturating": Objective(gamma=0.1, bn_groups="authors", generator_loss="non-saturating", gan_eps=0.0),
 }
 
 
@@ -69,25 +67,24 @@ def test_gradients_are_the_numpy_engines(cuda32, name):
 
 @pytest.mark.parametrize(("optimizer", "channels"), [("rmsprop", 3), ("adam", 1)])
 def test_two_steps_leave_the_same_state(cuda32, optimizer, channels):
-    spec = TINY if channels == 3 else NetworkSpec("grey", 16, 1, 8, (16, 16, 16), 16, (16, 16, 16, 16), (16, 16, 16, 16), 16, metric=4)
+    spec = TINY if channels == 3 else GREY
     goal = Objective(gamma=0.1, gate=False)
     reference, model = twins(cuda32, spec, optimizer=optimizer)
     for step in range(2):
         x, eps, z_p = batch(spec, step)
         reference.train_step(x, eps, z_p, goal, 1e-3)
-        model.train_step(cuda32.asarray(x), cuda32.asarray(eps, cuda32.wide), cuda32.asarray(z_p, cuda32.wide), goal, 1e-3)
+        model.train_step(*map(cuda32.asarray, (x, eps, z_p)), goal, 1e-3)
     expected = {name: np.array(a) for name, a in reference.state_arrays().items()}
     got = {name: cuda32.to_numpy(a) for name, a in model.state_arrays().items()}
     wrong = {k: e for k, e in errors(got, expected).items() if not e < 2 * LIMIT}
     assert not wrong, wrong
-    for key, value in reference.fetch_losses().items():
-        assert model.fetch_losses()[key] == pytest.approx(value, rel=LIMIT) or key.endswith("updated"), key
+    assert model.fetch_losses() == pytest.approx(reference.fetch_losses(), rel=2 * LIMIT)
 
 
 def test_the_trainers_step_draws_gathers_and_advances_alike(cuda32):
     """Batch, noise, rate and counter on the device: the recorded body against the NumPy engine's."""
     rng = np.random.default_rng(3)
-    images = rng.integers(0, 256, (7, 16, 16, 3), np.uint8)
+    images = rng.integers(0, 256, (13, 8, 8, 3), np.uint8)
     reference, model = twins(cuda32)
     states = []
     for each in (reference, model):
@@ -106,7 +103,7 @@ def test_the_trainers_step_draws_gathers_and_advances_alike(cuda32):
             body = step_body(eng, each, N, Objective(gamma=0.1), placed)
         finally:
             del eng.empty
-        eng.put(arrays[(7,), "int32"], np.array([3, 1, 6, 0, 2, 5, 4]))
+        eng.put(arrays[(13,), "int32"], np.array([3, 1, 6, 0, 2, 5, 4, 12, 8, 10, 9, 11, 7]))
         eng.put(arrays[(1,), "int64"], np.array([1]))
         eng.put(arrays[(100,), "float32"], np.linspace(1e-3, 1e-4, 100))
         run = eng.record(body)
@@ -135,6 +132,6 @@ def test_same_bits_twice(cuda32):
     for _ in range(2):
         _, model = twins(cuda32)
         x, eps, z_p = batch(TINY)
-        model.train_step(cuda32.asarray(x), cuda32.asarray(eps), cuda32.asarray(z_p), OBJECTIVES["split"], 1e-3)
+        model.train_step(*map(cuda32.asarray, (x, eps, z_p)), OBJECTIVES["split, prior"], 1e-3)
         results.append({name: cuda32.to_numpy(a).tobytes() for name, a in model.state_arrays().items()})
     assert results[0] == results[1]

@@ -11,6 +11,8 @@ pytest.importorskip("triton", reason="Triton, which interprets the GPU kernels, 
 if shutil.which("g++") is None:
     pytest.skip("no g++ to compile the CUDA C kernels for the host", allow_module_level=True)
 
+from interpreter_counts import counted
+
 from kernels.cpu.conv2d import conv2d_wgrad
 from kernels.cpu.linear import linear_wgrad
 from kernels.cpu.optimizer import rmsprop_update
@@ -40,18 +42,20 @@ def error(got, expected):
 
 
 def check(rng, chip, precision, kernel, n, h, w, ci, co, kh, kw, stride):
-    """One weight gradient with bias; the Triton launch must be ``kernel``'s. Returns it."""
+    """One weight gradient with bias, by one Triton launch, of ``kernel``, which must cost what it says. Returns it."""
     dev = HostDevice(chip)
     x, dy = draw(rng, precision, n, h, w, ci), draw(rng, precision, n, -(-h // stride), -(-w // stride), co)
     dw, dbias = dev.empty((kh, kw, ci, co), np.float32), dev.empty((co,), np.float32)
     dev.launches = []
-    wgrad_launch.wgrad(dev, precision, dw, dev.upload(x), dev.upload(dy), stride=stride, dbias=dbias)
+    with counted(dev) as counts:
+        wgrad_launch.wgrad(dev, precision, dw, dev.upload(x), dev.upload(dy), stride=stride, dbias=dbias)
     expected, sums = np.empty(dw.shape), np.empty(co)
     conv2d_wgrad(expected, x.astype(np.float64), dy.astype(np.float64), stride=stride, dbias=sums)
     assert error(dw, expected) < TOLERANCE
     assert error(dbias, sums) < TOLERANCE
     (launch,) = [launch for launch in dev.launches if launch.kind == "triton"]
     assert launch.name == kernel
+    assert [(c.flops, c.reads, c.writes) for c in counts] == [tuple(launch.cost)]
     return launch
 
 
@@ -59,19 +63,19 @@ def test_boxes_stride_2(rng):
     """One tap a unit, in float32 and, three units a program, in bf16; a last program with fewer units."""
     launch = check(rng, FEW, "float32", "wgrad_boxes", 16, 4, 6, 64, 24, 3, 3, 2)
     assert not launch.constexprs["PAIR"] and launch.constexprs["UNITS"] == 1
-    launch = check(rng, FEW, "bf16", "wgrad_boxes", 16, 4, 8, 64, 32, 5, 5, 2)
+    launch = check(rng, FEW, "bf16", "wgrad_boxes", 32, 4, 8, 64, 32, 5, 5, 2)
     assert not launch.constexprs["PAIR"] and launch.constexprs["UNITS"] == 3
 
 
 @pytest.mark.parametrize("kw", [3, 5, 7])
 def test_boxes_of_two_taps(rng, kw):
     """32 channels: two neighbouring taps are one unit, and the pairs reach beyond the kernel on one side."""
-    launch = check(rng, FEW, "bf16", "wgrad_boxes", 16, 6, 8, 32, 16, 3, kw, 2)
+    launch = check(rng, FEW, "bf16", "wgrad_boxes", 32, 6, 8, 32, 16, 3, kw, 2)
     assert launch.constexprs["PAIR"] and launch.constexprs["UNITS"] == 3
 
 
 def test_boxes_stride_1(rng):
-    launch = check(rng, FEW, "bf16", "wgrad_boxes", 16, 3, 5, 128, 40, 3, 3, 1)
+    launch = check(rng, FEW, "bf16", "wgrad_boxes", 32, 3, 5, 128, 40, 3, 3, 1)
     assert launch.constexprs["BM"] == 128
 
 
@@ -97,7 +101,7 @@ def test_pointers(rng, n, h, w, ci, co, kh, kw, stride):
 
 def test_pointers_where_boxes_do_not_fit(rng):
     """A chip that has tensor descriptors, but a batch, a size or channels for which they will not do."""
-    for n, h, ci in ((10, 4, 64), (16, 5, 64), (16, 4, 48)):
+    for n, h, ci in ((10, 4, 64), (32, 5, 64), (32, 4, 48)):
         check(rng, FEW, "bf16", "wgrad_pointers", n, h, 4, ci, 16, 3, 3, 2)
 
 

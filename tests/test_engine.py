@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -26,6 +27,40 @@ def test_cpu_engine(precision):
     assert array.dtype == engine.dtype
     assert engine.asarray(np.ones((4, 6))[:, ::2]).flags.c_contiguous
     assert np.array_equal(engine.to_numpy(array), [[1, 2], [3, 4]])
+
+
+def test_memory_of_an_engine(engine, rng):
+    """What the floors above ask of every engine besides its operations."""
+    array, values = engine.empty((3, 4)), rng.standard_normal((3, 4))
+    engine.put(array, values)
+    assert np.array_equal(engine.to_numpy(array), values.astype(engine.dtype))
+    assert engine.asarray(values, engine.wide).dtype == engine.wide
+    counter = engine.empty((1,), np.int64)
+    engine.put(counter, [7])
+    assert int(engine.to_numpy(counter)[0]) == 7
+    images = rng.integers(0, 256, (5, 2, 2, 3), dtype=np.uint8)
+    assert np.array_equal(engine.to_numpy(engine.place_images(images)), images)
+    calls = []
+    replay = engine.record(lambda: calls.append(1))
+    for _ in range(3):
+        replay()
+    engine.synchronize()
+    assert len(calls) == 3, "nothing to record without a GPU"
+    assert engine.describe()["precision"] == engine.precision
+    assert json.dumps(engine.describe())
+
+
+@pytest.mark.parametrize("number", [0, 5, (1 << 40) + 3])
+def test_draws_at_a_step_in_an_array(engine, number):
+    """A recorded step reads its number from an array: the same draws as for the number."""
+    step = engine.empty((1,), np.int64)
+    engine.put(step, [number])
+    one, two, other = (engine.empty((6, 9), engine.wide) for _ in range(3))
+    engine.normal(one, seed=3, step=number, stream=5)
+    engine.normal(two, seed=3, step=step, stream=5)
+    engine.normal(other, seed=3, step=number + 1, stream=5)
+    assert np.array_equal(engine.to_numpy(one), engine.to_numpy(two))
+    assert not np.array_equal(engine.to_numpy(one), engine.to_numpy(other))
 
 
 def test_default_is_float32_on_the_cpu():

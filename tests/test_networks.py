@@ -11,6 +11,7 @@ from gradcheck import assert_close
 from vaegan_case import batch, make_model, objective, part
 
 from bench.peers.networks import Networks
+from models.memory import Pool
 from models.networks import NETWORKS, network
 from models.vaegan import VAEGAN
 
@@ -128,6 +129,25 @@ def test_inference_after_training_uses_running_statistics(engine64):
     with torch.no_grad():
         assert_close(model.decode(z), torch_twin(model).decoder(torch.tensor(z)).permute(0, 2, 3, 1), 1e-9)
         assert_close(model.encode(x)[0], torch_twin(model).encoder(torch.tensor(x).permute(0, 3, 1, 2))[0], 1e-9)
+
+
+def test_pool_keeps_types_apart_and_refuses_what_is_not_its_own(engine64):
+    pool = Pool(engine64)
+    one = pool.take((3, 5))
+    other = pool.take((3, 5), np.dtype(np.float32))
+    assert one.dtype == engine64.dtype and other.dtype == np.float32
+    pool.give(one, other)
+    assert pool.take((16,), np.dtype(np.float32)).base is other.base, "a buffer that is free is the next one taken"
+    placed = pool.bytes
+    assert placed == 16 * 8 + 16 * 4
+    again = pool.take((2, 8))
+    assert pool.bytes == placed
+    for wrong in (other, again[:1]):
+        with pytest.raises(ValueError, match="did not hand out"):
+            pool.give(wrong)
+    pool.give(again)
+    with pytest.raises(ValueError, match="given back before"):
+        pool.give(again)
 
 
 def test_all_networks_are_listed():

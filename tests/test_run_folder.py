@@ -30,7 +30,7 @@ def finished(tmp_path_factory):
 def test_files(finished):
     out, _ = finished
     grids = {f"{folder}/step_{step:06d}.png" for folder in ("samples", "reconstructions") for step in (2, 4)}
-    expected = {"config.json", "metrics.jsonl", "checkpoint.h5", "summary.json", "curves.png", "convergence.gif"} | grids
+    expected = {"config.json", "device.json", "metrics.jsonl", "checkpoint.h5", "summary.json", "curves.png", "convergence.gif"} | grids
     assert {name for name, size in tree(out).items() if size >= 0} == expected
     for name in grids:
         with Image.open(out / name) as picture:

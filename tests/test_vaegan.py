@@ -234,3 +234,66 @@ def test_load_state_names_what_is_wrong(engine64, small):
         small.load_state({**state, "parameters/decoder/up9/gamma": np.zeros(3)})
     for key, array in small.state_arrays().items():
         assert np.array_equal(array, state[key]), f"a refused load_state changed {key}"
+
+
+@pytest.mark.parametrize("goal", [{}, {"bn_groups": "authors"}], ids=str)
+def test_an_update_where_the_gradient_is_made(engine64, goal):
+    """Enc's FC weights updated by `linear_wgrad_rmsprop`, its gradient never stored: the same state; the gradient when asked for."""
+    goal = objective(**goal)
+    plain, fused = (make_model(engine64, weight_decay=0.05, fuse_update=fuse) for fuse in (False, True))
+    weight = fused.encoder.largest
+    assert weight.name == "encoder/fc/weight" and weight.grad is None
+    for i in range(3):
+        for model in (plain, fused):
+            model.train_step(*batch(engine64, model, 4, seed=i), goal, 1e-3)
+    assert weight.grad is None, "a training step placed the gradient"
+    gradients, _ = fused.gradients(*batch(engine64, fused, 4, seed=7), goal)
+    expected, _ = plain.gradients(*batch(engine64, plain, 4, seed=7), goal)
+    assert_close(gradients["encoder/fc/weight"], expected["encoder/fc/weight"], 1e-12)
+    for model in (plain, fused):
+        model.train_step(*batch(engine64, model, 4, seed=8), goal, 1e-3)
+    for name, array in plain.state_arrays().items():
+        assert_close(fused.state_arrays()[name], array, 1e-12, name)
+
+
+def test_only_rmsprop_is_fused(engine32):
+    assert make_model(engine32, fuse_update=True).fused
+    assert not make_model(engine32, fuse_update=True, optimizer="adam").fused
+    assert not make_model(engine32).fused, "on the CPU it does not pay"
+
+
+def test_a_rate_in_an_array_is_the_number(engine64):
+    states = []
+    for lr in (1e-3, engine64.asarray([1e-3], engine64.wide)):
+        model = make_model(engine64)
+        model.train_step(*batch(engine64, model, 4), objective(), lr)
+        states.append({name: np.array(a) for name, a in model.state_arrays().items()})
+    for name, array in states[0].items():
+        assert np.array_equal(array, states[1][name]), name
+
+
+@pytest.mark.parametrize("bn_groups", ["joint", "split"])
+def test_errors_come_masked_and_summed(engine64, monkeypatch, bn_groups):
+    """Where a gradient is made, the layer underneath is finished: a batch norm reads its error again only where two errors meet
+    (Enc's heads) and where statistics are of a unit in an image (Dec's FC layer, once for each of two errors)."""
+    model, alone = make_model(engine64), []
+    own = {"encoder/fc": model.encoder.trunk.layers[-1], "decoder/fc": model.decoder.layers[0]}
+
+    def watch(operation):
+        run = getattr(engine64, operation)
+
+        def watched(*args, sums=None, **options):
+            if sums is None:
+                gamma = next(a for a in args if any(a is layer.gamma.data for layer in (*layers, *own.values())))
+                alone.append(next((name for name, layer in own.items() if layer.gamma.data is gamma), "another layer"))
+            run(*args, sums=sums, **options)
+
+        monkeypatch.setattr(engine64, operation, watched, raising=False)
+
+    layers = [*model.encoder.trunk.layers, *model.decoder.layers[:-1], *model.discriminator.body.layers[1:]]
+    layers += model.discriminator.head.layers[:-1]
+    for operation in ("conv2d_bn_relu_backward", "upconv_bn_relu_backward", "linear_bn_relu_backward", "batch_norm_backward"):
+        watch(operation)
+    monkeypatch.setattr(engine64, "relu_backward", None, raising=False)
+    model.train_step(*batch(engine64, model, 4), objective(bn_groups=bn_groups, gate=False), 1e-3)
+    assert sorted(alone) == ["decoder/fc", "decoder/fc", "encoder/fc"]

@@ -45,8 +45,17 @@ def measure(config: Config, spec: Any, engine: Any, batch: int) -> tuple[float, 
     return min(seconds[1:]), {name: size for name, size in rows.items() if size}
 
 
+def rehearsal(engine: Any) -> Any:
+    """For a GPU an engine like it that executes nothing and counts memory; None for the CPU."""
+    if engine.name == "cpu":
+        return None
+    from kernels.cuda.engine import dry_engine
+
+    return dry_engine(engine.device.chip, engine.precision)
+
+
 def on_gpu(config: Config, spec: Any, dry: Any) -> dict[str, int]:
-    """Bytes of memory by what it is for, as counted by ``dry``, an engine that executes nothing."""
+    """Bytes of memory by what it is for, as counted by ``dry`` (see `rehearsal`)."""
     _, rows = measure(config, spec, dry, config.batch_size)
     return {**rows, "working memory of the kernels": dry.device.placed - sum(rows.values())}
 
@@ -77,7 +86,7 @@ def print_estimate(config: Config, spec: Any, engine: Any, folder: RunFolder, ki
 
     counts = spec.parameter_counts()
     print("parameters: " + ", ".join(f"{name} {number:,}" for name, number in counts.items()) + f"; {sum(counts.values()):,} together")
-    dry = engine.dry()
+    dry = rehearsal(engine)
     step, rows = on_cpu(config, spec, engine) if dry is None else (0.0, on_gpu(config, spec, dry))
     rows["images"] = count * spec.image_size**2 * spec.channels
     print("memory: " + ", ".join(f"{name} {human_size(size)}" for name, size in rows.items()))

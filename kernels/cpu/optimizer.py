@@ -127,8 +127,8 @@ def check_entries(kind: str, entries: list[UpdateEntry]) -> list[UpdateEntry]:
 
 
 def _refresh(entry: UpdateEntry) -> None:
-    """The operand copy, where it is an array of its own."""
-    if entry.copy is not None and entry.copy is not entry.w:
+    """The operand copy, where it is an array of its own; like all of a gated parameter it is left alone."""
+    if entry.copy is not None and entry.copy is not entry.w and (entry.enabled is None or entry.enabled[0]):
         np.copyto(entry.copy, entry.w, casting="same_kind")
 
 

@@ -78,7 +78,7 @@ class Batch:
         check_array("order", order, None, np.int32)
         check_array("counter", counter, (1,), np.int64)
         if per_epoch < 1 or order.size < per_epoch * len(x):
-            raise ValueError(f"per_epoch: got {per_epoch}, expected 1 to {order.size // len(x)}, batches that order has")
+            raise ValueError(f"order: got {order.size} indices, expected at least {per_epoch} batches of {len(x)}")
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"seed: got {seed}, expected an integer in [0, 2^64)")
         self.device.cuda(

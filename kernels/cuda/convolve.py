@@ -16,13 +16,17 @@ from kernels.cuda.images import FEW, image_convolve
 from kernels.cuda.partials import pack_weights, pad_channels, split_reduce
 from kernels.cuda.splits import DOT, splits
 from kernels.cuda.taps import taps_product
+from kernels.cuda.taps_pack import pack_pixels
 from kernels.ledger import cost
 
 #: Channels are padded to a multiple of this.
 CHANNELS = 16
-#: Up to this many output channels the four phases of a fractional stride are one product; its 44 % more operations cost less than
-#: reading the source four times as often for narrow tiles.
+#: Up to this many output channels the four phases of a fractional stride are one product: 44 % more operations, but the source is read
+#: for 9 taps and 4 times the columns instead of for 25 taps.
 FUSED_COLUMNS = 32
+#: Up to this many output channels a stride-1 convolution makes this block of pixels at once: half the operations of columns filled up to
+#: 16, and a quarter of the reads.
+PIXEL_COLUMNS, PIXELS = 4, (2, 4)
 
 
 class Form(NamedTuple):
@@ -30,21 +34,24 @@ class Form(NamedTuple):
 
     Attributes:
         kind: of tile.
-        back, fractional, shuffled, stride, kernel: constexprs BACK, FRACTIONAL, SHUFFLED, S, (KH, KW).
+        kernel, pad, step: (KH, KW), (PAD_H, PAD_W), (STEP_H, STEP_W).
         positions: (PH, PW).
         columns: N.
-        mode: of `pack_weights` where the weights must be packed.
-        transposed, turned: how the weights lie, if not packed, or packed.
+        block: (GH, GW).
+        back, fractional: the constexprs.
+        transposed, turned: the weights, as they are or packed.
+        mode: of `pack_weights` (or "pixels") where the weights must be packed.
     """
 
     kind: str
-    stride: int
     kernel: tuple[int, int]
+    pad: tuple[int, int]
+    step: tuple[int, int]
     positions: tuple[int, int]
     columns: int
+    block: tuple[int, int] = (1, 1)
     back: bool = False
     fractional: bool = False
-    shuffled: bool = False
     transposed: bool = False
     turned: bool = False
     mode: str | None = None
@@ -60,27 +67,40 @@ def convolve(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: s
     """
     if src.shape[3] <= FEW and (kind == "forward" or stride == 1) and not _is_linear(out, w):
         return image_convolve(dev, precision, out, src, w, kind=kind, stride=stride, epilogue=epilogue)
-    form = _form(out, src, w, kind, stride, precision, dev)
+    form = _form(dev, precision, out, src, w, kind, stride)
     if src.shape[3] % CHANNELS:
         padded = dev.scratch("convolve.src", (*src.shape[:3], _padded(src.shape[3])), src.dtype)
         pad_channels(dev, padded, src)
         src = padded
-    launch(dev, precision, out, src, _packed(dev, w, form, src.shape[3]), form, epilogue)
+    _launch(dev, precision, out, src, _packed(dev, w, form, src.shape[3], kind), form, epilogue)
 
 
-def _form(out: Any, src: Any, w: Any, kind: str, stride: int, precision: str, dev: Device) -> Form:
+def linear_splits(dev: Device, precision: str, rows: int, inputs: int, outputs: int) -> int:
+    """Programs among which `convolve` cuts the inputs of a linear layer; more than one leave no tile to take statistics of."""
+    depth = _padded(inputs)
+    return _splits(dev, precision, rows, outputs, depth, _tile(dev, precision, "linear", rows, outputs, depth, depth))[0]
+
+
+def _form(dev: Device, precision: str, out: Any, src: Any, w: Any, kind: str, stride: int) -> Form:
     kh, kw, ci, co = w.shape
-    linear = _is_linear(out, w)
+    _, oh, ow, oc = out.shape
+    kernel, pad, step = (kh, kw), (kh // 2, kw // 2), (stride, stride)
+    # tf32 wgmma reads only operands whose summed axis is contiguous: such weights are transposed in the packing
+    transpose = precision == "tf32" and dev.chip.tma
+    gh, gw = PIXELS
+    if stride == 1 and oc <= PIXEL_COLUMNS and oh % gh == 0 and ow % gw == 0:
+        kernel, positions = (kh + gh - 1, kw + gw - 1), (oh // gh, ow // gw)
+        return Form("pixels", kernel, pad, PIXELS, positions, gh * gw * oc, PIXELS, transposed=transpose, mode="pixels")
+    name = "linear" if _is_linear(out, w) else kind
     if kind == "forward":
-        # tf32 wgmma reads only operands whose summed axis is contiguous: the weights are transposed once
-        turn = precision == "tf32" and dev.chip.tma
-        return Form("linear" if linear else kind, stride, (kh, kw), out.shape[1:3], co, transposed=turn, turned=turn, mode="dgrad1" if turn else None)
+        mode = "dgrad1" if transpose else None
+        return Form(name, kernel, pad, step, (oh, ow), oc, transposed=transpose, turned=transpose, mode=mode)
     if stride == 1:
-        return Form("linear" if linear else kind, 1, (kh, kw), out.shape[1:3], ci, back=True, transposed=True)
-    even = out.shape[1] % 2 == 0 and out.shape[2] % 2 == 0
-    if even and (kh, kw) == (5, 5) and ci <= FUSED_COLUMNS and precision == "bf16":
-        return Form("fused", 1, (3, 3), src.shape[1:3], 4 * ci, shuffled=True, mode="phases")
-    return Form("phases", 1, (kh, kw), src.shape[1:3], ci, back=True, fractional=True, transposed=True)
+        return Form(name, kernel, pad, step, (oh, ow), oc, back=True, transposed=True)
+    positions = src.shape[1:3]
+    if oh % 2 == 0 and ow % 2 == 0 and kernel == (5, 5) and oc <= FUSED_COLUMNS and precision == "bf16":
+        return Form("fused", (3, 3), (1, 1), (1, 1), positions, 4 * oc, (2, 2), mode="phases")
+    return Form("phases", kernel, pad, (1, 1), positions, oc, back=True, fractional=True, transposed=True)
 
 
 def _is_linear(out: Any, w: Any) -> bool:
@@ -92,22 +112,22 @@ def _padded(channels: int) -> int:
     return -(-channels // CHANNELS) * CHANNELS
 
 
-def _packed(dev: Device, w: Any, form: Form, channels: int) -> Any:
+def _packed(dev: Device, w: Any, form: Form, channels: int, kind: str) -> Any:
     """Weights [taps, WR, WC] for a source of ``channels``: w itself where it fits, else packed in scratch."""
     kh, kw, ci, co = w.shape
-    vector = 16 // w.dtype.itemsize
-    if form.mode is None and co % vector == 0 and channels == (co if form.transposed else ci):
+    if form.mode is None and co * w.dtype.itemsize % 16 == 0 and channels == (co if form.transposed else ci):
         return w.reshape(kh * kw, ci, co)
-    if form.transposed:
-        shape = (kh * kw, form.columns, channels)
-    else:
-        shape = (form.kernel[0] * form.kernel[1], channels, _padded(form.columns))
+    taps = form.kernel[0] * form.kernel[1]
+    shape = (taps, form.columns, channels) if form.transposed else (taps, channels, _padded(form.columns))
     packed = dev.scratch("convolve.w", shape, w.dtype)
-    pack_weights(dev, packed, w, mode=form.mode or "forward")
+    if form.mode == "pixels":
+        pack_pixels(dev, packed, w, form.block, back=kind == "dgrad", transposed=form.transposed)
+    else:
+        pack_weights(dev, packed, w, mode=form.mode or "forward")
     return packed
 
 
-def launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form, epilogue: Epilogue) -> None:
+def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form, epilogue: Epilogue) -> None:
     """One `taps_product` over operands in shape, and what combines its partial results.
 
     Args:
@@ -117,14 +137,12 @@ def launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form, 
     """
     images, sh, sw, sc = src.shape
     _, oh, ow, oc = out.shape
-    kh, kw = form.kernel
-    ph, pw = form.positions
+    (kh, kw), (ph, pw) = form.kernel, form.positions
     phases = 4 if form.fractional else 1
     rows = images * ph * pw
     chosen = _tile(dev, precision, form.kind, rows * phases, form.columns, kh * kw * sc, sc)
     bm, bn, bk, stages, warps = chosen
-    nt = -(-form.columns // bn)
-    chunks = sc // bk
+    nt, chunks = -(-form.columns // bn), sc // bk
     count, each = 1, kh * kw * chunks
     if form.kind == "linear" and epilogue.statistics is None and epilogue.below is None:
         count, each = _splits(dev, precision, rows, form.columns, sc, chosen)
@@ -133,34 +151,29 @@ def launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form, 
         result, epilogue = dev.scratch("convolve.partials", (count, *out.shape), np.float32), epilogue._replace(bias=None)
     plan = prepare(dev, epilogue, result, images=images, positions=ph * pw, phases=phases, columns=form.columns, bm=bm)
     boxes = _boxes(dev, src, w, form, chosen)
-    taps = [kh * kw] if not form.fractional else [a * b for a in _phase_taps(kh) for b in _phase_taps(kw)]
+    taps = sum(a * b for a in _phase_taps(kh) for b in _phase_taps(kw)) if form.fractional else kh * kw
     dev.triton(
         taps_product, (plan.tiles * nt, phases, count), *(boxes or (src, w)), plan.table, *plan.arguments, rows, plan.tiles, each,
-        PH=ph, PW=pw, OH=oh, OW=ow, OC=oc, SH=sh, SW=sw, SC=sc, WR=w.shape[1], WC=w.shape[2], KH=kh, KW=kw, S=form.stride,
-        BACK=form.back, FRACTIONAL=form.fractional, SHUFFLED=form.shuffled, TRANSPOSED=form.transposed, TURNED=form.turned,
-        SPLIT=count > 1, **plan.constants, BM=bm, BN=bn, BK=bk, TMA=boxes is not None,
+        PH=ph, PW=pw, OH=oh, OW=ow, OC=oc, SH=sh, SW=sw, SC=sc, WR=w.shape[1], WC=w.shape[2],
+        KH=kh, KW=kw, PAD_H=form.pad[0], PAD_W=form.pad[1], STEP_H=form.step[0], STEP_W=form.step[1], GH=form.block[0], GW=form.block[1],
+        BACK=form.back, FRACTIONAL=form.fractional, TRANSPOSED=form.transposed, TURNED=form.turned, SPLIT=count > 1,
+        **plan.constants, BM=bm, BN=bn, BK=bk, TMA=boxes is not None,
         PRECISION=DOT[precision], INTERPRETED=dev.interpreted, warps=warps, stages=stages,
-        cost=cost(plan.tiles * nt * sum(taps) * chunks * 2 * bm * bn * bk, [_touched(src, form), w, *plan.reads], plan.writes),
+        cost=cost(plan.tiles * nt * taps * chunks * 2 * bm * bn * bk, [_touched(src, form), w, *plan.reads], plan.writes),
     )  # fmt: skip
     plan.finish()
     if count > 1:
         split_reduce(dev, out, result, bias)
 
 
-def linear_splits(dev: Device, precision: str, rows: int, inputs: int, outputs: int) -> int:
-    """Programs among which `convolve` cuts the inputs of a linear layer; more than one leave no tile to take statistics of."""
-    depth = _padded(inputs)
-    return _splits(dev, precision, rows, outputs, depth, _tile(dev, precision, "linear", rows, outputs, depth, depth))[0]
+def _tile(dev: Device, precision: str, kind: str, rows: int, columns: int, depth: int, channels: int) -> tiles.Tile:
+    return tiles.tile(kind, rows=rows, columns=columns, depth=depth, channels=channels, chip=dev.chip, precision=precision)
 
 
 def _splits(dev: Device, precision: str, rows: int, columns: int, depth: int, chosen: tiles.Tile) -> tuple[int, int]:
-    programs = tiles.programs(chosen, rows, columns)
-    size = 2 if precision == "bf16" else 4
-    return splits(programs, depth // chosen.bk, tuple(chosen), size, rows * columns, dev.chip, precision)
-
-
-def _tile(dev: Device, precision: str, kind: str, rows: int, columns: int, depth: int, channels: int) -> tiles.Tile:
-    return tiles.tile(kind, rows=rows, columns=columns, depth=depth, channels=channels, chip=dev.chip, precision=precision)
+    """(splits, steps in each) of a linear layer's inputs."""
+    programs, size = tiles.programs(chosen, rows, columns), 2 if precision == "bf16" else 4
+    return splits(programs, depth // chosen.bk, chosen, size, rows * columns, dev.chip, precision)
 
 
 def _phase_taps(kernel: int) -> tuple[int, int]:
@@ -177,21 +190,21 @@ def _touched(src: Any, form: Form) -> int:
 
 
 def _boxes(dev: Device, src: Any, w: Any, form: Form, chosen: tiles.Tile) -> tuple[Descriptor, Descriptor] | None:
-    """Descriptors of source and weights, or None where the chip has no TMA or a tile's positions are no box."""
+    """Descriptors of source and weights, or None where the chip has no TMA, it cannot address them, or a tile's positions are no box."""
     images, sh, sw, sc = src.shape
-    ph, pw = form.positions
+    (ph, pw), (s, t) = form.positions, form.step
     bw = min(pw, chosen.bm)
     bh = min(ph, chosen.bm // bw)
     bi = chosen.bm // (bw * bh)
-    if not dev.chip.tma or bw & (bw - 1) or bh & (bh - 1) or pw % bw or ph % bh or (bi > 1 and (bh != ph or bw != pw)):
+    aligned = all(dev._address(array) % 16 == 0 for array in (src, w))
+    if not dev.chip.tma or not aligned or bw & (bw - 1) or bh & (bh - 1) or pw % bw or ph % bh or (bi > 1 and (bh, bw) != (ph, pw)):
         return None
-    if form.stride == 2:
-        if sh % 2 or sw % 2:
+    shape, strides, box = [images, sh, sw, sc], [sh * sw * sc, sw * sc, sc, 1], [bi, bh, bw, chosen.bk]
+    if s > 1:
+        if sh % s or sw % t:
             return None
-        shape, box = [images, sh // 2, 2, sw // 2, 2 * sc], [bi, bh, 1, bw, chosen.bk]
-        strides = [sh * sw * sc, 2 * sw * sc, sw * sc, 2 * sc, 1]
-    else:
-        shape, strides, box = [images, sh, sw, sc], [sh * sw * sc, sw * sc, sc, 1], [bi, bh, bw, chosen.bk]
+        shape, box = [images, sh // s, s, sw // t, t * sc], [bi, bh, 1, bw, chosen.bk]
+        strides = [sh * sw * sc, s * sw * sc, sw * sc, t * sc, 1]
     taps, wr, wc = w.shape
     w_box = [chosen.bn, chosen.bk] if form.transposed else [chosen.bk, chosen.bn]
     return Descriptor(src, shape, strides, box), Descriptor(w, [taps * wr, wc], [wc, 1], w_box)

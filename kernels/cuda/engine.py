@@ -99,11 +99,13 @@ def _bfloat16() -> np.dtype[Any]:
 def emulated_engine(precision: str = "float32", **options: Any) -> CUDAEngine:
     """The engine on the host: Triton interpreted (TRITON_INTERPRET=1 must be set before Triton is imported), CUDA C compiled by g++.
 
-    For tests: every kernel runs, slowly, with memory poisoned and guarded.
+    For tests: every kernel runs, slowly, with memory poisoned and guarded. Options are `HostDevice`'s. The interpreter costs by the
+    program, so the chip imitated by default has one multiprocessor to fill: the largest tiles.
     """
+    from kernels.cuda.chips import CHIPS
     from kernels.cuda.host import HostDevice
 
-    return CUDAEngine(HostDevice(**options), precision)
+    return CUDAEngine(HostDevice(**{"chip": CHIPS["sm_90"]._replace(multiprocessors=1), **options}), precision)
 
 
 def dry_engine(chip: Any, precision: str = "bf16") -> CUDAEngine:

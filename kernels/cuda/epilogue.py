@@ -97,7 +97,7 @@ def finish_tile(
     slot,  # number of this tile among all M-tiles of all phases
     group,  # of this tile's rows
     out,  # the result; activations or float32
-    bias,  # [N] float32, or None
+    bias,  # [CHANNELS] float32, or None
     partial,  # [slots, 2, N] or (ReLU alone below) [slots, N] float32, or None
     counts,  # [slots] float32: statistics are wanted; or None
     below,  # an array like out: the errors are those of the layer below; or None
@@ -106,9 +106,9 @@ def finish_tile(
     eps,
     N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
-    """Everything between a tile's sums and memory. Column ``c`` belongs to channel ``c % CHANNELS`` of the layer below."""
+    """Everything between a tile's sums and memory. Column ``c`` is of channel ``c % CHANNELS``."""
     if bias is not None:
-        acc += tl.load(bias + columns, mask=columns < N, other=0.0)[None, :]
+        acc += tl.load(bias + columns % CHANNELS, mask=columns < N, other=0.0)[None, :]
     if ACTIVATION == "relu":
         acc = tl.maximum(acc, 0.0)
     if ACTIVATION == "tanh":
@@ -127,7 +127,8 @@ def finish_pieces(
     acc, inside, row_offsets,
     first_column,  # of the tile
     slot, group, out, bias, partial, counts, below, mean, var, gamma, beta, eps,
-    BLOCK: tl.constexpr,  # 0; or the columns are blocks of so many channels, one for each of 2 × 2 neighbouring pixels
+    BLOCK: tl.constexpr,  # 0; or the columns are blocks of so many channels, one for each of some neighbouring pixels
+    ACROSS: tl.constexpr,  # of which so many are neighbours in a row
     ROW: tl.constexpr,  # elements of out in a row of pixels
     N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
@@ -137,14 +138,14 @@ def finish_pieces(
     if BN > PIECE:
         left, right = tl.split(tl.permute(tl.reshape(acc, [acc.shape[0], 2, BN // 2]), (0, 2, 1)))
         finish_pieces(left, inside, row_offsets, first_column, slot, group, out, bias, partial, counts, below, mean, var, gamma, beta, eps,
-                      BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+                      BLOCK, ACROSS, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
         finish_pieces(right, inside, row_offsets, first_column + BN // 2, slot, group, out, bias, partial, counts, below, mean, var, gamma,
-                      beta, eps, BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+                      beta, eps, BLOCK, ACROSS, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
     else:
         columns = first_column + tl.arange(0, BN)
         if BLOCK > 0:
             pixel = columns // BLOCK
-            column_offsets = pixel // 2 * ROW + pixel % 2 * BLOCK + columns % BLOCK
+            column_offsets = pixel // ACROSS * ROW + pixel % ACROSS * BLOCK + columns % BLOCK
         else:
             column_offsets = columns
         finish_tile(acc, inside, row_offsets, column_offsets, columns, slot, group, out, bias, partial, counts, below, mean, var, gamma,
@@ -198,7 +199,7 @@ def prepare(dev: Device, epilogue: Epilogue, out: Any, *, images: int, positions
     Args:
         out: the result's array.
         images, positions: a phase has images · positions rows; the rows of an image lie together.
-        columns: of the product; a multiple of the channels for fused phases and flattened images.
+        columns: of the product; a multiple of out's last axis where they are those of several pixels.
         bm: rows of a tile.
     """
     bias, activation, statistics, below = epilogue
@@ -207,7 +208,7 @@ def prepare(dev: Device, epilogue: Epilogue, out: Any, *, images: int, positions
     tiles = starts[-1]
     reads, writes = [table.nbytes if table is not None else 0, bias.nbytes if bias is not None else 0], [out.nbytes]
     partial = counts = mask = mean = var = gamma = beta = None
-    channels, eps = columns, 0.0
+    channels, eps = out.shape[-1], 0.0
 
     def finish() -> None:
         if statistics:

@@ -4,13 +4,18 @@ constexpr int THREADS = 256, TILE = 32;
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
-enum Mode { FORWARD, DGRAD1, PHASES, IMAGE, IMAGE_DGRAD1 };
+enum Mode { FORWARD, DGRAD1, PHASES, IMAGE, IMAGE_DGRAD1, COLUMNS, COLUMNS_DGRAD1 };
 
 // Where dst[t, k, n] comes from in w [KH, KW, Ci, Co]; −1: nowhere, it is 0.
 __device__ inline i64 origin(int mode, int t, int k, int n, int kh, int kw, int ci, int co) {
     const int all = kh * kw;
     if (mode == IMAGE || mode == IMAGE_DGRAD1) t = k / 8, k %= 8;
     int in = k, out = n;
+    if (mode == COLUMNS || mode == COLUMNS_DGRAD1) {  // dst[kh, (kw, co), ci]: t is the kernel's row, k = 4 kw + co, n = ci
+        if (k / 4 >= kw) return -1;
+        t = t * kw + k / 4, in = n, out = k % 4;
+        if (mode == COLUMNS_DGRAD1) in = k % 4, out = n, t = all - 1 - t;
+    }
     if (t >= all) return -1;
     if (mode == DGRAD1 || mode == IMAGE_DGRAD1) {  // the turned, transposed kernel
         in = n, out = k, t = all - 1 - t;

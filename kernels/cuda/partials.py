@@ -19,7 +19,7 @@ from kernels.shapes import check_array, check_float
 
 FILE, PACKING = "partials.cu", "packing.cu"
 THREADS = 256  # of a block, in every CUDA C file
-MODES = {"forward": 0, "dgrad1": 1, "phases": 2, "image": 3, "image_dgrad1": 4}
+MODES = {"forward": 0, "dgrad1": 1, "phases": 2, "image": 3, "image_dgrad1": 4, "columns": 5, "columns_dgrad1": 6}
 
 _tables: WeakKeyDictionary[Device, dict[Any, Any]] = WeakKeyDictionary()
 
@@ -57,11 +57,12 @@ def power_of_two(n: int) -> int:
 def channel_layout(channels: int) -> tuple[int, int, int]:
     """(lanes, vector, column blocks): how a block of `THREADS` threads lies along the channels of a row.
 
-    ``vector`` 1 means eight channels a thread, 0 one; ``lanes``, a power of two, are the threads along a row.
+    ``vector`` 1 means eight channels a thread, 0 one; ``lanes``, a power of two, are the threads along a row: at most 32, which makes
+    512 bytes of bfloat16 and leaves enough blocks where rows are long and few.
     """
     vector = int(channels % 8 == 0)
     units = channels // 8 if vector else channels
-    lanes = min(THREADS, power_of_two(units))
+    lanes = min(32, power_of_two(units))
     return lanes, vector, blocks(units, lanes)
 
 
@@ -192,7 +193,8 @@ def pack_weights(dev: Device, dst: Any, w: Any, *, mode: str) -> None:
         w: [KH, KW, Ci, Co], as dst.
         mode: "forward": w[t, k, n]. "dgrad1" (stride 1): w[T−1−t, n, k]. "phases" (fractional stride, 5×5 kernel): taps are 3×3,
             (dh, dw) ∈ −1…1, n = (ph·2 + pw)·Ci + c: w[2+ph−2dh, 2+pw−2dw, c, k]. "image": one tap, K index t·8 + ci: w[t, ci, n].
-            "image_dgrad1": likewise w[T−1−t, n, ci].
+            "image_dgrad1": likewise w[T−1−t, n, ci]. "columns" (at most four Co): t is a kernel row, k = 4·kw + co: w[t, kw, n, co].
+            "columns_dgrad1" (at most four Ci): likewise, k = 4·kw + ci: w[KH−1−t, KW−1−kw, ci, n].
 
     Raises:
         ValueError: an unknown mode, or a dst that is too small, or of another dtype.
@@ -205,6 +207,7 @@ def pack_weights(dev: Device, dst: Any, w: Any, *, mode: str) -> None:
     least = {
         "forward": (kh * kw, ci, co), "dgrad1": (kh * kw, co, ci), "phases": (9, co, 4 * ci),
         "image": (1, 8 * kh * kw, co), "image_dgrad1": (1, 8 * kh * kw, ci),
+        "columns": (kh, 4 * kw, ci), "columns_dgrad1": (kh, 4 * kw, co),
     }[mode]  # fmt: skip
     check_array("dst", dst, (least[0], *dst.shape[1:]), w.dtype)
     if dst.shape[1] < least[1] or dst.shape[2] < least[2]:
@@ -213,6 +216,8 @@ def pack_weights(dev: Device, dst: Any, w: Any, *, mode: str) -> None:
         raise ValueError(f"w: got a {kh}x{kw} kernel, expected 5x5")
     if mode.startswith("image") and (co if mode == "image_dgrad1" else ci) > 8:
         raise ValueError(f"w: got shape {w.shape}, expected at most 8 channels for mode {mode!r}")
+    if mode.startswith("columns") and (ci if mode == "columns_dgrad1" else co) > 4:
+        raise ValueError(f"w: got shape {w.shape}, expected at most 4 channels for mode {mode!r}")
     taps, rows, columns = dst.shape
     dev.cuda(
         PACKING, "pack_weights", (blocks(columns, 32), blocks(rows, 32), taps), THREADS,

@@ -27,17 +27,17 @@ TABLE: dict[str, dict[str, tuple[Tile, ...]]] = {
     "data-centre": {
         "bf16": (Tile(128, 256, 64, 4, 8), Tile(128, 128, 64, 4, 8), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4)),
         "tf32": (Tile(128, 128, 32, 4, 8), Tile(64, 128, 32, 4, 4), Tile(64, 64, 32, 4, 4)),
-        "float32": (Tile(64, 64, 16, 3, 4),),
+        "float32": (Tile(128, 128, 16, 3, 8), Tile(128, 64, 16, 3, 8), Tile(64, 64, 16, 3, 4)),
     },
     "consumer": {
         "bf16": (Tile(128, 128, 32, 4, 8), Tile(64, 128, 32, 4, 4), Tile(64, 64, 32, 4, 4)),
         "tf32": (Tile(128, 64, 32, 3, 4), Tile(64, 64, 32, 3, 4)),
-        "float32": (Tile(64, 64, 16, 3, 4),),
+        "float32": (Tile(128, 128, 16, 3, 8), Tile(128, 64, 16, 3, 8), Tile(64, 64, 16, 3, 4)),
     },
 }
 
 #: Kinds of product that choose from the table; others have rules of their own beside their launchers.
-KINDS = ("forward", "dgrad", "phases", "fused", "linear")
+KINDS = ("forward", "dgrad", "phases", "fused", "pixels", "linear")
 
 _overrides: dict[str, Tile] = {}
 _used: dict[str, Tile] = {}
@@ -47,7 +47,7 @@ def tile(kind: str, *, rows: int, columns: int, depth: int, channels: int, chip:
     """The tile for a product.
 
     Args:
-        kind: "forward", "dgrad" (stride 1), "phases" or "fused" (fractional stride), "linear".
+        kind: "forward", "dgrad" (stride 1), "phases" or "fused" (fractional stride), "pixels" (few columns), "linear".
         rows, columns: of the result, the rows of all phases together.
         depth: length of the summed axis.
         channels: bk divides them, so that a step has one tap.
@@ -103,8 +103,10 @@ def override(path: str | Path | None) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """The tiles of all products that ran in this process, and which of them a tuner chose, as JSON can hold them."""
-    return {"used": {name: list(_used[name]) for name in sorted(_used)}, "tuned": sorted(set(_overrides) & set(_used))}
+    """The table, a tuner's tiles, and the tiles of all products that ran in this process so far, as JSON can hold them."""
+    table = {family: {precision: [list(t) for t in row] for precision, row in rows.items()} for family, rows in TABLE.items()}
+    tuned, used = ({name: list(tiles[name]) for name in sorted(tiles)} for tiles in (_overrides, _used))
+    return {"table": table, "tuned": tuned, "used": used}
 
 
 def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -> Tile:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.cuda.chips import Chip
 from kernels.cuda.device import Descriptor, Device
 from kernels.cuda.images import image_wgrad, takes_image_wgrad
 from kernels.cuda.partials import column_sums, pad_channels
@@ -107,18 +106,18 @@ class Boxes(NamedTuple):
     images: int
 
 
-def fit_boxes(chip: Chip, x: Any, dy: Any, kernel: int, stride: int, bm: int, bk: int) -> Boxes | None:
+def fit_boxes(x: Any, dy: Any, kernel: int, stride: int, bm: int, bk: int) -> Boxes | None:
     """The boxes of a program of at most ``bm`` rows and ``bk`` images a step, or None where tensor descriptors cannot serve.
 
-    ``kernel`` is its columns of taps. Descriptors need rows of 16 bytes, with stride 2 an even height and width, channels that a unit divides, and a batch that boxes of images
-    nearly divide.
+    ``kernel`` is its columns of taps. Descriptors need rows of 16 bytes, with stride 2 an even height and width; boxes need channels
+    that a unit divides, and a batch that they nearly divide.
     """
     images, height, width, channels = x.shape
-    if not chip.tma or channels % VECTOR or dy.shape[3] % VECTOR or (stride == 2 and (height % 2 or width % 2)):
+    if channels % VECTOR or dy.shape[3] % VECTOR or (stride == 2 and (height % 2 or width % 2)):
         return None
-    while bk > 16 and -(-images // bk) * bk > WASTE * images:
-        bk //= 2
-    if -(-images // bk) * bk > WASTE * images:
+    # shorter boxes than half a step would not repay a step's waiting
+    bk = next((b for b in (bk, bk // 2) if -(-images // b) * b <= WASTE * images), 0)
+    if not bk:
         return None
     if stride == 2 and kernel > 1 and 2 * channels == 64 <= bm:
         return Boxes(64, True, bk)
@@ -130,12 +129,12 @@ def _product(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int)
     """The general product. x and dy may have more channels than dw: zeros."""
     rows = dw.shape[0] * dw.shape[1] * x.shape[3]
     shape = {"rows": rows, "columns": dy.shape[3], "depth": dy.size // dy.shape[3], "channels": x.shape[3]}
-    chosen = tile("wgrad_boxes", **shape, chip=dev.chip, precision=precision)
-    boxes = fit_boxes(dev.chip, x, dy, dw.shape[1], stride, chosen[0], chosen[2])
-    if boxes:
-        _by_boxes(dev, precision, dw, x, dy, stride, chosen, boxes)
-    else:
-        _by_pointers(dev, precision, dw, x, dy, stride, tile("wgrad", **shape, chip=dev.chip, precision=precision))
+    if dev.chip.tma:
+        chosen = tile("wgrad_boxes", **shape, chip=dev.chip, precision=precision)
+        boxes = fit_boxes(x, dy, dw.shape[1], stride, chosen.bm, chosen.bk)
+        if boxes:
+            return _by_boxes(dev, precision, dw, x, dy, stride, chosen, boxes)
+    _by_pointers(dev, precision, dw, x, dy, stride, tile("wgrad", **shape, chip=dev.chip, precision=precision))
 
 
 def _by_boxes(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int, chosen: Tile, boxes: Boxes) -> None:

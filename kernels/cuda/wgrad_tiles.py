@@ -18,10 +18,10 @@ def tile(kind: str, *, rows: int, columns: int, depth: int, channels: int, chip:
 
     Args:
         rows, columns: of the product; depth: length of the summed axis.
-        channels: of x as stored; a tile of boxes takes whole multiples of a unit of 64 or 128 of them.
+        channels: of x as stored. A tile of boxes has units of 64 or 128 of them: 256 rows mean the most units that a program takes.
     """
-    tuned = tiles._overrides.get(tiles.key(kind, rows, columns, depth, chip, precision))
-    return tuned or Tile(*_rule(kind, rows, columns, depth, channels, chip, precision))
+    name = tiles.key(kind, rows, columns, depth, chip, precision)
+    return tiles.used(name, tiles.tuned(name) or Tile(*_rule(kind, rows, columns, depth, channels, chip, precision)))
 
 
 def _rule(kind: str, rows: int, columns: int, depth: int, channels: int, chip: Chip, precision: str) -> Sizes:
@@ -45,7 +45,7 @@ def _strict(kind: str, width: int) -> Sizes:
     """float32 without tensor cores: small tiles of many registers."""
     if kind == "wgrad_rmsprop":
         return 64, 64, 32, 2, 8
-    return 64, min(width, 64), 32, 3, 4
+    return 64, min(width, 64), 32, 3, 8 if kind == "image" and width > 32 else 4  # the statistics of 64 columns spill with 4 warps
 
 
 def _image_wgrad(rows: int, width: int, large: bool, precision: str) -> Sizes:
@@ -76,6 +76,6 @@ def _boxes(width: int, short: bool, channels: int, large: bool, precision: str) 
         return 64, min(width, 128), 64, 3, 4
     if not whole:
         bn = min(width, 128)
-        return 192, bn, 64, 2 if bn == 128 else 3, 4
+        return 256, bn, 64, 2 if bn == 128 else 3, 4
     bn = min(width, 256)
     return 128, bn, 64, 4, 8 if bn > 64 else 4
