@@ -133,18 +133,15 @@ def device_precisions(options: Options, engine: Any) -> tuple[str, ...]:
     return tuple(p for p in options.precisions if p == "float32" or engine.device.chip.bf16)
 
 
-def tiny_spec() -> Any:
-    """A network of the same kinds of layer as the others that the emulation can run in seconds."""
-    from models.networks import NetworkSpec
-
-    return NetworkSpec("tiny", 8, 3, 8, (16, 16, 16), 16, (16, 16, 16, 16), (16, 16, 16, 16), 16, metric=3)
-
-
 def spec_of(name: str) -> Any:
-    """A network by name, "tiny" included."""
-    from models.networks import network
+    """A network by name; "tiny" and "little" have the same kinds of layer and are small enough for the emulation, and for a sanitizer."""
+    from models.networks import NetworkSpec, network
 
-    return tiny_spec() if name == "tiny" else network(name)
+    if name == "tiny":
+        return NetworkSpec("tiny", 8, 3, 8, (16, 16, 16), 16, (16, 16, 16, 16), (16, 16, 16, 16), 16, metric=3)
+    if name == "little":
+        return NetworkSpec("little", 16, 3, 16, (16, 32, 32), 48, (32, 32, 16, 16), (16, 32, 32, 32), 48, metric=3)
+    return network(name)
 
 
 def versions() -> dict[str, Any]:

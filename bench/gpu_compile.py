@@ -75,7 +75,7 @@ def step_shapes(options: Options, precision: str) -> list[tuple[str, int, Any]]:
     if "train" in options.sections and precision == options.precisions[0]:
         shapes.append(("paper64", 64, Objective()))
     if "sanitizer" in options.sections and precision == options.precisions[0]:
-        shapes.append(("tiny", 2, Objective()))
+        shapes.append(("little", 4, Objective()))
     return list(dict.fromkeys(shapes))
 
 

@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     options = Options.from_json(argv[0])
     cupy.cuda.set_allocator(None)
     engine = open_engine(options, options.precisions[0])
-    stepper = Stepper(engine, spec_of("tiny"), 2, Objective())
+    stepper = Stepper(engine, spec_of("little"), 4, Objective())
     for _ in range(2):
         stepper.body()
     engine.synchronize()

@@ -108,15 +108,28 @@ def kernel_rows(engine: Any, calls: list[Any], peak: dict[str, Any], report: Rep
     return rows
 
 
+def shape_of(row: dict[str, Any]) -> str:
+    """What tells a product's launches apart, in short: channels or columns, tile, stages and warps."""
+    c = row["constants"]
+    sizes = [
+        f"{name}{c[name]}" for name in ("SC", "N", "XC", "CI", "CO", "INPUTS", "OUTPUTS", "COLUMNS", "S") if isinstance(c.get(name), int)
+    ]
+    if "BM" in c:
+        sizes.append(f"{c['BM']}x{c.get('BN')}x{c.get('BK')},{row['stages']},{row['warps']}")
+    return " ".join([*sizes, *(["TMA"] if c.get("TMA") else [])])
+
+
 def print_kernels(rows: list[dict[str, Any]], step_ms: float) -> list[str]:
     """The table of a step's kernels, the longest first; its lines."""
     known = sorted((r for r in rows if r["us"] is not None), key=lambda r: -r["us"] * r["times"])
     total = sum(r["us"] * r["times"] for r in known) / 1e3
-    lines = [f"{'kernel':48} {'times':>5} {'us each':>9} {'floor':>9} {'x':>6} {'TFLOP/s':>8} {'GB/s':>7} {'ms a step':>9}"]
+    lines = [
+        f"{'kernel':30} {'shape and tile':46} {'times':>5} {'us each':>8} {'floor':>8} {'x':>5} {'TFLOP/s':>7} {'GB/s':>5} {'ms a step':>9}"
+    ]
     for r in known:
         lines.append(
-            f"{r['kernel'][:48]:48} {r['times']:5} {r['us']:9.1f} {r['floor_us']:9.1f} {r['over_floor']:6.2f} {r['tflops']:8.1f} "
-            f"{r['gbytes']:7.0f} {r['us'] * r['times'] / 1e3:9.3f}"
+            f"{r['kernel'][:30]:30} {shape_of(r)[:46]:46} {r['times']:5} {r['us']:8.1f} {r['floor_us']:8.1f} {r['over_floor']:5.2f} "
+            f"{r['tflops']:7.1f} {r['gbytes']:5.0f} {r['us'] * r['times'] / 1e3:9.3f}"
         )
     lines.append(f"sum of the kernels {total:.3f} ms, the step {step_ms:.3f} ms; {len(rows) - len(known)} kinds not timed")
     return lines

@@ -109,7 +109,7 @@ def tma_section(options: Options, report: Report) -> None:
         check_capture(engine, report)
     rows = report.result["rows"]
     report.note(
-        summary=[f"{sum(r['ok'] for r in rows)} of {len(rows)} as expected: " + ", ".join(r["label"] for r in rows if r["ok"])[:300]]
+        summary=[f"{sum(r['ok'] for r in rows)} of {len(rows)} as expected: boxes before, behind and across the ends; a captured kernel"]
     )
 
 

@@ -60,25 +60,33 @@ def ledger(name: str = "paper64", batch: int = 64, precision: str = "bf16", obje
 
 def print_ledger(result: dict[str, Any], top: int) -> None:
     """The table, as text."""
-    print(f"{result['network']}, batch {result['batch']}, {result['precision']}, {result['bn_groups']} statistics: {result['launches']} launches a step")
-    print(f"\n{'launch':60} {'times':>5} {'GFLOP':>9} {'MB':>9} {'H100 floor, us':>15}")
-    for name, row in list(result["rows"].items())[:top]:
-        print(f"{name:60} {row['launches']:5} {row['flops'] / 1e9:9.2f} {row['bytes'] / 1e6:9.2f} {row['floor_us']:15.1f}")
-    rest = list(result["rows"].values())[top:]
-    if rest:
-        flops, nbytes, time = (sum(r[key] for r in rest) for key in ("flops", "bytes", "floor_us"))
-        print(f"{f'... {len(rest)} more kinds':60} {sum(r['launches'] for r in rest):5} {flops / 1e9:9.2f} {nbytes / 1e6:9.2f} {time:15.1f}")
+    what = f"{result['network']}, batch {result['batch']}, {result['precision']}, {result['bn_groups']} statistics"
+    print(f"{what}: {result['launches']} launches a step\n")
+    print(f"{'launch':50} {'times':>5} {'GFLOP':>9} {'MB':>9} {'H100 floor, us':>15}")
+
+    def line(name: str, rows: list[dict[str, Any]]) -> None:
+        times, flops, nbytes, floor_us = (sum(row[key] for row in rows) for key in ("launches", "flops", "bytes", "floor_us"))
+        print(f"{name:50} {times:5} {flops / 1e9:9.2f} {nbytes / 1e6:9.2f} {floor_us:15.1f}")
+
+    rows = list(result["rows"].items())
+    for name, row in rows[:top]:
+        line(name, [row])
+    if rows[top:]:
+        line(f"... {len(rows) - top} more kinds", [row for _, row in rows[top:]])
+    line("together", list(result["rows"].values()))
     for what, unit, scale, target in (("flops", "TFLOP", 1e12, TARGET_FLOPS), ("bytes", "GB", 1e9, TARGET_BYTES)):
         value, least, ratio = result[what] / scale, result[f"minimum_{what}"] / scale, result[f"{what}_ratio"]
         print(f"\n{what}: {value:.3f} {unit}, the minimum {least:.3f}: {ratio:.3f} times (target at most {target:.2f})", end="")
+    peak = MATRIX_PEAK[result["precision"]] / 1e12
     print(
-        f"\n\nsum of the launches' H100 floors {result['floor_ms']:.2f} ms; all at once, at the minimum, {result['minimum_floor_ms']:.2f} ms "
-        f"({MATRIX_PEAK[result['precision']] / 1e12:.0f} TFLOP/s, {BANDWIDTH / 1e12:.1f} TB/s; counted, not timed)"
+        f"\n\nsum of the launches' H100 floors {result['floor_ms']:.2f} ms; all at once, at the minimum, "
+        f"{result['minimum_floor_ms']:.2f} ms ({peak:.0f} TFLOP/s, {BANDWIDTH / 1e12:.1f} TB/s; counted, not timed)"
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.ledger", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench.ledger", description=__doc__, formatter_class=raw)
     parser.add_argument("--network", choices=list(NETWORKS), default="paper64", help="default: paper64")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a step (default: 64)")
     parser.add_argument("--precision", choices=list(MATRIX_PEAK), default="bf16", help="default: bf16")

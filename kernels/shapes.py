@@ -37,7 +37,7 @@ def check_array(name: str, array: Any, shape: tuple[int, ...] | None = None, dty
 
 
 def check_float(name: str, array: Any, ndim: int | None = None) -> None:
-    """Raise `ValueError` unless ``array`` is C-contiguous float32 or float64 of ``ndim`` axes."""
+    """Raise `ValueError` unless ``array`` is C-contiguous of a type in `FLOATS` and has ``ndim`` axes (None: any)."""
     check_array(name, array)
     if array.dtype.name not in FLOATS:
         raise ValueError(f"{name}: got dtype {array.dtype}, expected {', '.join(FLOATS)}")

@@ -65,9 +65,7 @@ def counted(device: Any) -> Iterator[list[Counted]]:
     def counted_launch(kernel: Any, grid: Any, *args: Any, cost: Any, **options: Any) -> None:
         tally.__init__()  # type: ignore[misc]
         launch(kernel, grid, *args, cost=cost, **options)
-        result.append(
-            Counted(kernel.fn.__name__, cost, tally.flops, tally.distinct(tally.read), tally.distinct(tally.written))
-        )
+        result.append(Counted(kernel.fn.__name__, cost, tally.flops, tally.distinct(tally.read), tally.distinct(tally.written)))
 
     builder.create_dot, builder.create_masked_load, builder.create_masked_store = counted_dot, counted_load, counted_store
     device.triton = counted_launch

@@ -15,9 +15,8 @@ if shutil.which("g++") is None:
 from interpreter_counts import counted
 
 from kernels.below import Below
-from kernels.cuda import convolve, tiles
+from kernels.cuda.convolve import convolve, linear_splits
 from kernels.cuda.chips import CHIPS
-from kernels.cuda.device import BFLOAT16
 from kernels.cuda.engine import emulated_engine
 from kernels.cuda.epilogue import Epilogue, Statistics
 
@@ -220,9 +219,8 @@ def test_fused_phases(engine64, rng, path):
     engine64.conv_transpose2d_forward(expected, x, w)
     mean, var, out = (engine.empty(shape, np.float32) for shape in ((2, 12), (2, 12), expected.shape))
     with counted(dev) as launches:
-        convolve.convolve(
-            dev, "bf16", out, engine.asarray(x), engine.asarray(w), kind="dgrad", stride=2, epilogue=Epilogue(statistics=Statistics(mean, var, groups))
-        )  # fmt: skip
+        epilogue = Epilogue(statistics=Statistics(mean, var, groups))
+        convolve(dev, "bf16", out, engine.asarray(x), engine.asarray(w), kind="dgrad", stride=2, epilogue=epilogue)
     exact(launches)
     assert error(out, expected) < LIMIT
     for group, part in enumerate(np.split(expected, [1])):
@@ -258,7 +256,7 @@ def test_linear_in_splits(rng, path):
     with counted(engine.device) as launches:
         engine.linear_forward(y, given, weights, wide(engine, b))
     exact(launches)
-    assert convolve.linear_splits(engine.device, "bf16", 6, 2000, 24) > 1
+    assert linear_splits(engine.device, "bf16", 6, 2000, 24) > 1
     assert error(y, x @ w + b) < LIMIT
     pre, out, mean, var = engine.empty((6, 24)), engine.empty((6, 24)), engine.empty((2, 24), np.float32), engine.empty((2, 24), np.float32)
     gamma, beta = wide(engine, np.ones(24)), wide(engine, np.zeros(24))
@@ -274,31 +272,3 @@ def test_kernels_too_large_are_refused(engine):
         engine.conv2d_forward(engine.empty((1, 3, 3, 16)), x, w)
     with pytest.raises(ValueError, match="activation: got 'gelu', expected"):
         engine.conv2d_forward(engine.empty((1, 3, 3, 16)), x, engine.empty((3, 3, 16, 16)), activation="gelu")
-
-
-@pytest.mark.parametrize("chip", ["sm_80", "sm_86", "sm_90", "sm_120"])
-@pytest.mark.parametrize("precision", ["bf16", "tf32", "float32"])
-def test_tiles_fit(chip, precision):
-    """Shared memory of the chip, channels in whole steps, no more columns than needed."""
-    for rows, columns, channels in ((32, 3, 16), (4096, 256, 128), (200000, 128, 32), (300, 48, 48), (196608, 4, 64)):
-        tile = tiles.tile("forward", rows=rows, columns=columns, depth=25 * channels, channels=channels, chip=CHIPS[chip], precision=precision)
-        assert tile.stages * (tile.bm + tile.bn) * tile.bk * (2 if precision == "bf16" else 4) <= CHIPS[chip].shared_bytes
-        assert channels % tile.bk == 0 and tile.bk >= 16 and 16 <= tile.bn <= max(16, 2 * columns)
-
-
-def test_tuned_tiles_come_first(tmp_path):
-    chip, shape = CHIPS["sm_90"], {"rows": 64, "columns": 64, "depth": 64, "channels": 64}
-    name = tiles.key("linear", 64, 64, 64, chip, "bf16")
-    (tmp_path / "tiles.json").write_text(f'{{"{name}": [64, 32, 16, 2, 4]}}')
-    try:
-        tiles.override(tmp_path / "tiles.json")
-        assert tiles.tile("linear", **shape, chip=chip, precision="bf16") == (64, 32, 16, 2, 4)
-        assert name in tiles.describe()["tuned"] and tiles.describe()["used"][name] == [64, 32, 16, 2, 4]
-        (tmp_path / "tiles.json").write_text(f'{{"{name}": [64, 33, 16, 2, 4]}}')
-        with pytest.raises(ValueError, match="got .*expected .*powers of two"):
-            tiles.override(tmp_path / "tiles.json")
-    finally:
-        tiles.override(None)
-    assert tiles.tile("linear", **shape, chip=chip, precision="bf16") != (64, 32, 16, 2, 4)
-    with pytest.raises(ValueError, match="tile: got kind 'other', expected"):
-        tiles.tile("other", **shape, chip=chip, precision="bf16")

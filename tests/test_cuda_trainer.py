@@ -1,8 +1,7 @@
-"""The training loop on the CUDA engine's own code, Triton interpreted and CUDA C emulated: the NumPy engine's run, stopped and resumed too."""
+"""The training loop's own part of a step on the CUDA engine (CUDA C emulated): batch, noise, rate and counter of every step are the
+NumPy engine's, in a whole run and in one that is stopped and resumed. The model's part is in test_cuda_step."""
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pytest
@@ -10,95 +9,61 @@ from gradcheck import relative_error
 
 import kernels
 from models.networks import NetworkSpec
-from models.vaegan import VAEGAN
-from vaegan_kernels import checkpoint
 from vaegan_kernels.config import Config
 from vaegan_kernels.data import Dataset
-from vaegan_kernels.inference import Model
-from vaegan_kernels.metrics import read_metrics
-from vaegan_kernels.progress import Progress
-from vaegan_kernels.run_folder import RunFolder
 from vaegan_kernels.trainer import Trainer
 
-TINY = NetworkSpec("tiny", 16, 3, 8, (16, 16, 32), 32, (32, 16, 16, 16), (16, 16, 32, 32), 24, metric=3)
-STEPS = 4  # of two images each: the epoch of five images ends behind the second
-CONFIG = Config(batch_size=2, steps=STEPS, log_every=2, draw_every=100, save_every=100, gamma=0.05, learning_rate=1e-3, gate=False)
-LIMIT = 1e-4
+SPEC = NetworkSpec("tiny", 16, 3, 8, (8, 8, 8), 8, (8, 8, 8, 8), (8, 8, 8, 8), 8, metric=3)
+STEPS = 6  # of two images each, of five in an epoch: two steps an epoch
+CONFIG = Config(batch_size=2, steps=STEPS, seed=1 << 40, learning_rate=1e-3, learning_rate_stop=1e-5)
+SPLITS = np.array([0, 2, 0, 0, 1, 0, 0], np.uint8)
+IMAGES = np.random.default_rng(5).integers(0, 256, (7, 16, 16, 3), np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setattr(Config, "network_spec", lambda self: TINY)
+class Witness:
+    """In the place of the model: keeps what each step was given."""
+
+    def __init__(self, engine):
+        self.engine, self.seen = engine, []
+
+    def train_step(self, x, eps, z_p, objective, lr):
+        assert (eps.dtype, z_p.dtype, lr.dtype) == (self.engine.wide,) * 3 and x.dtype == self.engine.dtype
+        self.seen.append([self.engine.to_numpy(a).copy() for a in (x, eps, z_p, lr)])
 
 
-def discs():
-    random = np.random.default_rng(5)
-    splits = np.array([0, 2, 0, 0, 1, 0, 0], np.uint8)
-    return Dataset("discs", random.integers(0, 256, (7, 16, 16, 3), np.uint8), splits)
+def steps_of(engine, monkeypatch, first=0):
+    """[(x, eps, z_p, lr)] of the steps from ``first`` on."""
+    monkeypatch.setattr(Config, "network_spec", lambda self: SPEC)
+    witness = Witness(engine)
+    trainer = Trainer(CONFIG, engine, witness, Dataset("noise", IMAGES, SPLITS), None, step=first)
+    while trainer.step < STEPS:
+        trainer.train_step()
+    assert int(engine.to_numpy(trainer.counter)[0]) == STEPS
+    return witness.seen
 
 
-def train(engine, folder, *, stop_after=None):
-    """A run in ``folder``, from its checkpoint if it has one."""
-    folder = RunFolder(folder)
-    folder.create()
-    model, step = VAEGAN(engine, TINY, seed=3), 0
-    if folder.checkpoint.exists():
-        step = checkpoint.read_header(folder.checkpoint).step
-        model.load_state(checkpoint.read_arrays(folder.checkpoint, model.state_arrays()))
-    trainer = Trainer(CONFIG, engine, model, discs(), folder, step=step)
-    with Progress(STEPS, step, quiet=True) as progress:
-        assert trainer.run(stop_after, progress) is None
-    return model, folder
+@pytest.fixture(params=["float32", "bf16"])
+def cuda(request):
+    from conftest import emulated
+
+    return emulated(request.param)
 
 
-def state_of(model):
-    return {name: model.engine.to_numpy(array).copy() for name, array in model.state_arrays().items()}
+def test_every_step_is_given_what_the_numpy_engine_gives(cuda, monkeypatch):
+    expected, got = steps_of(kernels.engine("cpu"), monkeypatch), steps_of(cuda, monkeypatch)
+    assert len(got) == len(expected) == STEPS
+    for one, two in zip(got, expected, strict=True):
+        for array, reference, limit in zip(one, two, (1e-6 if cuda.precision == "float32" else 2**-8, 1e-6, 1e-6, 0.0), strict=True):
+            assert relative_error(array, reference) <= limit
+    rates = [float(lr[0]) for *_, lr in got]
+    assert rates[0] == np.float32(1e-3) and sorted(rates, reverse=True) == rates and len(set(rates)) == STEPS
+    batches = {x.tobytes() for x, *_ in got}
+    assert len(batches) == STEPS, "two steps were given the same batch"
 
 
-@pytest.fixture(scope="module")
-def runs(cuda32, tmp_path_factory):
-    """The same run on both engines."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Config, "network_spec", lambda self: TINY)
-        return [train(engine, tmp_path_factory.mktemp(engine.name)) for engine in (kernels.engine("cpu"), cuda32)]
-
-
-def test_a_run_is_the_numpy_engines(runs):
-    """Batches, mirrors, noise, rates, losses, updates: state and metrics of the whole run."""
-    (reference, folder), (model, other) = runs
-    expected, got = state_of(reference), state_of(model)
-    start = state_of(VAEGAN(kernels.engine("cpu"), TINY, seed=3))
-    for name, array in expected.items():
-        if np.any(array):
-            assert relative_error(got[name], array) < LIMIT, name
-        if name.startswith("parameters/"):
-            assert not np.array_equal(array, start[name]), f"{name} stood still"
-    lines, others = read_metrics(folder.metrics), read_metrics(other.metrics)
-    assert [line["step"] for line in lines] == [line["step"] for line in others] == [1, 2, 4]
-    for line, twin in zip(lines, others, strict=True):
-        for key in line.keys() - {"seconds", "images_per_second"}:
-            assert twin[key] == pytest.approx(line[key], rel=LIMIT), key
-
-
-def test_stopped_and_resumed_gives_the_same_bits(cuda32, runs, tmp_path):
-    train(cuda32, tmp_path, stop_after=1)
-    model, folder = train(cuda32, tmp_path)
-    assert checkpoint.read_header(folder.checkpoint).step == STEPS
-    expected, got = state_of(runs[1][0]), state_of(model)
-    for name, array in expected.items():
-        assert got[name].tobytes() == array.tobytes(), name
-
-
-def test_a_trained_model_gives_numpy_arrays(runs):
-    header = checkpoint.Header(STEPS, CONFIG, "", "")
-    reference, model = (Model(network, TINY, header) for network, _ in runs)
-    images = discs().images[:3]
-    for got, expected in (
-        (model.encode(images)[0], reference.encode(images)[0]),
-        (model.sample(2, seed=1), reference.sample(2, seed=1)),
-        (model.reconstruct(images), reference.reconstruct(images)),
-        (model.discriminate(images), reference.discriminate(images)),
-    ):
-        assert isinstance(got, np.ndarray) and got.dtype == np.float32
-        assert relative_error(got, expected) < 10 * LIMIT
-    assert json.dumps(model.engine.describe())
+@pytest.mark.parametrize("first", [1, 2, 5])
+def test_a_resumed_run_is_given_the_same(cuda, monkeypatch, first):
+    whole, rest = steps_of(cuda, monkeypatch), steps_of(cuda, monkeypatch, first)
+    assert len(rest) == STEPS - first
+    for one, two in zip(rest, whole[first:], strict=True):
+        assert [a.tobytes() for a in one] == [a.tobytes() for a in two]

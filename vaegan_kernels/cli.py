@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from kernels import OutOfMemory
 from vaegan_kernels.errors import UserError
+from vaegan_kernels.run_folder import human_size
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
@@ -105,8 +106,6 @@ def describe_os_error(error: OSError) -> str:
 
 def describe_out_of_memory(error: OutOfMemory, advice: str, *, what: str = "") -> str:
     """One line for a GPU that is full: for what, how much was needed, how much is free, what to do."""
-    from vaegan_kernels.run_folder import human_size
-
     need, free = human_size(error.needed), human_size(error.free)
     return f"--device cuda: out of GPU memory: {what or 'an array'} needs {need}, {free} are free; {advice}"
 

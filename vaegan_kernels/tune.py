@@ -171,8 +171,10 @@ def tune(a: Any, engine: Any, started: float) -> int:
             print(describe(outcome), flush=True)
             show(len(tuner.outcomes), products)
 
-        left = a.budget_s - (time.monotonic() - started)
-        tuner = Tuner(engine, budget=left, listener=tell, keep_each=lambda chosen: None if save(chip, chosen) else None)
+        def keep(chosen: Any, settled: list[str]) -> None:
+            save(chip, chosen, settled)
+
+        tuner = Tuner(engine, budget=a.budget_s - (time.monotonic() - started), listener=tell, keep_each=keep)
         with tuner.watching():
             body()
     engine.synchronize()

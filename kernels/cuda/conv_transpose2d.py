@@ -19,9 +19,7 @@ from kernels.shapes import check_array
 class ConvTranspose2d(Conv2d):
     """Operations of the CUDA engine."""
 
-    def conv_transpose2d_forward(
-        self, y: Any, x: Any, w: Any, bias: Any = None, *, stride: int = 2, activation: str | None = None
-    ) -> None:
+    def conv_transpose2d_forward(self, y: Any, x: Any, w: Any, bias: Any = None, *, stride: int = 2, activation: str | None = None) -> None:
         """y = activation(convᵀ(x, w) + bias).
 
         Args:

@@ -12,11 +12,11 @@ import numpy as np
 from kernels.cuda import tiles
 from kernels.cuda.device import Descriptor, Device
 from kernels.cuda.epilogue import NOTHING, Epilogue, prepare
+from kernels.cuda.few_outputs import few_outputs, takes_few_outputs
 from kernels.cuda.images import FEW, image_convolve
 from kernels.cuda.partials import pack_weights, pad_channels, split_reduce
 from kernels.cuda.splits import DOT, splits
 from kernels.cuda.taps import taps_product
-from kernels.cuda.taps_pack import pack_pixels
 from kernels.ledger import cost
 
 #: Channels are padded to a multiple of this.
@@ -24,9 +24,6 @@ CHANNELS = 16
 #: Up to this many output channels the four phases of a fractional stride are one product: 44 % more operations, but the source is read
 #: for 9 taps and 4 times the columns instead of for 25 taps.
 FUSED_COLUMNS = 32
-#: Up to this many output channels a stride-1 convolution makes this block of pixels at once: half the operations of columns filled up to
-#: 16, and a quarter of the reads.
-PIXEL_COLUMNS, PIXELS = 4, (2, 4)
 
 
 class Form(NamedTuple):
@@ -34,24 +31,22 @@ class Form(NamedTuple):
 
     Attributes:
         kind: of tile.
-        kernel, pad, step: (KH, KW), (PAD_H, PAD_W), (STEP_H, STEP_W).
+        stride, kernel: S, (KH, KW).
         positions: (PH, PW).
         columns: N.
-        block: (GH, GW).
-        back, fractional: the constexprs.
-        transposed, turned: the weights, as they are or packed.
-        mode: of `pack_weights` (or "pixels") where the weights must be packed.
+        back, fractional, shuffled: the constexprs.
+        transposed, turned: how the weights lie, as they are or packed.
+        mode: of `pack_weights` where the weights must be packed.
     """
 
     kind: str
+    stride: int
     kernel: tuple[int, int]
-    pad: tuple[int, int]
-    step: tuple[int, int]
     positions: tuple[int, int]
     columns: int
-    block: tuple[int, int] = (1, 1)
     back: bool = False
     fractional: bool = False
+    shuffled: bool = False
     transposed: bool = False
     turned: bool = False
     mode: str | None = None
@@ -67,12 +62,14 @@ def convolve(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: s
     """
     if src.shape[3] <= FEW and (kind == "forward" or stride == 1) and not _is_linear(out, w):
         return image_convolve(dev, precision, out, src, w, kind=kind, stride=stride, epilogue=epilogue)
+    if takes_few_outputs(out, src, w, stride, epilogue):
+        return few_outputs(dev, precision, out, src, w, kind=kind, epilogue=epilogue)
     form = _form(dev, precision, out, src, w, kind, stride)
     if src.shape[3] % CHANNELS:
         padded = dev.scratch("convolve.src", (*src.shape[:3], _padded(src.shape[3])), src.dtype)
         pad_channels(dev, padded, src)
         src = padded
-    _launch(dev, precision, out, src, _packed(dev, w, form, src.shape[3], kind), form, epilogue)
+    _launch(dev, precision, out, src, _packed(dev, w, form, src.shape[3]), form, epilogue)
 
 
 def linear_splits(dev: Device, precision: str, rows: int, inputs: int, outputs: int) -> int:
@@ -82,25 +79,18 @@ def linear_splits(dev: Device, precision: str, rows: int, inputs: int, outputs: 
 
 
 def _form(dev: Device, precision: str, out: Any, src: Any, w: Any, kind: str, stride: int) -> Form:
-    kh, kw, ci, co = w.shape
-    _, oh, ow, oc = out.shape
-    kernel, pad, step = (kh, kw), (kh // 2, kw // 2), (stride, stride)
-    # tf32 wgmma reads only operands whose summed axis is contiguous: such weights are transposed in the packing
-    transpose = precision == "tf32" and dev.chip.tma
-    gh, gw = PIXELS
-    if stride == 1 and oc <= PIXEL_COLUMNS and oh % gh == 0 and ow % gw == 0:
-        kernel, positions = (kh + gh - 1, kw + gw - 1), (oh // gh, ow // gw)
-        return Form("pixels", kernel, pad, PIXELS, positions, gh * gw * oc, PIXELS, transposed=transpose, mode="pixels")
+    kernel, positions, columns = w.shape[:2], out.shape[1:3], out.shape[3]
     name = "linear" if _is_linear(out, w) else kind
     if kind == "forward":
-        mode = "dgrad1" if transpose else None
-        return Form(name, kernel, pad, step, (oh, ow), oc, transposed=transpose, turned=transpose, mode=mode)
+        # tf32 wgmma reads only operands whose summed axis is contiguous: the weights are transposed, which the packing does turned
+        turn = precision == "tf32" and dev.chip.tma
+        return Form(name, stride, kernel, positions, columns, transposed=turn, turned=turn, mode="dgrad1" if turn else None)
     if stride == 1:
-        return Form(name, kernel, pad, step, (oh, ow), oc, back=True, transposed=True)
-    positions = src.shape[1:3]
-    if oh % 2 == 0 and ow % 2 == 0 and kernel == (5, 5) and oc <= FUSED_COLUMNS and precision == "bf16":
-        return Form("fused", (3, 3), (1, 1), (1, 1), positions, 4 * oc, (2, 2), mode="phases")
-    return Form("phases", kernel, pad, (1, 1), positions, oc, back=True, fractional=True, transposed=True)
+        return Form(name, 1, kernel, positions, columns, back=True, transposed=True)
+    even = out.shape[1] % 2 == 0 and out.shape[2] % 2 == 0
+    if even and kernel == (5, 5) and columns <= FUSED_COLUMNS and precision == "bf16":
+        return Form("fused", 1, (3, 3), src.shape[1:3], 4 * columns, shuffled=True, mode="phases")
+    return Form("phases", 1, kernel, src.shape[1:3], columns, back=True, fractional=True, transposed=True)
 
 
 def _is_linear(out: Any, w: Any) -> bool:
@@ -112,7 +102,7 @@ def _padded(channels: int) -> int:
     return -(-channels // CHANNELS) * CHANNELS
 
 
-def _packed(dev: Device, w: Any, form: Form, channels: int, kind: str) -> Any:
+def _packed(dev: Device, w: Any, form: Form, channels: int) -> Any:
     """Weights [taps, WR, WC] for a source of ``channels``: w itself where it fits, else packed in scratch."""
     kh, kw, ci, co = w.shape
     if form.mode is None and co * w.dtype.itemsize % 16 == 0 and channels == (co if form.transposed else ci):
@@ -120,10 +110,7 @@ def _packed(dev: Device, w: Any, form: Form, channels: int, kind: str) -> Any:
     taps = form.kernel[0] * form.kernel[1]
     shape = (taps, form.columns, channels) if form.transposed else (taps, channels, _padded(form.columns))
     packed = dev.scratch("convolve.w", shape, w.dtype)
-    if form.mode == "pixels":
-        pack_pixels(dev, packed, w, form.block, back=kind == "dgrad", transposed=form.transposed)
-    else:
-        pack_weights(dev, packed, w, mode=form.mode or "forward")
+    pack_weights(dev, packed, w, mode=form.mode or "forward")
     return packed
 
 
@@ -155,8 +142,8 @@ def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form,
     dev.triton(
         taps_product, (plan.tiles * nt, phases, count), *(boxes or (src, w)), plan.table, *plan.arguments, rows, plan.tiles, each,
         PH=ph, PW=pw, OH=oh, OW=ow, OC=oc, SH=sh, SW=sw, SC=sc, WR=w.shape[1], WC=w.shape[2],
-        KH=kh, KW=kw, PAD_H=form.pad[0], PAD_W=form.pad[1], STEP_H=form.step[0], STEP_W=form.step[1], GH=form.block[0], GW=form.block[1],
-        BACK=form.back, FRACTIONAL=form.fractional, TRANSPOSED=form.transposed, TURNED=form.turned, SPLIT=count > 1,
+        KH=kh, KW=kw, S=form.stride, BACK=form.back, FRACTIONAL=form.fractional, SHUFFLED=form.shuffled,
+        TRANSPOSED=form.transposed, TURNED=form.turned, SPLIT=count > 1,
         **plan.constants, BM=bm, BN=bn, BK=bk, TMA=boxes is not None,
         PRECISION=DOT[precision], INTERPRETED=dev.interpreted, warps=warps, stages=stages,
         cost=cost(plan.tiles * nt * taps * chunks * 2 * bm * bn * bk, [_touched(src, form), w, *plan.reads], plan.writes),
@@ -192,7 +179,7 @@ def _touched(src: Any, form: Form) -> int:
 def _boxes(dev: Device, src: Any, w: Any, form: Form, chosen: tiles.Tile) -> tuple[Descriptor, Descriptor] | None:
     """Descriptors of source and weights, or None where the chip has no TMA, it cannot address them, or a tile's positions are no box."""
     images, sh, sw, sc = src.shape
-    (ph, pw), (s, t) = form.positions, form.step
+    ph, pw = form.positions
     bw = min(pw, chosen.bm)
     bh = min(ph, chosen.bm // bw)
     bi = chosen.bm // (bw * bh)
@@ -200,11 +187,11 @@ def _boxes(dev: Device, src: Any, w: Any, form: Form, chosen: tiles.Tile) -> tup
     if not dev.chip.tma or not aligned or bw & (bw - 1) or bh & (bh - 1) or pw % bw or ph % bh or (bi > 1 and (bh, bw) != (ph, pw)):
         return None
     shape, strides, box = [images, sh, sw, sc], [sh * sw * sc, sw * sc, sc, 1], [bi, bh, bw, chosen.bk]
-    if s > 1:
-        if sh % s or sw % t:
+    if form.stride == 2:
+        if sh % 2 or sw % 2:
             return None
-        shape, box = [images, sh // s, s, sw // t, t * sc], [bi, bh, 1, bw, chosen.bk]
-        strides = [sh * sw * sc, s * sw * sc, sw * sc, t * sc, 1]
+        shape, box = [images, sh // 2, 2, sw // 2, 2 * sc], [bi, bh, 1, bw, chosen.bk]
+        strides = [sh * sw * sc, 2 * sw * sc, sw * sc, 2 * sc, 1]
     taps, wr, wc = w.shape
     w_box = [chosen.bn, chosen.bk] if form.transposed else [chosen.bk, chosen.bn]
     return Descriptor(src, shape, strides, box), Descriptor(w, [taps * wr, wc], [wc, 1], w_box)

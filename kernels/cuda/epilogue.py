@@ -127,8 +127,7 @@ def finish_pieces(
     acc, inside, row_offsets,
     first_column,  # of the tile
     slot, group, out, bias, partial, counts, below, mean, var, gamma, beta, eps,
-    BLOCK: tl.constexpr,  # 0; or the columns are blocks of so many channels, one for each of some neighbouring pixels
-    ACROSS: tl.constexpr,  # of which so many are neighbours in a row
+    BLOCK: tl.constexpr,  # 0; or the columns are blocks of so many channels, one for each of 2 × 2 neighbouring pixels
     ROW: tl.constexpr,  # elements of out in a row of pixels
     N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
@@ -138,14 +137,14 @@ def finish_pieces(
     if BN > PIECE:
         left, right = tl.split(tl.permute(tl.reshape(acc, [acc.shape[0], 2, BN // 2]), (0, 2, 1)))
         finish_pieces(left, inside, row_offsets, first_column, slot, group, out, bias, partial, counts, below, mean, var, gamma, beta, eps,
-                      BLOCK, ACROSS, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+                      BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
         finish_pieces(right, inside, row_offsets, first_column + BN // 2, slot, group, out, bias, partial, counts, below, mean, var, gamma,
-                      beta, eps, BLOCK, ACROSS, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+                      beta, eps, BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
     else:
         columns = first_column + tl.arange(0, BN)
         if BLOCK > 0:
             pixel = columns // BLOCK
-            column_offsets = pixel // ACROSS * ROW + pixel % ACROSS * BLOCK + columns % BLOCK
+            column_offsets = pixel // 2 * ROW + pixel % 2 * BLOCK + columns % BLOCK
         else:
             column_offsets = columns
         finish_tile(acc, inside, row_offsets, column_offsets, columns, slot, group, out, bias, partial, counts, below, mean, var, gamma,

@@ -66,8 +66,8 @@ def few_outputs(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind
     dev.triton(
         few_taps.few_outputs, (programs,), *(boxes or (src, weights)), out, bias, rows, warps=chosen.warps, stages=chosen.stages,
         cost=cost(programs * 2 * chosen.bm * columns * kh * depth, [src, weights, 0 if bias is None else bias], [out]),
-        H=height, W=width, SC=depth, CO=channels, KH=kh, KW=kw, TAPS=columns // SLOTS, ACTIVATION=epilogue.activation,
-        BM=chosen.bm, BK=chosen.bk, TMA=boxes is not None, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
+        H=height, W=width, SC=depth, CO=channels, KH=kh, KW=kw, ACTIVATION=epilogue.activation,
+        BM=chosen.bm, BN=columns, BK=chosen.bk, TMA=boxes is not None, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
     )  # fmt: skip
 
 
@@ -77,11 +77,16 @@ def _tile(chip: Chip, precision: str, rows: int, columns: int, kernel: int, chan
     Chosen from compiled code: with four warps, the kernel's columns lie in a thread's registers, so that their sum crosses no warp.
     Longer tiles spread the address arithmetic over more products, where registers allow it. None was timed.
     """
-    bk = 16 if precision == "float32" else 32 if precision == "tf32" or chip.family == "consumer" else 64
+    if precision == "float32":
+        bm = max(64, width)
+        bk = 16 if bm == 64 or chip.tma else 32  # the other way spills
+    else:
+        long = precision == "bf16" and chip.tma and chip.family == "data-centre" and rows >= 256 * 2 * chip.multiprocessors
+        bm = 256 if long else 128
+        bk = 32 if precision == "tf32" or chip.family == "consumer" else 64
     while channels % bk:
         bk //= 2
-    long = precision == "bf16" and chip.tma and chip.family == "data-centre" and rows >= 256 * 2 * chip.multiprocessors
-    default = Tile(256 if long else 128, columns, bk, 3, 4)
+    default = Tile(bm, columns, bk, 3, 4)
     name = tiles.key("few_outputs", rows, columns, kernel * channels, chip, precision)
     tuned = tiles.tuned(name)
     fits = tuned is not None and tuned.bm % width == 0 and tuned.bn == columns and channels % tuned.bk == 0

@@ -27,17 +27,18 @@ SLOTS = tl.constexpr(4)
 @triton.jit
 def few_outputs(
     src,  # [N, H, W, SC], or with TMA its descriptor
-    w,  # [KH, TAPS · 4, SC], or with TMA a descriptor of [KH · TAPS · 4, SC]: rows (kw, co), zeros where there is no such tap or channel
+    w,  # [KH, BN, SC], or with TMA a descriptor of [KH · BN, SC]: rows (kw, co), zeros where there is no such tap or channel
     out,  # [N, H, W, CO]
     bias,  # [CO] float32, or None
     rows,  # N·H·W
     H: tl.constexpr, W: tl.constexpr, SC: tl.constexpr, CO: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
-    TAPS: tl.constexpr,  # kernel columns, padded to a power of two
-    ACTIVATION: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, TMA: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,  # 4 · kernel columns, padded to a power of two
+    BK: tl.constexpr, TMA: tl.constexpr,
     PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
     """One program: BM positions, whole image rows, all their channels."""
-    BN: tl.constexpr = TAPS * SLOTS
     first = tl.program_id(0) * BM
     local = tl.arange(0, BM)
     r = first + local
@@ -69,7 +70,7 @@ def few_outputs(
     column = (local % W)[:, None] + step
     exists = (column >= 0) & (column < W) & (columns < KW * SLOTS)[None, :]
     moved = tl.gather(acc, tl.where(exists, local[:, None] + step, local[:, None]), 0)
-    sums = tl.sum(tl.reshape(tl.where(exists, moved, 0.0), [BM, TAPS, SLOTS]), 1)
+    sums = tl.sum(tl.reshape(tl.where(exists, moved, 0.0), [BM, BN // SLOTS, SLOTS]), 1)
     channels = tl.arange(0, SLOTS)
     finish_tile(sums, inside, r.to(tl.int64) * CO, channels, channels, 0, 0, out, bias, None, None, None, None, None, None, None, 0.0,
                 CO, CO, ACTIVATION, INTERPRETED)  # fmt: skip

@@ -75,7 +75,7 @@ class HostDevice(Device):
         if type(launch.source).__name__ != "InterpretedFunction":
             raise RuntimeError(f"{launch.name}: the host device interprets Triton: set TRITON_INTERPRET=1 before Python starts")
         self._require_placed(launch.name, values)
-        _mend_interpreter()
+        _mend_interpreter().clear()
         given = {name: _interpreted(value) for name, value in values.items()}
         try:
             with np.errstate(invalid="ignore"):  # NaN is no error on a GPU
@@ -178,19 +178,34 @@ def _interpreted(value: Any) -> Any:
 
 
 @functools.cache
-def _mend_interpreter() -> None:
-    """Loops with run-time bounds: Triton 3.6 makes int() of an array of one element, which NumPy 2.4 refuses."""
+def _mend_interpreter() -> set[frozenset[int]]:
+    """Two repairs of Triton's interpreter. Returns the set of language modules patched in this launch, to be cleared before each.
+
+    Loops with run-time bounds: Triton 3.6 makes int() of an array of one element, which NumPy 2.4 refuses. And speed: each call of a
+    jit function from another patches the language again, a third of the interpreter's time; once a launch is enough.
+    """
     from triton.runtime import interpreter
 
-    patch = getattr(interpreter, "_patch_lang_tensor", None)
-    if patch is None:
-        return
+    patched: set[frozenset[int]] = set()
+    patch, patch_tensor = interpreter._patch_lang, interpreter._patch_lang_tensor
+    languages = (interpreter.tl, interpreter.tl.core)
 
     def patch_and_mend(tensor: Any, scope: Any) -> None:
-        patch(tensor, scope)
+        patch_tensor(tensor, scope)
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
-    interpreter._patch_lang_tensor = patch_and_mend
+    @functools.cache
+    def used(fn: Any) -> frozenset[int]:
+        return frozenset(id(v) for v in list(fn.__globals__.values()) if any(v is language for language in languages))
+
+    def patch_once(fn: Any) -> Any:
+        if used(fn) in patched:
+            return interpreter._LangPatchScope()
+        patched.add(used(fn))
+        return patch(fn)
+
+    interpreter._patch_lang_tensor, interpreter._patch_lang = patch_and_mend, patch_once
+    return patched
 
 
 def _raw(array: np.ndarray) -> np.ndarray:

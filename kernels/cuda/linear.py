@@ -103,7 +103,7 @@ class Linear:
             check_array("copy", copy, w.shape, self.dtype)
         if enabled is not None:
             check_array("enabled", enabled, (1,), np.uint8)
-        if hasattr(lr, "flags") and getattr(lr, "ndim", 0):
+        if getattr(lr, "ndim", 0) > 0:
             check_array("lr", lr, (1,), self.wide)
         wgrad_launch.linear_wgrad_rmsprop(
             self.device, self.precision, w, ms, copy, x, dy, lr=lr, decay=decay, eps=eps, weight_decay=weight_decay, enabled=enabled

@@ -9,11 +9,10 @@ In the stride-2 gradient, output pixel 2i + ph (ph = 0, 1) meets source row i + 
 rows kh0 = (ph + p) mod 2, kh0 + 2, …, and likewise the columns: 9, 6, 6 and 4 of the taps of a 5×5 kernel, none of them multiplied
 by an inserted zero. Phases are a grid axis, the one with most taps first.
 
-A position can also stand for GH × GW neighbouring pixels of the output, each with a block of the columns: the four phases at once, or
-pixels with few channels, whose taps overlap. Then the kernel is as large as all their taps together.
+Where the output has few channels the phases can also be blocks of columns of one product with all their taps, 3×3 for a 5×5 kernel.
 
 Axis letters: PH PW rows and columns of the positions, OH OW of the output, SH SW of the source, SC its channels, OC those of the output,
-N columns of the product, KH KW kernel. A tile has BM rows, BN columns, BK channels a step.
+N columns of the product, KH KW kernel, S stride. A tile has BM rows, BN columns, BK channels a step.
 """
 
 from __future__ import annotations
@@ -26,16 +25,17 @@ from kernels.cuda.wgrad import product
 
 
 @triton.jit
-def taps_of_phase(phase, K: tl.constexpr, PAD: tl.constexpr, FRACTIONAL: tl.constexpr, BACK: tl.constexpr):
+def taps_of_phase(phase, K: tl.constexpr, FRACTIONAL: tl.constexpr, BACK: tl.constexpr):
     """(first tap, number of taps, source row of tap 0 minus position) of kernel rows (or columns) in ``phase``.
 
     BACK: source rows fall as taps rise (the gradient). FRACTIONAL: every second tap.
     """
+    P: tl.constexpr = K // 2
     if FRACTIONAL:
-        first = (phase + PAD) % 2
-        return first, (K - first + 1) // 2, (phase + PAD - first) // 2
+        first = (phase + P) % 2
+        return first, (K - first + 1) // 2, (phase + P - first) // 2
     else:
-        return 0, K, PAD if BACK else -PAD
+        return 0, K, P if BACK else -P
 
 
 @triton.jit
@@ -54,18 +54,16 @@ def inside_bits(y, taps, SIZE: tl.constexpr, BACK: tl.constexpr):
 
 @triton.jit
 def load_source(src, base, row_bits, column_bits, n, i, j, a, b, c,
-                SW: tl.constexpr, SC: tl.constexpr, STEP_H: tl.constexpr, STEP_W: tl.constexpr, BACK: tl.constexpr, TMA: tl.constexpr,
+                SW: tl.constexpr, SC: tl.constexpr, S: tl.constexpr, BACK: tl.constexpr, TMA: tl.constexpr,
                 BM: tl.constexpr, BK: tl.constexpr):  # fmt: skip
     """[BM, BK] of the source at tap (a, b), channels from c on; zero outside.
 
-    With TMA, (n, i, j) is where tap (0, 0) of the tile's first row lies; for steps of 2 or 4 pixels the source is seen as groups of so
-    many rows and columns. Otherwise ``base`` has each row's pointer at tap (0, 0).
+    With TMA, (n, i, j) is where tap (0, 0) of the tile's first row lies; with stride 2 the source is seen as pairs of rows and columns.
+    Otherwise ``base`` has each row's pointer at tap (0, 0).
     """
     if TMA:
-        if STEP_H > 1:  # x >> (s // 2) is x / s rounded down, for s = 2 and 4
-            box = src.load([
-                n, (i + a) >> (STEP_H // 2), (i + a) & (STEP_H - 1), (j + b) >> (STEP_W // 2), ((j + b) & (STEP_W - 1)) * SC + c
-            ])  # fmt: skip
+        if S == 2:
+            box = src.load([n, (i + a) >> 1, (i + a) & 1, (j + b) >> 1, ((j + b) & 1) * SC + c])
         elif BACK:
             box = src.load([n, i - a, j - b, c])
         else:
@@ -100,7 +98,7 @@ def load_weights(w, w_base, tap, c, first_column, columns,
 
 @triton.jit
 def taps_product(
-    src,  # [images, SH, SW, SC], or with TMA its descriptor; for steps s, t: of [images, SH/s, s, SW/t, t·SC]
+    src,  # [images, SH, SW, SC], or with TMA its descriptor, stride 2: of [images, SH/2, 2, SW/2, 2·SC]
     w,  # [taps, WR, WC], or with TMA a descriptor of [taps · WR, WC]
     table,  # for `tile_rows`
     out, bias, partial, counts, below, mean, var, gamma, beta, eps,  # for `finish_pieces`
@@ -109,11 +107,10 @@ def taps_product(
     steps,  # of BK channels in one split; all of them where there is one split
     PH: tl.constexpr, PW: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, OC: tl.constexpr,
     SH: tl.constexpr, SW: tl.constexpr, SC: tl.constexpr, WR: tl.constexpr, WC: tl.constexpr,
-    KH: tl.constexpr, KW: tl.constexpr, PAD_H: tl.constexpr, PAD_W: tl.constexpr,
-    STEP_H: tl.constexpr, STEP_W: tl.constexpr,  # source rows and columns from one position to the next: 1, 2 or 4
-    GH: tl.constexpr, GW: tl.constexpr,  # pixels of a position
+    KH: tl.constexpr, KW: tl.constexpr, S: tl.constexpr,
     BACK: tl.constexpr,  # taps go against the source: a gradient
     FRACTIONAL: tl.constexpr,  # the four phases of a stride-2 gradient, on grid axis 1
+    SHUFFLED: tl.constexpr,  # the phases are blocks of columns
     TRANSPOSED: tl.constexpr,  # weights [taps, columns, channels]
     TURNED: tl.constexpr,  # the last tap of the weights is the first
     SPLIT: tl.constexpr,  # out is [splits, rows, N] float32
@@ -124,14 +121,15 @@ def taps_product(
     """One program: BM rows and BN columns of one phase. Grid: M-tiles × N-tiles (N fastest), phases, splits."""
     NT: tl.constexpr = (N + BN - 1) // BN
     CHUNKS: tl.constexpr = SC // BK
+    EVERY: tl.constexpr = 2 if FRACTIONAL else 1
     tile = tl.program_id(0) // NT
     first_column = tl.program_id(0) % NT * BN
     phase = tl.program_id(1)
-    # the phase with more taps first: with odd padding that is phase 1
-    ph = (phase // 2 + PAD_H) % 2
-    pw = (phase % 2 + PAD_W) % 2
-    first_h, taps_h, shift_h = taps_of_phase(ph, KH, PAD_H, FRACTIONAL, BACK)
-    first_w, taps_w, shift_w = taps_of_phase(pw, KW, PAD_W, FRACTIONAL, BACK)
+    # the phase with more taps first: of a kernel with K // 2 odd that is phase 1
+    ph = (phase // 2 + KH // 2) % 2
+    pw = (phase % 2 + KW // 2) % 2
+    first_h, taps_h, shift_h = taps_of_phase(ph, KH, FRACTIONAL, BACK)
+    first_w, taps_w, shift_w = taps_of_phase(pw, KW, FRACTIONAL, BACK)
     first_row, end_row, group = tile_rows(table, rows, tile, BM)
     columns = first_column + tl.arange(0, BN)
 
@@ -139,20 +137,19 @@ def taps_product(
     base, row_bits, column_bits, w_base = None, None, None, None
     if TMA:
         n = first_row // (PH * PW)
-        i = first_row // PW % PH * STEP_H + shift_h
-        j = first_row % PW * STEP_W + shift_w
+        i = first_row // PW % PH * S + shift_h
+        j = first_row % PW * S + shift_w
     else:
         r = first_row + tl.arange(0, BM)
         n = r // (PH * PW)
-        i = r // PW % PH * STEP_H + shift_h
-        j = r % PW * STEP_W + shift_w
+        i = r // PW % PH * S + shift_h
+        j = r % PW * S + shift_w
         row_bits = tl.where(r < end_row, inside_bits(i, taps_h, SH, BACK), 0)
         column_bits = inside_bits(j, taps_w, SW, BACK)
         base = src + n.to(tl.int64) * (SH * SW * SC) + (i * SW + j) * SC
+        w_base = w + columns[None, :]
         if TRANSPOSED:
             w_base = w + first_column.to(tl.int64) * WC + (tl.arange(0, BN) * WC)[None, :]
-        else:
-            w_base = w + columns[None, :]
 
     all_steps = taps_h * taps_w * CHUNKS
     start, end = 0, all_steps
@@ -165,13 +162,10 @@ def taps_product(
         c = start * BK
     acc = tl.zeros([BM, BN], tl.float32)
     for _ in range(start, end):
-        if FRACTIONAL:
-            tap = (first_h + 2 * a) * KW + first_w + 2 * b
-        else:
-            tap = a * KW + b
+        tap = (first_h + EVERY * a) * KW + first_w + EVERY * b
         if TURNED:
             tap = KH * KW - 1 - tap
-        x = load_source(src, base, row_bits, column_bits, n, i, j, a, b, c, SW, SC, STEP_H, STEP_W, BACK, TMA, BM, BK)
+        x = load_source(src, base, row_bits, column_bits, n, i, j, a, b, c, SW, SC, S, BACK, TMA, BM, BK)
         y = load_weights(w, w_base, tap, c, first_column, columns, N, WR, WC, TRANSPOSED, TMA, BN, BK)
         acc = product(x, y, acc, PRECISION, INTERPRETED)
         c += BK
@@ -186,12 +180,16 @@ def taps_product(
     if SPLIT:
         offsets = (tl.program_id(2).to(tl.int64) * rows + r) * N
     else:
-        oh = r // PW % PH * GH
-        ow = r % PW * GW
+        oh = r // PW % PH
+        ow = r % PW
         if FRACTIONAL:
             oh = 2 * oh + ph
             ow = 2 * ow + pw
             inside = inside & (oh < OH) & (ow < OW)
+        if SHUFFLED:
+            oh = 2 * oh
+            ow = 2 * ow
         offsets = (r // (PH * PW)).to(tl.int64) * (OH * OW * OC) + (oh * OW + ow) * OC
-    finish_pieces(acc, inside, offsets, first_column, phase * tiles + tile, group, out, bias, partial, counts, below, mean, var, gamma, beta,
-                  eps, OC if GH * GW > 1 else 0, GW, OW * OC, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+    finish_pieces(acc, inside, offsets, first_column, phase * tiles + tile, group,
+                  out, bias, partial, counts, below, mean, var, gamma, beta, eps,
+                  OC if SHUFFLED else 0, OW * OC, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip

@@ -25,7 +25,9 @@ class Tile(NamedTuple):
 #: Convolutions and linear layers, by chip family and precision. `tile` chooses among a row's, and makes them fit.
 TABLE: dict[str, dict[str, tuple[Tile, ...]]] = {
     "data-centre": {
-        "bf16": (Tile(128, 256, 64, 4, 8), Tile(128, 128, 64, 4, 8), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4)),
+        "bf16": (
+            Tile(128, 256, 64, 4, 8), Tile(256, 128, 64, 4, 8), Tile(128, 128, 64, 4, 8), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4),
+        ),
         "tf32": (Tile(128, 128, 32, 4, 8), Tile(64, 128, 32, 4, 4), Tile(64, 64, 32, 4, 4)),
         "float32": (Tile(128, 128, 16, 3, 8), Tile(128, 64, 16, 3, 8), Tile(64, 64, 16, 3, 4)),
     },
@@ -34,10 +36,10 @@ TABLE: dict[str, dict[str, tuple[Tile, ...]]] = {
         "tf32": (Tile(128, 64, 32, 3, 4), Tile(64, 64, 32, 3, 4)),
         "float32": (Tile(128, 128, 16, 3, 8), Tile(128, 64, 16, 3, 8), Tile(64, 64, 16, 3, 4)),
     },
-}
+}  # fmt: skip
 
 #: Kinds of product that choose from the table; others have rules of their own beside their launchers.
-KINDS = ("forward", "dgrad", "phases", "fused", "pixels", "linear")
+KINDS = ("forward", "dgrad", "phases", "fused", "linear")
 
 _overrides: dict[str, Tile] = {}
 _used: dict[str, Tile] = {}
@@ -47,7 +49,7 @@ def tile(kind: str, *, rows: int, columns: int, depth: int, channels: int, chip:
     """The tile for a product.
 
     Args:
-        kind: "forward", "dgrad" (stride 1), "phases" or "fused" (fractional stride), "pixels" (few columns), "linear".
+        kind: "forward", "dgrad" (stride 1), "phases" or "fused" (fractional stride), "linear".
         rows, columns: of the result, the rows of all phases together.
         depth: length of the summed axis.
         channels: bk divides them, so that a step has one tap.

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,7 +119,7 @@ class Tuner:
         budget: seconds after which nothing more is measured.
         measure: (calls) → seconds of making them once; by default a captured graph of them between two events.
         listener: told each `Outcome`.
-        keep_each: called after each product that found a better tile, so that a crash loses nothing.
+        keep_each: called after each product with the winners so far and the products measured, so that a crash loses nothing.
 
     Attributes:
         chosen: the winners by product. outcomes: of all products that were measured. waiting: launches of all candidates, where the
@@ -128,7 +128,7 @@ class Tuner:
 
     def __init__(
         self, engine: Any, *, budget: float = 300.0, measure: Callable[[list[Call]], float] | None = None,
-        listener: Callable[[Outcome], None] | None = None, keep_each: Callable[[dict[str, Tile]], None] | None = None,
+        listener: Callable[[Outcome], None] | None = None, keep_each: Callable[[dict[str, Tile], list[str]], None] | None = None,
     ):  # fmt: skip
         self.engine, self.device = engine, engine.device
         self.measure = measure or self._measure
@@ -229,8 +229,8 @@ class Tuner:
             seconds = of_table = min(t[1] for t in times)
         outcome = Outcome(name, default, best, of_table, seconds, len(times), tuple(failed))
         self.outcomes.append(outcome)
-        if best != default and self.keep_each is not None:
-            self.keep_each(self.chosen)
+        if self.keep_each is not None:
+            self.keep_each(self.chosen, [o.name for o in self.outcomes])
         if self.listener is not None:
             self.listener(outcome)
 
@@ -307,8 +307,12 @@ def cache_path(chip: Chip) -> Path:
     return Path(base) / "vaegan-kernels" / f"tiles-{name}.json"
 
 
-def save(chip: Chip, chosen: dict[str, Tile]) -> Path:
-    """Write winners, at once, beside those of earlier runs that they do not replace. Raises `OSError`."""
+def save(chip: Chip, chosen: dict[str, Tile], settled: Iterable[str] = ()) -> Path:
+    """Write winners, at once, beside those of earlier runs. Raises `OSError`.
+
+    Args:
+        settled: products that were measured: an earlier winner of theirs that did not win again goes.
+    """
     path = cache_path(chip)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -316,6 +320,7 @@ def save(chip: Chip, chosen: dict[str, Tile]) -> Path:
         kept = dict(old) if isinstance(old, dict) else {}
     except (OSError, ValueError):
         kept = {}
+    kept = {name: tile for name, tile in kept.items() if name not in set(settled)}
     kept |= {name: list(tile) for name, tile in chosen.items()}
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(kept[name])}" for name in sorted(kept))
     keep(path, f"{{\n{lines}\n}}\n".encode())
