@@ -2,10 +2,13 @@
 
 A whole step of Algorithm 1 at Table 1's shapes runs through the CUDA engine's own code on a device that only records. Each different
 kernel is compiled for each chip, disassembled and measured: registers, spills, shared memory, instructions of the main loop
-(bench.aot_rules has the rules and the exceptions from them). The table goes to bench/results/aot.json, and for readers to aot.md.
+(bench.aot_rules has the rules, bench.aot_exceptions the exceptions from them). The table goes to bench/results/aot.json, and for
+readers to aot.md.
 
     python -m bench.aot            write the table: bf16 for six chips, tf32 and float32 for sm_90
     python -m bench.aot --check    compile again, compare with the committed table, exit with 1 if anything is worse
+    python -m bench.aot --check --changed      the same, in a fraction of the time: what is as the table says is not compiled again, apart
+                                   from one kernel of each function on each chip
     python -m bench.aot --all      every precision on every chip; other networks, batches and groupings; inference
 """
 
@@ -29,11 +32,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.aot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="every precision on every chip, other networks, batches, groupings, inference")
     parser.add_argument("--check", action="store_true", help="compare with the table instead of writing it")
+    parser.add_argument(
+        "--changed", action="store_true", help="with --check: compile what changed since the table was written, and a sample"
+    )
     parser.add_argument("--chips", metavar="SM,...", help=f"only these of {', '.join(CHIPS)}")
     parser.add_argument("--precision", metavar="P,...", help=f"only these of {', '.join(PRECISIONS)}")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes that compile (default: the cores there are)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the table (default: bench/results/aot.json; with --all aot-all.json)")
     args = parser.parse_args(argv)
+    if args.changed and not args.check:
+        parser.error("--changed: goes with --check")
     wanted = {}
     for name, given, known in (("--chips", args.chips, CHIPS), ("--precision", args.precision, PRECISIONS)):
         wanted[name] = given.split(",") if given else known
@@ -54,40 +62,53 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compile, measure, judge; write the table or compare with it. Returns 1 if a rule is broken or a kernel is worse than in the table."""
-    from bench.aot_compile import measure, quiet_environment
+    from bench.aot_compile import measure, quiet_environment, select
 
     quiet_environment()
     from rich.console import Console
 
     from bench.aot_collect import cases, collect
-    from bench.aot_rules import judge
-    from bench.aot_table import load, markdown, print_overview, save
+    from bench.aot_rules import difference, growth, judge
+    from bench.aot_table import load, markdown, print_overview, rows_of, same_compilers, save, versions
 
     args = parse(argv)
     command = "python -m bench.aot" + (" --all" if args.all else "")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    table = None
+    wrong: list[str] = []
+    rows: dict[str, Any] = {}
+    kinds = {"triton", "cuda"}
+    start = time.monotonic()
     if args.check:
         try:
             table = load(args.table)
         except ValueError as error:
             print(error, file=sys.stderr)
             return 1
-    start = time.monotonic()
+        rows = rows_of(table, args.pairs)
+        kinds, note = same_compilers(table, versions())
+        if note:
+            print(note)
     kernels = collect(args.pairs, cases(args.all))
-    console.print(f"{len(kernels)} kernels for {len(args.pairs)} pairs of chip and precision, {args.jobs} processes")
+    todo, known = select(kernels, rows, kinds) if args.changed else (kernels, [])
+    console.print(
+        f"{len(kernels)} kernels for {len(args.pairs)} pairs of chip and precision, {len(todo)} to compile in {args.jobs} processes"
+        + (f", {len(known)} as in the table" if args.changed else "")
+    )
     with _progress(console) as advance:
-        measured, failed = measure(kernels, args.jobs, advance)
+        fresh, failed = measure(todo, args.jobs, advance)
+    measured = [*fresh, *known]
     verdict = judge(measured, everything=args.all)
     print_overview(console, measured)
     console.print(
-        f"{time.monotonic() - start:.0f} s, {len(verdict.excused)} exceptions from rules, each with its reason in bench/aot_rules.py"
+        f"{time.monotonic() - start:.0f} s, {len(verdict.excused)} exceptions from rules (their reasons: bench/aot_exceptions.py)"
     )
-    wrong = [f"does not compile: {line}" for line in failed]
+    wrong += [f"does not compile: {line}" for line in failed]
     wrong += [f"{m.key}: {rule.name}: {what}" for m, rule, what in verdict.broken]
-    wrong += [f"exception no longer needed: {e.rule}, {e.kernel} on {e.chip} in {e.precision}" for e in verdict.stale]
-    if table is not None:
-        wrong += _grown(table, measured, set(args.pairs))
+    if len(measured) + len(failed) == len(kernels):
+        wrong += [f"exception no longer needed: {e.rule}, {e.kernel} on {e.chip} in {e.precision}" for e in verdict.stale]
+    if args.check:
+        wrong += difference((k.key for k in kernels), rows)
+        wrong += growth((m for m in fresh if ("cuda" if m.family == "cuda" else "triton") in kinds), rows)
     elif args.partial and not args.out:
         print("part of the table only: not written (--out FILE writes it elsewhere)")
     else:
@@ -98,17 +119,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line)
     print(f"{len(wrong)} things wrong" if wrong else "nothing wrong")
     return 1 if wrong else 0
-
-
-def _grown(table: dict[str, Any], measured: list[Any], pairs: set[tuple[str, str]]) -> list[str]:
-    """What is worse than in the table, as far as it was made by the same compilers."""
-    from bench.aot_rules import growth
-    from bench.aot_table import comparable, versions
-
-    rows, families, note = comparable(table, versions(), pairs)
-    if note:
-        print(note)
-    return growth([m for m in measured if m.family in families], rows)
 
 
 class _progress:

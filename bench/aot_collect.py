@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +65,7 @@ class Kernel:
         key: chip, precision, layer, operation, its shape and the kernel's name; CUDA C: file, function and defines.
         launch: a launch of it. product: whether it declares operations of `tl.dot`.
         uses: operations that launch it. bytes: the most that one of its launches touches.
+        digest: of everything that its machine code depends on besides the versions of the compilers.
     """
 
     key: str
@@ -72,6 +75,7 @@ class Kernel:
     product: bool
     uses: list[str] = field(default_factory=list)
     bytes: int = 0
+    digest: str = ""
 
 
 class Trace:
@@ -159,7 +163,9 @@ def collect(pairs: Iterable[tuple[str, str]], wanted: Iterable[Case]) -> list[Ke
                 kernel = known.get(identity)
                 if kernel is None:
                     key = _free(f"{chip} {precision} {_name(case, title, launch)}", result)
-                    kernel = known[identity] = result[key] = Kernel(key, chip, precision, launch, False)
+                    kernel = known[identity] = result[key] = Kernel(
+                        key, chip, precision, launch, False, digest=_digest(identity, launch, chip)
+                    )
                 if launch.warps > kernel.launch.warps:  # CUDA C: the largest block
                     kernel.launch = launch
                 kernel.product |= launch.cost.flops > 0
@@ -167,6 +173,16 @@ def collect(pairs: Iterable[tuple[str, str]], wanted: Iterable[Case]) -> list[Ke
                 if title and title not in kernel.uses:
                     kernel.uses.append(title)
     return list(result.values())
+
+
+def _digest(identity: Any, launch: Any, chip: str) -> str:
+    from kernels.cuda import compile as compiling
+    from kernels.cuda.source import source_of
+
+    # Triton's cache_key covers a function's source, that of every function it calls, and the constants these use
+    text = source_of(launch.source) if launch.kind == "cuda" else getattr(launch.source, "cache_key", "")
+    parts = (identity, chip, text, Path(compiling.__file__).read_text(encoding="utf-8"))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _name(case: Case, title: str, launch: Any) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 from bench.aot_collect import Kernel
 from bench.aot_rules import Measured
 
-READER = Path(__file__).read_bytes() + Path(__file__).with_name("sass.py").read_bytes()  # what was read is valid for this code alone
+#: Stands for the code that reads machine code: what was read is valid for this code alone.
+READER = hashlib.sha256(Path(__file__).read_bytes() + Path(__file__).with_name("sass.py").read_bytes()).hexdigest()[:8]
 RESERVED = 1024  # bytes of shared memory that the system takes from each block on sm_90 and later, which the limit leaves out already
 
 
@@ -60,6 +61,29 @@ def measure(
     return [measured[k.key] for k in kernels if k.key in measured], sorted(failed)
 
 
+def select(kernels: Iterable[Kernel], table: dict[str, dict[str, Any]], kinds: set[str]) -> tuple[list[Kernel], list[Measured]]:
+    """What is to be compiled again and what a table says already, where all that the numbers depend on is as it was.
+
+    The first kernel of each function on each chip in each precision is always compiled. ``kinds`` of launch have the table's compiler;
+    of the others only these first ones are taken.
+    """
+    from kernels.cuda.chips import CHIPS
+
+    todo, known, seen = [], [], set()
+    for k in kernels:
+        first = (k.launch.kind, k.launch.source if k.launch.kind == "cuda" else k.launch.name, k.chip, k.precision)
+        row = table.get(k.key)
+        if first not in seen:
+            todo.append(k)
+        elif k.launch.kind in kinds and row is not None and row["digest"] == f"{k.digest}-{READER}":
+            now = {"uses": k.uses, "bytes": k.bytes, "matrix": tuple(row["matrix"]), "limit": CHIPS[k.chip].shared_bytes}
+            known.append(Measured(key=k.key, **{**row, **now}))
+        elif k.launch.kind in kinds:
+            todo.append(k)
+        seen.add(first)
+    return todo, known
+
+
 def _portable(kernel: Kernel) -> Kernel:
     """A copy that another process can read: a Triton function becomes the name of its module and its own."""
     source = kernel.launch.source
@@ -96,7 +120,7 @@ def _read(image: bytes) -> dict[str, dict[str, Any]]:
     from bench import sass
     from kernels.cuda.source import cache_folder, keep
 
-    path = cache_folder("sass") / f"{hashlib.sha256(READER + image).hexdigest()}.json"
+    path = cache_folder("sass") / f"{hashlib.sha256(READER.encode() + image).hexdigest()}.json"
     try:
         kept: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         return kept
@@ -149,5 +173,5 @@ def _measured(kernel: Kernel, facts: dict[str, Any], threads: int, shared: int, 
         threads=threads, bytes=kernel.bytes, registers=facts["registers"], stack=facts["stack"],
         spills=whole.get("LDL", 0) + whole.get("STL", 0), shared=shared, limit=limit,
         loop=facts["loop"], whole=whole, matrix=tuple(sorted({name.split(".")[0] for name in facts["matrix"]})), fused=facts["fused"],
-        steps=steps if kernel.product else 0.0, uses=kernel.uses,
+        steps=steps if kernel.product else 0.0, uses=kernel.uses, digest=f"{kernel.digest}-{READER}",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What compiled kernels must be like (RULES), where they may be otherwise and why (EXCEPTIONS), and growth against a committed table."""
+"""What compiled kernels must be like (RULES), how they are judged, and what is growth against a committed table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
+
+from bench.aot_exceptions import EXCEPTIONS, Exemption
 
 LARGE = 1_000_000  # bytes of a launch from which a kernel without products is expected to move 16 at a time
 REGISTERS = 65536  # of a multiprocessor: one block must fit
@@ -30,6 +32,7 @@ class Measured:
         fused: FFMA in the main loop.
         steps: K-steps of a product in one pass through it; 0 if unknown.
         uses: operations that launch it.
+        digest: of its source, its settings and the reader, all that these numbers depend on besides the compilers.
     """
 
     key: str
@@ -51,6 +54,7 @@ class Measured:
     fused: int
     steps: float = 0.0
     uses: list[str] = field(default_factory=list)
+    digest: str = ""
 
     @property
     def body(self) -> dict[str, int]:
@@ -61,7 +65,6 @@ class Measured:
         """What is kept in the table file."""
         kept = asdict(self)
         del kept["key"], kept["limit"]
-        kept["whole"] = self.whole.get("all", 0)
         return kept
 
 
@@ -72,23 +75,6 @@ class Rule(NamedTuple):
     meaning: str
     applies: Callable[[Measured], bool]
     broken: Callable[[Measured], str]
-
-
-class Exception_(NamedTuple):
-    """Kernels that may break a rule: patterns (`fnmatch`) of the key behind chip and precision, of the chip and of the precision.
-
-    ``everywhere``: needed by CI's set of kernels, not only with --all.
-    """
-
-    kernel: str
-    chip: str
-    precision: str
-    rule: str
-    reason: str
-    everywhere: bool = True
-
-    def covers(self, m: Measured) -> bool:
-        return all(map(fnmatchcase, (m.key.split(" ", 2)[2], m.chip, m.precision), (self.kernel, self.chip, self.precision)))
 
 
 def matrix_unit(chip: str) -> str:
@@ -156,20 +142,18 @@ RULES = (
     ),
 )  # fmt: skip
 
-EXCEPTIONS: tuple[Exception_, ...] = ()
-
 
 class Verdict(NamedTuple):
     """``broken``: (kernel, rule, what is wrong) that nothing excuses; ``excused``: those with their exception; ``stale``: exceptions
     that nothing needs."""
 
     broken: list[tuple[Measured, Rule, str]]
-    excused: list[tuple[Measured, Rule, str, Exception_]]
-    stale: list[Exception_]
+    excused: list[tuple[Measured, Rule, str, Exemption]]
+    stale: list[Exemption]
 
 
 def judge(
-    kernels: Iterable[Measured], *, everything: bool = False, rules: Iterable[Rule] = RULES, exceptions: Iterable[Exception_] = EXCEPTIONS
+    kernels: Iterable[Measured], *, everything: bool = False, rules: Iterable[Rule] = RULES, exceptions: Iterable[Exemption] = EXCEPTIONS
 ) -> Verdict:
     """Hold every kernel against every rule. An exception is stale if no kernel needs it although its chip and precision are there;
     one for kernels of --all alone is looked at only if ``everything`` is."""
@@ -180,7 +164,7 @@ def judge(
             wrong = rule.broken(m) if rule.applies(m) else ""
             if not wrong:
                 continue
-            excuse = next((e for e in exceptions if e.rule == rule.name and e.covers(m)), None)
+            excuse = next((e for e in exceptions if e.rule == rule.name and e.covers(m.key, m.chip, m.precision)), None)
             if excuse:
                 excused.append((m, rule, wrong, excuse))
             else:
@@ -196,21 +180,27 @@ def allowed(old: int) -> int:
     return old + max(8, old // 10)
 
 
+def difference(keys: Iterable[str], table: Iterable[str]) -> list[str]:
+    """A line for each kernel that only the engine (``keys``) or only the table has."""
+    found, known = set(keys), set(table)
+    lines = [f"{key}: not in the committed table" for key in found - known]
+    return sorted(lines + [f"{key}: in the committed table, but no longer launched" for key in known - found])
+
+
 def growth(kernels: Iterable[Measured], table: dict[str, dict[str, Any]]) -> list[str]:
-    """One line for each difference between kernels and a committed table (key → `Measured.line`) that is for the worse, and for each
-    kernel that only one of them has."""
-    found = {m.key: m for m in kernels}
-    lines = [f"{key}: not in the committed table" for key in found if key not in table]
-    lines += [f"{key}: in the committed table, but no longer launched" for key in table if key not in found]
-    for key in found.keys() & table.keys():
-        m, old = found[key], table[key]
+    """A line for each number of a kernel that is worse than in a committed table (key → `Measured.line`)."""
+    lines = []
+    for m in kernels:
+        if (old := table.get(m.key)) is None:
+            continue
         pairs = {
             "registers": (m.registers, old["registers"]),
-            "instructions in the main loop": (m.loop.get("all", 0), old["loop"].get("all", 0)),
         }
-        lines += [f"{key}: {what} grew from {was} to {now}" for what, (now, was) in pairs.items() if now > allowed(was)]
+        if m.loop and old["loop"]:
+            pairs["instructions in the main loop"] = (m.loop["all"], old["loop"]["all"])
+        lines += [f"{m.key}: {what} grew from {was} to {now}" for what, (now, was) in pairs.items() if now > allowed(was)]
         if old["loop"] and not m.loop:
-            lines.append(f"{key}: the main loop is gone")
+            lines.append(f"{m.key}: the main loop is gone")
         if old["matrix"] and not m.matrix:
-            lines.append(f"{key}: matrix instructions are gone from the main loop")
+            lines.append(f"{m.key}: matrix instructions are gone from the main loop")
     return sorted(lines)

@@ -44,14 +44,18 @@ def load(path: Path) -> dict[str, Any]:
     return result
 
 
-def comparable(table: dict[str, Any], now: dict[str, str], pairs: set[tuple[str, str]]) -> tuple[dict[str, dict[str, Any]], set[str], str]:
-    """The rows of ``table`` for these (chip, precision) pairs that the present compilers can be held to, the families these are of,
-    and a sentence on what is left out ("" if nothing)."""
+def same_compilers(table: dict[str, Any], now: dict[str, str]) -> tuple[set[str], str]:
+    """The kinds of launch ("triton", "cuda") whose compiler is the table's, and a sentence on the others ("" if there are none)."""
     different = [name for name in ("triton", "nvrtc") if table["versions"].get(name) != now[name]]
-    families = ({"product", "triton"} if "triton" not in different else set()) | ({"cuda"} if "nvrtc" not in different else set())
-    rows = {k: row for k, row in table["kernels"].items() if row["family"] in families and (row["chip"], row["precision"]) in pairs}
+    kinds = {kind for kind, name in (("triton", "triton"), ("cuda", "nvrtc")) if name not in different}
     said = ", ".join(f"{name} {now[name]} (the table: {table['versions'].get(name)})" for name in different)
-    return rows, families, f"{said}: of these kernels only the rules are checked, no growth" if different else ""
+    return kinds, f"{said}: of these kernels only the rules are checked, no growth" if different else ""
+
+
+def rows_of(table: dict[str, Any], pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
+    """The table's kernels for these (chip, precision) pairs."""
+    pairs = set(pairs)
+    return {key: row for key, row in table["kernels"].items() if (row["chip"], row["precision"]) in pairs}
 
 
 def groups(kernels: Iterable[Measured]) -> Groups:

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from bench.gpu_common import ROOT, SECTIONS, Options, about, write_json
 
@@ -96,7 +97,6 @@ def end_group(process: subprocess.Popen[Any]) -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
-        if process.poll() is not None and number == signal.SIGKILL:
             return
 
 
@@ -125,10 +125,12 @@ def run_section(section: str, options: Options, console: Console) -> dict[str, A
                         forced = True
                         break
                     if status is not None:
-                        status.update(f"{section}: {last_line(log)}")
+                        status.update(escape(f"{section}: {last_line(log)}"))
         finally:
-            if process.poll() is None or forced:
+            if process.poll() is None:
                 end_group(process)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
     result: dict[str, Any] = {"section": section, "rows": [], "failed": 0, "status": "running", "why": ""}
     with contextlib.suppress(OSError, ValueError):
         result = json.loads(path.read_text(encoding="utf-8"))

@@ -41,7 +41,9 @@ def main(argv: list[str]) -> int:
     if not report.result["rows"]:
         report.end("failed", "nothing was reached in the time")
         return 1
-    report.end("failed" if failed else "ok", f"{failed} of {len(report.result['rows'])} rows failed" if failed else "")
+    rows, late = len(report.result["rows"]), report.result.get("not_reached", 0)
+    words = [f"{failed} of {rows} rows failed"] * bool(failed) + [f"{late} of {rows + late} not reached in the time"] * bool(late)
+    report.end("failed" if failed else "ok", "; ".join(words))
     return 1 if failed else 0
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from bench.gpu_common import Options, Report, Skip, about, device_precisions, open_engine, spec_of
@@ -11,42 +13,35 @@ from bench.gpu_common import Options, Report, Skip, about, device_precisions, op
 #: Sections whose launches are known beforehand.
 KNOWN = ("kernels", "step", "bits", "time", "train", "sanitizer")
 
+#: Kernels that are compiled by one set of processes: starting those takes seconds.
+LOT = 200
 
-def wanted_launches(options: Options, chip: Any, precisions: tuple[str, ...], report: Report) -> list[Any]:
-    """Launches of the chosen sections, from runs of their own code on a device that only records."""
-    found: list[Any] = []
+
+def groups(options: Options, chip: Any, precisions: tuple[str, ...]) -> list[tuple[str, Callable[[], list[Any]]]]:
+    """What is to be compiled, the most valuable first: a name, and what records its launches in a run of the section's own code."""
+    result: list[tuple[str, Callable[[], list[Any]]]] = []
     for precision in precisions:
         if "kernels" in options.sections:
-            found += collect(report, f"kernels {precision}", lambda p=precision: kernel_launches(options, chip, p))
+            result.append((f"kernels {precision}", lambda p=precision: kernel_launches(options, chip, p)))  # type: ignore[misc]
+    for precision in precisions:
         for name, batch, objective in step_shapes(options, precision):
-            what = f"{name}, batch {batch}, {precision}"
-            found += collect(report, what, lambda p=precision, n=name, b=batch, o=objective: step_launches(chip, p, n, b, o))
-    return found
-
-
-def collect(report: Report, what: str, make: Any) -> list[Any]:
-    """What ``make`` returns; a dry run that fails is a failed row, and the others go on."""
-    try:
-        launches: list[Any] = make()
-    except Exception as error:
-        report.row(f"dry run of {what}: {type(error).__name__}: {error}", ok=False, label=what, why=str(error)[:300])
-        return []
-    report.row(f"dry run of {what}: {len(launches)} launches", label=what, launches=len(launches))
-    return launches
+            what = f"{name}, batch {batch}, {precision}, {objective.bn_groups}, {objective.generator_loss}"
+            result.append((what, lambda p=precision, n=name, b=batch, o=objective: step_launches(chip, p, n, b, o)))  # type: ignore[misc]
+    return result
 
 
 def kernel_launches(options: Options, chip: Any, precision: str) -> list[Any]:
-    """Those of the kernel checks, without TMA too for the first precision."""
-    from bench.gpu_kernels import PRODUCTS, case_list, without_tma
+    """Those of the kernel checks in ``precision``."""
+    from bench.gpu_kernels import wanted, without_tma
     from kernels.cuda.engine import dry_engine
 
     engine = dry_engine(chip, precision)
+    cases = wanted(options)
     from kernel_check import launch
 
-    for case in case_list(options):
-        launch(engine, case)
-        if precision == options.precisions[0] and chip.tma and case.operation.startswith(PRODUCTS):
-            with without_tma(engine):
+    for p, case, tma in cases:
+        if p == precision and (tma or chip.tma):
+            with contextlib.nullcontext() if tma else without_tma(engine):
                 launch(engine, case)
     return list(engine.device.launches)
 
@@ -80,28 +75,49 @@ def step_shapes(options: Options, precision: str) -> list[tuple[str, int, Any]]:
 
 
 def compile_section(options: Options, report: Report) -> None:
-    """Records, then compiles with as many processes as there are cores."""
+    """Records and compiles group by group, with as many processes as there are cores, while the time lasts."""
     if options.host:
         raise Skip("the emulated device interprets Triton; there is nothing to compile ahead")
     if not set(options.sections) & set(KNOWN):
         raise Skip("no section was chosen that has launches to prepare")
     engine = open_engine(options, options.precisions[0])
     report.note(about=about(engine))
-    chip = engine.device.chip
-    launches = wanted_launches(options, chip, device_precisions(options, engine), report)
-    if not launches:
-        raise RuntimeError("no dry run gave any launch")
-    from kernels.cuda.compile import compile_many
+    chip, jobs = engine.device.chip, max(1, len(os.sched_getaffinity(0)))
+    compile_groups(groups(options, chip, device_precisions(options, engine)), chip, jobs, report)
 
-    started, shown = time.perf_counter(), [time.perf_counter()]
 
-    def progress(done: int, total: int) -> None:
-        if time.perf_counter() - shown[0] > 2.0 or done == total:
-            shown[0] = time.perf_counter()
-            print(f"compiled {done} of {total}", flush=True)
-            report.note(compiled=done, of=total)
+def compile_groups(wanted: list[tuple[str, Callable[[], list[Any]]]], chip: Any, jobs: int, report: Report) -> None:
+    """Groups in lots of about LOT kernels, each kernel once; a row for each lot."""
+    from kernels.cuda.compile import compile_many, key_of
 
-    jobs = max(1, len(os.sched_getaffinity(0)))
-    code = compile_many(launches, chip, jobs, progress)
-    seconds = time.perf_counter() - started
-    report.note(summary=[f"{len(code)} kernels for {chip.name} (sm_{chip.sm}) in {seconds:.0f} s on {jobs} cores"])
+    started = time.perf_counter()
+    known: set[Any] = set()
+    lot: dict[Any, Any] = {}
+    names: list[str] = []
+    left_out: list[str] = []
+    for number, (what, record) in enumerate(wanted):
+        if report.left < 10.0:
+            left_out.append(what)
+            continue
+        try:
+            fresh = {key_of(launch): launch for launch in record()}
+        except Exception as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            report.row(f"dry run of {what}: {why}", ok=False, label=what, why=why)
+            continue
+        lot |= {key: launch for key, launch in fresh.items() if key not in known}
+        known |= set(fresh)
+        names.append(what)
+        if len(lot) < LOT and number + 1 < len(wanted):
+            continue
+        begun, why = time.perf_counter(), ""
+        try:
+            compile_many(lot.values(), chip, jobs)
+        except Exception as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:600]}"
+        took, label = time.perf_counter() - begun, "; ".join(names)
+        report.row(f"{len(lot)} kernels in {took:.1f} s: {label} {why}", ok=not why, label=label, why=why, kernels=len(lot), took=took)
+        lot, names = {}, []
+    summary = f"{len(known)} kernels for {chip.name} (sm_{chip.sm}) in {time.perf_counter() - started:.0f} s on {jobs} cores"
+    late = [f"left to be compiled at their first launch: {'; '.join(left_out)}"] if left_out else []
+    report.note(summary=[summary, *late], kernels=len(known), left_out=left_out)

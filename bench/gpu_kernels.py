@@ -19,15 +19,24 @@ from bench.gpu_parts import Part, supervise
 PRODUCTS = ("conv", "upconv", "linear")
 
 
-def case_list(options: Options) -> list[Any]:
-    """The cases for this device; with --quick a part of them."""
+def case_list(options: Options, part: str = "all") -> list[Any]:
+    """The cases for this device: "all", or the "core" of them; with --quick some."""
     sys.path.insert(0, str(ROOT / "tests"))
     from kernel_cases import cases
-    from kernel_shapes import PAPER, TINY
+    from kernel_shapes import CORE, PAPER, TINY
 
-    found = list(cases(TINY if options.host else PAPER))
+    found = list(cases(TINY if options.host else PAPER if part == "all" else CORE))
     every = 9 if options.host else 3
     return found[options.seed % every :: every] if options.quick else found
+
+
+def wanted(options: Options) -> list[tuple[str, Any, bool]]:
+    """(precision, case, with TMA): all cases in the first precision, the core of them in the others, and the products' without TMA."""
+    result = []
+    for number, precision in enumerate(options.precisions):
+        result += [(precision, case, True) for case in case_list(options, "core" if number else "all")]
+    products = [case for case in case_list(options, "core") if case.operation.startswith(PRODUCTS)]
+    return result + [(options.precisions[0], case, False) for case in products]
 
 
 @contextlib.contextmanager
@@ -86,19 +95,13 @@ def reference() -> Any:
 
 
 def parts(options: Options) -> list[Part]:
-    """Precision by precision; then the products once more without TMA, in the first of them."""
-    found = case_list(options)
-    result = []
-    for precision in options.precisions:
-        for case in found:
-            label = f"{precision} {case.name}"
-            result.append(Part(label, precision, lambda e, c=case: check_part(e, c, options.seed, True)))
-    for case in found:
-        if case.operation.startswith(PRODUCTS):
-            precision = options.precisions[0]
-            label = f"{precision} {case.name}, no TMA"
-            result.append(Part(label, precision, lambda e, c=case: check_part(e, c, options.seed, False)))
-    return result
+    """One part a check."""
+
+    def part(precision: str, case: Any, tma: bool) -> Part:
+        label = f"{precision} {case.name}{'' if tma else ', no TMA'}"
+        return Part(label, precision, lambda engine: check_part(engine, case, options.seed, tma))
+
+    return [part(*w) for w in wanted(options)]
 
 
 def kernels_section(options: Options, report: Report) -> None:

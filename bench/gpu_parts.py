@@ -22,10 +22,11 @@ from bench.gpu_common import Options, Report, about, open_engine
 
 MARK = "@@row "  # before a line of the worker that is for the supervisor
 RESTARTS = 12
+STARTING = 60.0  # seconds for imports and the device's start
 
 
 class Part(NamedTuple):
-    """``run(engine) -> values`` of the row ("ok" included); ``precision`` of the engine that it needs."""
+    """``run(engine) -> values`` of the row ("ok" included); ``precision`` of the engine that it needs, or "" for none."""
 
     label: str
     precision: str
@@ -44,8 +45,9 @@ def supervise(module: str, options: Options, report: Report, *, patience: float 
         command = [sys.executable, "-m", "bench.gpu_parts", module, options.to_json(), str(done)]
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=_read, args=(worker, lines), daemon=True).start()
-        why, label, last, wait = "", "", "", patience + 60.0
+        reader = threading.Thread(target=_read, args=(worker, lines), daemon=True)
+        reader.start()
+        why, label, last, wait = "", "", "", patience + STARTING
         while True:
             try:
                 line = lines.get(timeout=max(0.1, min(wait, report.left)))
@@ -69,10 +71,11 @@ def supervise(module: str, options: Options, report: Report, *, patience: float 
                 done += 1
                 row = message["row"]
                 report.row(row.pop("text"), **row)
-                label, wait = "", patience + 60.0
+                label, wait = "", patience + STARTING
         cut = worker.poll() is None and bool(why)
         worker.kill() if cut else None
         code = worker.wait()
+        reader.join(5.0)
         if code == 0:
             break
         if why.startswith("cut off"):
@@ -95,8 +98,9 @@ def supervise(module: str, options: Options, report: Report, *, patience: float 
 
 def _read(worker: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
     assert worker.stdout is not None
-    for line in worker.stdout:
-        lines.put(line)
+    with worker.stdout:
+        for line in worker.stdout:
+            lines.put(line)
     lines.put(None)
 
 
@@ -115,11 +119,11 @@ def main(argv: list[str]) -> int:
         started = time.perf_counter()
         broken = False
         try:
-            if part.precision not in engines:
+            if part.precision and part.precision not in engines:
                 engines[part.precision] = open_engine(options, part.precision)
                 if len(engines) == 1:
                     _tell(about=about(engines[part.precision]))
-            row = part.run(engines[part.precision])
+            row = part.run(engines.get(part.precision))
         except Exception as error:
             traceback.print_exc()
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

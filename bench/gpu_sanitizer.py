@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,18 @@ def sanitizer_section(options: Options, report: Report) -> None:
         if limit < 10.0:
             report.row(f"{name}: not reached in the time", label=name, skipped=True)
             continue
-        command = [tool, "--tool", name, "--print-limit", "20", sys.executable, "-m", "bench.gpu_sanitizer", options.to_json()]
+        command = [
+            tool,
+            "--tool",
+            name,
+            "--print-limit",
+            "20",
+            sys.executable,
+            "-m",
+            "bench.gpu_sanitizer",
+            options.to_json(),
+            str(int(limit)),
+        ]
         log = Path(options.out) / f"sanitizer-{name}.log"
         try:
             done = subprocess.run(
@@ -80,6 +92,7 @@ def main(argv: list[str]) -> int:
     from models.algorithm1 import Objective
 
     options = Options.from_json(argv[0])
+    signal.alarm(int(argv[1]))  # the tool may be gone by then
     cupy.cuda.set_allocator(None)
     engine = open_engine(options, options.precisions[0])
     stepper = Stepper(engine, spec_of("little"), 4, Objective())

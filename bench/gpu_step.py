@@ -109,6 +109,8 @@ def judge(errors: list[dict[str, float]], precision: str) -> list[str]:
         if not values[-1] <= most:
             wrong.append(f"{kind}: {values[-1]:.1e} (allowed {most:.0e})")
         best = values[(len(values) - 1) // 10]
+        if len(values) < 10 and most > LIMITS[precision]:
+            continue  # a mask may have turned in each of so few
         if precision == "float32" and not best <= LIMITS[precision]:
             wrong.append(f"{kind}: {best:.1e} in the best tenth of the steps (allowed {LIMITS[precision]:.0e})")
     return wrong

@@ -109,14 +109,14 @@ def kernel_rows(engine: Any, calls: list[Any], peak: dict[str, Any], report: Rep
 
 
 def shape_of(row: dict[str, Any]) -> str:
-    """What tells a product's launches apart, in short: channels or columns, tile, stages and warps."""
+    """What tells launches apart, in short: a product's channels or columns, tile, stages and warps; of others the bytes that they touch."""
     c = row["constants"]
     sizes = [
         f"{name}{c[name]}" for name in ("SC", "N", "XC", "CI", "CO", "INPUTS", "OUTPUTS", "COLUMNS", "S") if isinstance(c.get(name), int)
     ]
     if "BM" in c:
         sizes.append(f"{c['BM']}x{c.get('BN')}x{c.get('BK')},{row['stages']},{row['warps']}")
-    return " ".join([*sizes, *(["TMA"] if c.get("TMA") else [])])
+    return " ".join([*sizes, *(["TMA"] if c.get("TMA") else [])]) if sizes else f"{row['bytes'] / 1e6:.2f} MB"
 
 
 def print_kernels(rows: list[dict[str, Any]], step_ms: float) -> list[str]:

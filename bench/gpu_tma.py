@@ -114,7 +114,7 @@ def tma_section(options: Options, report: Report) -> None:
 
 
 def check_boxes(engine: Any, report: Report) -> None:
-    starts = ((0, 0), (16, 32), (-3, 0), (0, -8), (-20, 0), (56, 0), (0, 40), (60, 60), (64, 0), (-1, -8), (-7, 48))
+    starts = ((0, 0), (16, 32), (-3, 0), (0, -8), (-20, 0), (56, 0), (0, 40), (60, 56), (64, 0), (-1, -8), (-7, 48))
     runs = [("matrix", start, lambda start=start: matrix_box(engine, *start)) for start in starts]
     for pairs, name in ((False, "images"), (True, "pairs")):
         places = ((0, 0, 0), (0, -2, -2), (0, -1, -1), (1, 2, 3), (0, 5, 6), (0, -2, 5), (-1, 0, 0))

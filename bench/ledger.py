@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = ledger(arguments.network, arguments.batch_size, arguments.precision, objective)
     print_ledger(result, arguments.top)
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        command = " ".join(["python -m bench.ledger", *(argv if argv is not None else sys.argv[1:])])
+        about = {"command": command, "date": time.strftime("%Y-%m-%d")}
+        arguments.out.write_text(json.dumps({**about, **result}, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -97,6 +97,30 @@ class Draw:
         return Slot("out", role, shape, None, kind)
 
 
+class _Ones:
+    """In place of a random generator: arrays of ones, of whatever shape is asked for."""
+
+    def __getattr__(self, name: str) -> Callable[..., np.ndarray]:
+        def draw(*args: Any, **_: Any) -> np.ndarray:
+            sizes = [a for a in args if isinstance(a, int | tuple)]
+            dtype = np.uint8 if name == "integers" else np.int32 if name == "permutation" else np.float64
+            return np.ones(sizes[-1] if sizes else 1, dtype)
+
+        return draw
+
+
+class Outline(Draw):
+    """Draws nothing, for a device that executes nothing: all values are 1 and none is rounded."""
+
+    def __init__(self, precision: str):
+        self.precision = precision
+        self.rng: Any = _Ones()
+
+    def given(self, values: Any, role: str = "act") -> Slot:
+        values = np.asarray(values)
+        return Slot("in", role, values.shape, values)
+
+
 class Case(NamedTuple):
     """A call of one operation.
 
@@ -165,9 +189,9 @@ def check(engine: Any, reference: Any, case: Case, seed: int = 0) -> list[Outcom
     return outcomes
 
 
-def launch(engine: Any, case: Case, seed: int = 0) -> None:
+def launch(engine: Any, case: Case) -> None:
     """Run ``case`` on ``engine`` alone: for a device that only records."""
-    args, kwargs = case.build(Draw(engine.precision, seed))
+    args, kwargs = case.build(Outline(engine.precision))
     placed = {id(slot): engine.empty(slot.shape, _dtype(engine, slot.role)) for slot in _slots((args, kwargs))}
     _call(engine, case, _fill(args, placed), _fill(kwargs, placed))
 

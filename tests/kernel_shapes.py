@@ -99,6 +99,15 @@ PAPER = Shapes(
     maps=[((6, 32, 32, 128), (6,)), ((6, 8, 8, 256), (2, 4)), ((24, 512), (8, 8, 8)), ((5, 7, 9, 33), (2, 3))],
 )  # fmt: skip
 
+#: A part of them, for further precisions and paths.
+CORE = Shapes(
+    convs=[c for c in PAPER.convs if c.name in ("enc conv2", "dis conv2", "3x3") or (c.name == "odd" and c.ci % 8)],
+    plain=[c for c in PAPER.plain if c.name in ("dis conv1", "dec image") or c.ci == 5],
+    upconvs=[c for c in PAPER.upconvs if c.name == "dec up3" or (c.name == "odd" and c.ci % 16)],
+    dense=[c for c in PAPER.dense if c.name in ("enc mu", "dis output", "odd")],
+    maps=PAPER.maps[1:],
+)
+
 TINY = Shapes(
     convs=[Conv("tma", 2, 8, 8, 16, 32, 2), Conv("odd", 3, 5, 7, 12, 24, 2, (1, 2)), Conv("image", 2, 8, 8, 3, 16, 2)],
     plain=[Conv("image in", 2, 8, 8, 3, 16, 1), Conv("image out", 2, 8, 8, 16, 3, 1)],

@@ -108,6 +108,8 @@ def bar(text: str, total: int) -> Iterator[Callable[[int, int], None]]:
 def describe(outcome: Any) -> str:
     """One product's result as a line."""
     before, after = 1e6 * outcome.table_seconds, 1e6 * outcome.best_seconds
+    if not outcome.measured and not outcome.failed:
+        return f"{outcome.name:52} {list(outcome.table)!s:24} no other tile changes a launch"
     failed = f"; {len(outcome.failed)} failed: {outcome.failed[0]}" if outcome.failed else ""
     if outcome.best == outcome.table:
         return f"{outcome.name:52} {list(outcome.table)!s:24} {before:8.1f} us stays, {outcome.measured} others measured{failed}"

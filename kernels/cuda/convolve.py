@@ -127,17 +127,19 @@ def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form,
     (kh, kw), (ph, pw) = form.kernel, form.positions
     phases = 4 if form.fractional else 1
     rows = images * ph * pw
-    chosen = _tile(dev, precision, form.kind, rows * phases, form.columns, kh * kw * sc, sc)
+    whole = epilogue.statistics is not None or epilogue.below is not None
+    name = "linear_whole" if whole and form.kind == "linear" else form.kind
+    chosen = _tile(dev, precision, name, rows * phases, form.columns, kh * kw * sc, sc)
+    boxes = _boxes(dev, src, w, form, chosen)
+    if boxes is None:
+        chosen = chosen._replace(bm=min(chosen.bm, tiles.POINTER_ROWS))
     bm, bn, bk, stages, warps = chosen
     nt, chunks = -(-form.columns // bn), sc // bk
-    count, each = 1, kh * kw * chunks
-    if form.kind == "linear" and epilogue.statistics is None and epilogue.below is None:
-        count, each = _splits(dev, precision, rows, form.columns, sc, chosen)
+    count, each = _splits(dev, precision, rows, form.columns, sc, chosen) if name == "linear" else (1, kh * kw * chunks)
     result, bias = out, epilogue.bias
     if count > 1:
         result, epilogue = dev.scratch("convolve.partials", (count, *out.shape), np.float32), epilogue._replace(bias=None)
     plan = prepare(dev, epilogue, result, images=images, positions=ph * pw, phases=phases, columns=form.columns, bm=bm)
-    boxes = _boxes(dev, src, w, form, chosen)
     taps = sum(a * b for a in _phase_taps(kh) for b in _phase_taps(kw)) if form.fractional else kh * kw
     dev.triton(
         taps_product, (plan.tiles * nt, phases, count), *(boxes or (src, w)), plan.table, *plan.arguments, rows, plan.tiles, each,

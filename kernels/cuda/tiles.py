@@ -38,8 +38,11 @@ TABLE: dict[str, dict[str, tuple[Tile, ...]]] = {
     },
 }  # fmt: skip
 
+#: Rows of a tile at most where rows are loaded by pointers: those and their boundary checks need registers.
+POINTER_ROWS = 128
+
 #: Kinds of product that choose from the table; others have rules of their own beside their launchers.
-KINDS = ("forward", "dgrad", "phases", "fused", "linear")
+KINDS = ("forward", "dgrad", "phases", "fused", "linear", "linear_whole")
 
 _overrides: dict[str, Tile] = {}
 _used: dict[str, Tile] = {}
@@ -49,7 +52,8 @@ def tile(kind: str, *, rows: int, columns: int, depth: int, channels: int, chip:
     """The tile for a product.
 
     Args:
-        kind: "forward", "dgrad" (stride 1), "phases" or "fused" (fractional stride), "linear".
+        kind: "forward", "dgrad" (stride 1), "phases" or "fused" (fractional stride), "linear" (its inputs may
+            be split) or "linear_whole".
         rows, columns: of the result, the rows of all phases together.
         depth: length of the summed axis.
         channels: bk divides them, so that a step has one tap.
@@ -63,9 +67,7 @@ def tile(kind: str, *, rows: int, columns: int, depth: int, channels: int, chip:
     name = key(kind, rows, columns, depth, chip, precision)
     if name not in _overrides:
         fitted = [_fit(entry, columns, channels, chip, precision) for entry in TABLE[chip.family][precision]]
-        # a linear layer's inputs are split until the multiprocessors are full; otherwise the busiest one decides
-        slots = 1 if kind == "linear" else chip.multiprocessors
-        return used(name, min(fitted, key=lambda t: -(-programs(t, rows, columns) // slots) * _time(t)))
+        return used(name, min(fitted, key=lambda t: _busiest(t, kind, rows, columns, depth, chip) * _time(t)))
     return used(name, _overrides[name])
 
 
@@ -111,9 +113,16 @@ def describe() -> dict[str, Any]:
     return {"table": table, "tuned": tuned, "used": used}
 
 
+def _busiest(tile: Tile, kind: str, rows: int, columns: int, depth: int, chip: Chip) -> float:
+    """Programs of the multiprocessor with most, in units of one program of the whole depth; splits are programs of a part of it."""
+    parts = max(1, depth // tile.bk) if kind == "linear" else 1
+    return -(-programs(tile, rows, columns) * parts // chip.multiprocessors) / parts
+
+
 def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -> Tile:
     """A table's tile with no more columns than there are, a depth that divides the channels, stages that fit the shared memory."""
     bm, bn, bk, stages, warps = entry
+    bm = bm if chip.tma else min(bm, POINTER_ROWS)
     bn = min(bn, max(16, 1 << (columns - 1).bit_length()))
     while channels % bk:
         bk //= 2

@@ -317,14 +317,19 @@ def save(chip: Chip, chosen: dict[str, Tile], settled: Iterable[str] = ()) -> Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
-        kept = dict(old) if isinstance(old, dict) else {}
+        pairs = old.items() if isinstance(old, dict) else ()
     except (OSError, ValueError):
-        kept = {}
-    kept = {name: tile for name, tile in kept.items() if name not in set(settled)}
+        pairs = ()
+    dropped = set(settled)
+    kept = {name: numbers for name, numbers in pairs if name not in dropped and _plausible(numbers)}
     kept |= {name: list(tile) for name, tile in chosen.items()}
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(kept[name])}" for name in sorted(kept))
     keep(path, f"{{\n{lines}\n}}\n".encode())
     return path
+
+
+def _plausible(numbers: Any) -> bool:
+    return isinstance(numbers, list) and len(numbers) == 5 and all(isinstance(n, int) and n > 0 for n in numbers)
 
 
 def load(chip: Chip) -> str:
