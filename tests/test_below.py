@@ -69,6 +69,8 @@ SERVED.remove(("linear of flattened images", "ReLU alone"))  # a flattened image
 @pytest.mark.parametrize(("case", "grouping"), SERVED)
 def test_a_dgrad_masks_and_sums(engine, rng, case, grouping):
     """g = dx · [y > 0] and its sums: what dgrad, then ReLU's gradient, then two sums give."""
+    if engine.name == "cuda" and case.endswith("wide"):
+        pytest.skip("wide: for the NumPy engine's Winograd; interpreted it takes minutes and shows nothing more")
     operation, shape, dy_shape, w_shape, options = DGRADS[case]
     groups = GROUPS.get(grouping, (6,))
     under = layer(engine, rng, shape, groups, relu_alone=grouping == "ReLU alone")

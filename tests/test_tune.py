@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("triton", reason="Triton is not installed")
 pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
 
-from kernels.cuda import tiles, tuner
+from kernels.cuda import tile_cache, tiles
 from kernels.cuda.chips import CHIPS
 from kernels.cuda.engine import dry_engine, emulated_engine
 from kernels.cuda.tiles import Tile
@@ -168,19 +168,19 @@ def test_the_cache_is_written_and_read_again():
     kept = []
 
     def keep(chosen, settled):
-        kept.append(tuner.save(chip, chosen, settled))
+        kept.append(tile_cache.save(chip, chosen, settled))
 
     found, _ = tuned(engine, favour({proposed()[2][1]: 0.5}), keep_each=keep)
     ((name, best),) = found.chosen.items()
-    assert kept == [tuner.cache_path(chip)] and json.loads(kept[0].read_text()) == {name: list(best)}
-    assert tuner.load(chip) == ""
+    assert kept == [tile_cache.cache_path(chip)] and json.loads(kept[0].read_text()) == {name: list(best)}
+    assert tile_cache.load(chip) == ""
     forward(engine)
     assert list(tiles.describe()["tuned"]) == [name] and tiles.describe()["used"][name] == list(best)
 
     other = {"forward 1x1x1 bf16 sm_90": Tile(64, 64, 64, 3, 4)}
-    tuner.save(chip, other)
+    tile_cache.save(chip, other)
     assert set(json.loads(kept[0].read_text())) == {name, *other}  # beside it
-    tuner.save(chip, {}, settled=[name])
+    tile_cache.save(chip, {}, settled=[name])
     assert set(json.loads(kept[0].read_text())) == set(other)  # it did not win again
     assert not list(kept[0].parent.glob("*.part")) and [p.name for p in kept[0].parent.iterdir()] == [kept[0].name]
 
@@ -190,18 +190,18 @@ def test_the_cache_is_written_and_read_again():
 )
 def test_a_damaged_cache_is_told_in_one_line_and_not_used(text):
     chip = CHIPS["sm_90"]
-    path = tuner.cache_path(chip)
+    path = tile_cache.cache_path(chip)
     path.parent.mkdir(parents=True)
     path.write_text(text, encoding="latin-1")
-    warning = tuner.load(chip)
+    warning = tile_cache.load(chip)
     assert "damaged" in warning and str(path) in warning and "\n" not in warning
     assert tiles._overrides == {}
-    tuner.save(chip, {"forward 1x1x1 bf16 sm_90": Tile(64, 64, 64, 3, 4)})  # tuning again mends it
-    assert tuner.load(chip) == "" and tiles._overrides
+    tile_cache.save(chip, {"forward 1x1x1 bf16 sm_90": Tile(64, 64, 64, 3, 4)})  # tuning again mends it
+    assert tile_cache.load(chip) == "" and tiles._overrides
 
 
 def test_no_cache_is_no_warning():
-    assert tuner.load(CHIPS["sm_80"]) == ""
+    assert tile_cache.load(CHIPS["sm_80"]) == ""
 
 
 def command(*arguments):

@@ -155,7 +155,8 @@ def dry_run(a: Any, engine: Any) -> int:
 def tune(a: Any, engine: Any, started: float) -> int:
     """Compile, measure, keep."""
     from kernels.cuda import tiles
-    from kernels.cuda.tuner import Tuner, cache_path, save
+    from kernels.cuda.tile_cache import cache_path, save
+    from kernels.cuda.tuner import Tuner
 
     chip, precision = engine.device.chip, engine.precision
     print(f"device: {chip.name} (sm_{chip.sm}), {precision}; {a.network}, batch {a.batch_size}, {a.bn_groups} statistics", flush=True)

@@ -15,12 +15,15 @@ def open_engine(precision: str = "auto") -> Any:
     from kernels.cuda.device import open_device
 
     device = open_device()  # before Triton is imported: it says in one line what is missing
+    from kernels.cuda import tile_cache
     from kernels.cuda.engine import CUDAEngine
 
     modern = device.chip.capability >= (8, 0)
     if not modern and precision in ("bf16", "tf32"):
         raise ValueError(f"precision: got {precision!r}, but {device.chip.name} (sm_{device.chip.sm}) has only float32")
     engine = CUDAEngine(device, ("bf16" if modern else "float32") if precision == "auto" else precision)
-    if precision == "auto" and not modern:
-        engine.notice = f"{device.chip.name} (sm_{device.chip.sm}) is older than sm_80: float32"
+    notices = [f"{device.chip.name} (sm_{device.chip.sm}) is older than sm_80: float32"] if precision == "auto" and not modern else []
+    if warning := tile_cache.load(device.chip):  # the tuner's winners, if it ran here
+        notices.append(warning)
+    engine.notice = "; ".join(notices)
     return engine

@@ -3,20 +3,16 @@
 It watches a step run. The first time that an operation asks for the tile of a product, its launches are made with each candidate and
 timed, those alone that the candidate changed; a candidate that wins must also give the results that the table's tile gives.
 
-The cache is ``tiles-<chip>.json`` in $XDG_CACHE_HOME/vaegan-kernels or ~/.cache/vaegan-kernels, in the form of `tiles.override`. Other
-tiles add in another order: a tuned engine's bits differ from an untuned one's, and `CUDAEngine.describe` tells which it is.
+Other tiles add in another order: a tuned engine's bits differ from an untuned one's, and `CUDAEngine.describe` tells which it is. The
+winners are kept by kernels.cuda.tile_cache.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +21,6 @@ from kernels.cuda import tiles
 from kernels.cuda.chips import Chip
 from kernels.cuda.compile import key_of
 from kernels.cuda.device import Launch
-from kernels.cuda.source import keep
 from kernels.cuda.tiles import Tile
 from kernels.cuda.timing import Call, recorded, repeated, timed
 from kernels.engine import OPERATIONS
@@ -295,51 +290,3 @@ def _differing(calls: list[Call], others: list[Call]) -> list[Call]:
         else:
             result.append(call)
     return result
-
-
-# ---- the cache ----
-
-
-def cache_path(chip: Chip) -> Path:
-    """Where the winners for ``chip`` are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    name = re.sub(r"[^a-z0-9]+", "-", chip.name.lower()).strip("-")
-    return Path(base) / "vaegan-kernels" / f"tiles-{name}.json"
-
-
-def save(chip: Chip, chosen: dict[str, Tile], settled: Iterable[str] = ()) -> Path:
-    """Write winners, at once, beside those of earlier runs. Raises `OSError`.
-
-    Args:
-        settled: products that were measured: an earlier winner of theirs that did not win again goes.
-    """
-    path = cache_path(chip)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-        pairs = old.items() if isinstance(old, dict) else ()
-    except (OSError, ValueError):
-        pairs = ()
-    dropped = set(settled)
-    kept = {name: numbers for name, numbers in pairs if name not in dropped and _plausible(numbers)}
-    kept |= {name: list(tile) for name, tile in chosen.items()}
-    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(kept[name])}" for name in sorted(kept))
-    keep(path, f"{{\n{lines}\n}}\n".encode())
-    return path
-
-
-def _plausible(numbers: Any) -> bool:
-    return isinstance(numbers, list) and len(numbers) == 5 and all(isinstance(n, int) and n > 0 for n in numbers)
-
-
-def load(chip: Chip) -> str:
-    """Use the cached winners for ``chip`` from now on, if there are any; a warning where the file cannot be used, which is no error."""
-    path = cache_path(chip)
-    if not path.is_file():
-        return ""
-    try:
-        tiles.override(path)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        tiles.override(None)
-        return f"tuned tiles are not used: {path} is damaged ({' '.join(str(error).split())[:120]}); delete it or tune again"
-    return ""
