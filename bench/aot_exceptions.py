@@ -27,8 +27,8 @@ class Exemption(NamedTuple):
 SHORT = "the summed axis has one or two steps: every copy is made before the loop"
 NARROW_TILE = "a tile of 16 weight columns is 8 bytes for each thread"
 K_INNERMOST = (
-    "wgmma reads tf32 only with the summed axis innermost, and in a weight gradient it is outermost in both operands: the copies transpose, "
-    "4 bytes at a time"
+    "wgmma reads tf32 only with the summed axis innermost, and in a weight gradient it is outermost in both operands: the copies "
+    "transpose, 4 bytes at a time"
 )
 
 EXCEPTIONS: tuple[Exemption, ...] = (
@@ -37,8 +37,6 @@ EXCEPTIONS: tuple[Exemption, ...] = (
     Exemption("encoder/mu linear_dgrad *", "sm_90", "bf16", "asynchronous", SHORT),
     Exemption("discriminator/output linear_dgrad *", "sm_8?", "bf16", "asynchronous", SHORT),
     Exemption("discriminator/output linear_wgrad *", "*", "*", "whole words", "the logit's error has one column: 2 or 4 bytes an image"),
-    Exemption("decoder/image conv2d_forward *", "sm_8?", "bf16", "whole words", NARROW_TILE),
-    Exemption("discriminator/conv1 conv2d_dgrad *", "sm_8?", "bf16", "whole words", NARROW_TILE),
     Exemption("discriminator/output linear_forward *", "sm_8[69]", "bf16", "whole words", NARROW_TILE),
     Exemption("* image_wgrad*", "sm_90", "tf32", "asynchronous", K_INNERMOST),
     Exemption("* image_wgrad*", "sm_90", "tf32", "whole words", K_INNERMOST),

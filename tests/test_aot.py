@@ -66,7 +66,8 @@ def test_another_compiler_is_held_to_the_rules_alone(tmp_path):
     table = json.loads(TABLE.read_text(encoding="utf-8"))
     table["versions"]["triton"] = "3.0.0"
     for row in table["kernels"].values():
-        row["registers"] = 1
+        if row["family"] != "cuda":  # those are NVRTC's
+            row["registers"] = 1
     (path := tmp_path / "table.json").write_text(json.dumps(table), encoding="utf-8")
     _, text = run("-m", "bench.aot", "--check", "--changed", "--chips", "sm_90", "--precision", "bf16", "--out", str(path))
     assert "(the table: 3.0.0): of these kernels only the rules are checked" in text, text[-3000:]

@@ -29,12 +29,12 @@ TABLE: dict[str, dict[str, tuple[Tile, ...]]] = {
             Tile(128, 256, 64, 4, 8), Tile(256, 128, 64, 4, 8), Tile(128, 128, 64, 4, 8), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4),
         ),
         "tf32": (Tile(128, 128, 32, 4, 8), Tile(64, 128, 32, 4, 4), Tile(64, 64, 32, 4, 4)),
-        "float32": (Tile(128, 128, 16, 3, 8), Tile(128, 64, 16, 3, 8), Tile(64, 64, 16, 3, 4)),
+        "float32": (Tile(128, 128, 16, 3, 8), Tile(128, 64, 16, 3, 8), Tile(64, 64, 16, 3, 8)),
     },
     "consumer": {
         "bf16": (Tile(128, 128, 32, 4, 8), Tile(64, 128, 32, 4, 4), Tile(64, 64, 32, 4, 4)),
         "tf32": (Tile(128, 64, 32, 3, 4), Tile(64, 64, 32, 3, 4)),
-        "float32": (Tile(128, 128, 16, 3, 8), Tile(128, 64, 16, 3, 8), Tile(64, 64, 16, 3, 4)),
+        "float32": (Tile(128, 128, 16, 3, 8), Tile(128, 64, 16, 3, 8), Tile(64, 64, 16, 3, 8)),
     },
 }  # fmt: skip
 
@@ -129,7 +129,8 @@ def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -
     size = 2 if precision == "bf16" else 4
     while stages > 2 and stages * (bm + bn) * bk * size > chip.shared_bytes - 2048:
         stages -= 1
-    return Tile(bm, bn, bk, stages, warps if bm * bn > 4096 else min(warps, 4))
+    small = 4096 if precision != "float32" else 2048  # without tensor cores four warps' registers do not hold 64 x 64 sums
+    return Tile(bm, bn, bk, stages, warps if bm * bn > small else min(warps, 4))
 
 
 def _time(tile: Tile) -> float:
