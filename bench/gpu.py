@@ -186,6 +186,20 @@ def table(results: list[dict[str, Any]], say: Any) -> None:
         say(f"{result['section']:<10} {result['status']:<8} {result['seconds']:6.1f} s  {result['why']}"[:230])
 
 
+def unusable() -> str:
+    """Why no section could run on a GPU here, in one line; "" where one could. Asked in another process: this one holds no GPU memory."""
+    program = "import sys, kernels\ntry:\n    kernels.engine('cuda', 'auto')\nexcept RuntimeError as error:\n    sys.exit(str(error))"
+    clean = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return ""  # the sections will tell
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if done.returncode and lines and lines[-1].startswith("device cuda: ") else ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments_of = parser()
     a = arguments_of.parse_args(argv)
@@ -194,6 +208,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     precisions = chosen(a.precisions or ("float32" if a.device == "host" else None), PRECISIONS, "--precisions", arguments_of.error)
     if a.data is not None and not Path(a.data).exists():
         arguments_of.error(f"--data: no such file or folder: {a.data}")
+    if a.device == "gpu" and (reason := unusable()):
+        arguments_of.error(f"{reason}, or --device host for a try without one")
     out = Path(a.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     target = Path(a.archive).resolve() if a.archive else out / "results.tar.gz"
