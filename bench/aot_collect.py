@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.dry import step_body
+from bench.dry import infer, step_body
 from kernels.engine import OPERATIONS
 from models.algorithm1 import Objective
 from models.networks import NetworkSpec, network
+from models.regressor import Regressor
+from models.systems import SYSTEMS
 from models.vaegan import VAEGAN
 
 PRECISIONS = ("bf16", "tf32", "float32")
@@ -23,10 +25,18 @@ CHIPS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 #: What CI compiles: Table 1's networks at the paper's batch.
 CI_PAIRS = (*((chip, "bf16") for chip in CHIPS), ("sm_90", "tf32"), ("sm_90", "float32"))
+#: Where CI also compiles the other systems, conditional models and the regressor: one chip with descriptors, one with pointers.
+SYSTEM_PAIRS = (("sm_80", "bf16"), ("sm_90", "bf16"))
+
+
+ATTRIBUTES = 40  # of CelebA
 
 
 class Case(NamedTuple):
-    """A training step, and with ``inference`` also encoding, decoding and judging, whose kernels are wanted."""
+    """A training step, and with ``inference`` also encoding, decoding and judging, whose kernels are wanted.
+
+    ``system``: one of `models.systems.SYSTEMS`, or "regressor". ``pairs`` of chip and precision on which they are wanted; none: on all.
+    """
 
     title: str
     spec: NetworkSpec
@@ -34,16 +44,26 @@ class Case(NamedTuple):
     objective: Objective = Objective()
     optimizer: str = "rmsprop"
     inference: bool = False
+    system: str = "vaegan"
+    pairs: tuple[tuple[str, str], ...] = ()
 
 
 def cases(everything: bool) -> list[Case]:
-    """CI's one case, or all: other networks, batches, groupings of statistics and losses."""
-    paper = network("paper64")
+    """CI's cases, or all: other networks, batches, groupings of statistics and losses."""
+    paper, conditional = network("paper64"), network("paper64", attributes=ATTRIBUTES)
     first = [Case("", paper)]
+    systems = [
+        Case("conditional", conditional),
+        *(Case(system, paper, system=system) for system in SYSTEMS if system != "vaegan"),
+        *(Case(f"conditional {system}", conditional, system=system) for system in SYSTEMS if system != "vaegan"),
+        Case("regressor", paper, system="regressor"),
+    ]
     if not everything:
-        return first
+        return first + [case._replace(pairs=SYSTEM_PAIRS) for case in systems]
     return [
         *first,
+        *systems,
+        Case("conditional inference", conditional, inference=True),
         Case("inference", paper, inference=True),
         Case("split", paper, objective=Objective(bn_groups="split")),
         Case("authors", paper, objective=Objective(bn_groups="authors")),
@@ -115,7 +135,7 @@ class Trace:
         shape = next(("x".join(map(str, a.shape)) for a in arrays if a.ndim > 1), "")
         return " ".join(filter(None, (layer, name, shape)))
 
-    def learn(self, model: VAEGAN) -> None:
+    def learn(self, model: VAEGAN | Regressor) -> None:
         """Take the names of the model's layers."""
         for p in model.parameters:
             for array in _arrays(vars(p).values()):
@@ -137,14 +157,17 @@ def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
     engine = dry_engine(known[chip], precision)
     engine.device.launches = []
     trace = Trace(engine)
-    model = VAEGAN(engine, case.spec, seed=0, optimizer=case.optimizer)
-    trace.learn(model)
-    step_body(engine, model, case.batch, case.objective)()
-    if case.inference:
-        size, channels, latent = case.spec.image_size, case.spec.channels, case.spec.latent
-        model.encode(np.zeros((case.batch, size, size, channels), np.float32))
-        model.decode(np.zeros((case.batch, latent), np.float32))
-        model.discriminate(np.zeros((case.batch, size, size, channels), np.float32))
+    if case.system == "regressor":
+        regressor = Regressor(engine, case.spec, ATTRIBUTES, optimizer=case.optimizer)
+        trace.learn(regressor)
+        x = engine.empty((case.batch, case.spec.image_size, case.spec.image_size, case.spec.channels))
+        regressor.train_step(x, engine.empty((case.batch, ATTRIBUTES), engine.wide), engine.empty((1,), engine.wide))
+    else:
+        model = VAEGAN(engine, case.spec, system=case.system, seed=0, optimizer=case.optimizer)
+        trace.learn(model)
+        step_body(engine, model, case.batch, case.objective)()
+        if case.inference:
+            infer(model, case.batch)
     trace.close("")
     return list(zip(trace.names, engine.device.launches, strict=True))
 
@@ -158,6 +181,8 @@ def collect(pairs: Iterable[tuple[str, str]], wanted: Iterable[Case]) -> list[Ke
     for chip, precision in pairs:
         known: dict[Any, Kernel] = {}
         for case in wanted:
+            if case.pairs and (chip, precision) not in case.pairs:
+                continue
             for title, launch in record(case, chip, precision):
                 identity = key_of(launch)
                 kernel = known.get(identity)

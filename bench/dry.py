@@ -23,16 +23,32 @@ def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, imag
     x, eps, z_p = engine.empty(shape), engine.empty((batch, spec.latent), engine.wide), engine.empty((batch, spec.latent), engine.wide)
     order, counter = engine.empty((len(images),), np.int32), engine.empty((1,), np.int64)
     rates, rate = engine.empty((100,), engine.wide), engine.empty((1,), engine.wide)
+    attributes = table = None
+    if spec.attributes:
+        attributes = engine.empty((batch, spec.attributes), engine.wide)
+        table = engine.empty((len(images), spec.attributes), engine.wide)
 
     def body() -> None:
         engine.gather_batch(x, images, order, counter, per_epoch=len(images) // batch, seed=0, flip=True)
+        if attributes is not None:
+            engine.gather_rows(attributes, table, order, counter, per_epoch=len(images) // batch)
         engine.normal(eps, seed=0, step=counter, stream=philox.STREAM_EPS)
         engine.normal(z_p, seed=0, step=counter, stream=philox.STREAM_PRIOR)
         engine.look_up_rate(rate, rates, counter)
-        model.train_step(x, eps, z_p, objective, rate)
+        model.train_step(x, eps, z_p, objective, rate, attributes)
         engine.advance(counter)
 
     return body
+
+
+def infer(model: VAEGAN, batch: int) -> None:
+    """Encode, decode and judge a batch."""
+    spec = model.spec
+    images = np.zeros((batch, spec.image_size, spec.image_size, spec.channels), np.float32)
+    attributes = np.zeros((batch, spec.attributes), np.float32) if spec.attributes else None
+    model.encode(images, attributes)
+    model.decode(np.zeros((batch, spec.latent), np.float32), attributes)
+    model.discriminate(images, attributes)
 
 
 def record_step(engine: Any, name: str, batch: int, objective: Objective | None = None, *, inference: bool = False) -> list[Any]:
@@ -44,9 +60,6 @@ def record_step(engine: Any, name: str, batch: int, objective: Objective | None 
     engine.device.launches = []
     body()
     if inference:
-        size, channels = model.spec.image_size, model.spec.channels
-        model.encode(np.zeros((batch, size, size, channels), np.float32))
-        model.decode(np.zeros((batch, model.spec.latent), np.float32))
-        model.discriminate(np.zeros((batch, size, size, channels), np.float32))
+        infer(model, batch)
     launches, engine.device.launches = engine.device.launches, []
     return launches

@@ -36,7 +36,8 @@ OPERATIONS = (
     "reparametrize_forward", "reparametrize_backward",
     "feature_likelihood", "gan_loss", "generator_loss", "equilibrium_gate",
     "rmsprop_update", "adam_update", "rmsprop_update_all", "adam_update_all", "linear_wgrad_rmsprop",
-    "gather_images", "gather_batch", "look_up_rate", "advance", "count_gate", "add", "scale", "fill", "copy",
+    "gather_images", "gather_batch", "gather_rows", "look_up_rate", "advance", "count_gate",
+    "add", "scale", "fill", "copy", "concatenate",
 )  # fmt: skip
 
 

@@ -74,7 +74,9 @@ class Objective:
         return self.real_weight, (1.0 - self.real_weight) * n / self.generated(n)
 
 
-def backpropagate(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objective, *, training: bool = True) -> None:
+def backpropagate(
+    model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None, *, training: bool = True
+) -> None:  # fmt: skip
     """Algorithm 1 up to its updates: losses to ``model.losses``, the gate to ``model.flags``, gradients to ``Parameter.grad``.
 
     Which loss trains which network (L_GAN = −ℓ_GAN, the loss that Dis minimises):
@@ -88,33 +90,35 @@ def backpropagate(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objectiv
 
     Args:
         x: images [N, S, S, C]; eps, z_p: [N, latent], wide. Arrays of the engine.
+        attributes: of x, wide [N, A], for a conditional model: X̃ and X_p are given the same.
         training: False leaves running statistics and gate alone and computes every gradient (`VAEGAN.gradients`).
     """
     if objective.bn_groups == "authors":
-        return _repeated_passes(model, x, eps, z_p, objective, training)
+        return _repeated_passes(model, x, eps, z_p, objective, attributes, training)
     eng, pool, n = model.engine, model.pool, len(x)
     real, generated, reconstructed = slice(0, n), slice(n, 3 * n), slice(2 * n, 3 * n)
     one_lot = objective.bn_groups == "joint"
     m = n + objective.generated(n)  # rows that go on to Dis's logit: [X; X_p; X̃] or [X; X_p]
 
     # Forward: Z = μ + σ ε, [X_p; X̃] = Dec([Z_p; Z]), Dis([X; X_p; X̃]).
-    enc = model.encoder.apply(x, Pass((n,), update_running=training))
+    given = repeated(model, attributes, 3)
+
+    def batches(count: int) -> Pass:
+        return Pass((count * n,) if one_lot else (n,) * count, update_running=training, attributes=given)
+
+    enc = model.encoder.apply(x, batches(1))
     z = pool.take((2 * n, *z_p.shape[1:]))
     eng.copy(z[:n], z_p)
     eng.reparametrize_forward(z[n:], model.losses[PRIOR], enc.mu, enc.logvar, eps)
     images = pool.take((3 * n, *x.shape[1:]))
     eng.copy(images[real], x)
-    dec = model.decoder.apply(z, Pass((2 * n,) if one_lot else (n, n), update_running=training), out=images[generated])
-    dis = model.discriminator.apply(
-        images,
-        Pass((3 * n,) if one_lot else (n, n, n), update_running=training),
-        Pass((m,) if one_lot else (n,) * (m // n), update_running=training),
-    )
+    dec = model.decoder.apply(z, batches(2), out=images[generated])
+    dis = model.discriminator.apply(images, batches(3), batches(m // n))
 
     # Losses and their errors, at Dis_l and at the logits.
     e_like = pool.take(dis.features[real].shape)
     eng.feature_likelihood(model.losses[LIKE], e_like, dis.features[reconstructed], dis.features[real])
-    train_dec, e_gan = _gan(model, dis, n, objective, training, rows=generated)
+    train_dec, e_gan = adversarial(model, dis, n, objective, training, rows=generated)
 
     # Backward through Dis, to the 2N generated images.
     e_like = dis.backward_features(e_like, reconstructed, rows=generated)
@@ -127,10 +131,23 @@ def backpropagate(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objectiv
     dz = dec.backward(e_like, dx=True, dw=False)
     dec.release()
     pool.give(images)  # only now: Dec's output lies in it, and tanh's gradient reads that
-    _encoder(model, enc, dz, dz[n:], z, eps)
+    train_encoder(model, enc, dz, dz[n:], z, eps)
+    if given is not None:
+        pool.give(given)
 
 
-def _gan(model: VAEGAN, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Any]:
+def repeated(model: VAEGAN, attributes: Any, times: int) -> Any:
+    """``attributes`` [N, A] once for each part of a joined batch, [times · N, A], of the pool; None for None."""
+    if attributes is None:
+        return None
+    n = len(attributes)
+    rows = model.pool.take((times * n, attributes.shape[1]), model.engine.wide)
+    for i in range(times):
+        model.engine.copy(rows[i * n : (i + 1) * n], attributes)
+    return rows
+
+
+def adversarial(model: VAEGAN, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Any]:
     """L_GAN, the gate and Dis's gradients. Returns whether Dec is trained, and the error that it then descends at the generated
     images ``rows``: −L_GAN's, or the non-saturating loss's.
 
@@ -169,7 +186,7 @@ def _gan(model: VAEGAN, dis: Any, n: int, objective: Objective, training: bool, 
     return train_dec, e_dec
 
 
-def _encoder(model: VAEGAN, enc: Any, dz: Any, dz_own: Any, z: Any, eps: Any) -> None:
+def train_encoder(model: VAEGAN, enc: Any, dz: Any, dz_own: Any, z: Any, eps: Any) -> None:
     """L_prior + L_like through the latent layer and Enc. ``dz_own``: the rows of dz that belong to Z."""
     pool = model.pool
     dmu, dlogvar = pool.take(enc.mu.shape), pool.take(enc.mu.shape)
@@ -179,15 +196,16 @@ def _encoder(model: VAEGAN, enc: Any, dz: Any, dz_own: Any, z: Any, eps: Any) ->
     enc.release()
 
 
-def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objective, training: bool) -> None:
+def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any, training: bool) -> None:
     """The authors' grouping: a pass for L_like, Dec(Z) and Dis([X̃; X]) as far as Dis_l, and one for L_GAN,
     Dec([Z_p; Z]) or Dec(Z_p) and Dis([X; generated]), each with batch statistics of its own."""
     eng, pool, n = model.engine, model.pool, len(x)
     k = objective.generated(n)
     size = x.shape[1:]
+    given = repeated(model, attributes, 3)
 
     def batch(rows: int) -> Pass:
-        return Pass((rows,), update_running=training)
+        return Pass((rows,), update_running=training, attributes=given)
 
     enc = model.encoder.apply(x, batch(n))
     z = pool.take((2 * n, *z_p.shape[1:]))
@@ -199,7 +217,7 @@ def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objec
     eng.copy(images[:n], x)
     dec = model.decoder.apply(z[:k], batch(k), out=images[n:])
     dis = model.discriminator.apply(images, batch(n + k), batch(n + k))
-    train_dec, e_gan = _gan(model, dis, n, objective, training, rows=slice(n, n + k))
+    train_dec, e_gan = adversarial(model, dis, n, objective, training, rows=slice(n, n + k))
     dis.release()
     from_gan = []
     if train_dec:
@@ -224,4 +242,6 @@ def _repeated_passes(model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objec
     for p, other in zip(model.decoder.parameters, from_gan, strict=False):
         eng.add(p.grad, other, p.grad, beta=objective.gamma)
     pool.give(*from_gan)
-    _encoder(model, enc, dz, dz, z, eps)
+    train_encoder(model, enc, dz, dz, z, eps)
+    if given is not None:
+        pool.give(given)

@@ -141,15 +141,16 @@ class BNReLU(Layer):
         gamma, beta = self.gamma.data, self.beta.data
         self.engine.batch_norm_forward(y, x, mean, var, gamma, beta, pass_.groups, eps=self.eps, relu=True)
         own = self.finish(pass_, mean, var)
-        return y, Saved(x, y, (*own, *((y,) if out is None else ())), (x, mean, var, pass_.groups))
+        return y, Saved(x, y, (*own, *((y,) if out is None else ())), (x, mean, var, pass_.groups), pass_.train)
 
     def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
         assert below is None  # Dis_l is no ReLU's output
         x, mean, var, groups = saved.norm
         dgamma, dbeta = (self.gamma.grad, self.beta.grad) if dw else (None, None)
         self.engine.batch_norm_backward(
-            dy, dy, x, saved.y, mean, var, self.gamma.data, groups, eps=self.eps, relu=True, dgamma=dgamma, dbeta=dbeta, sums=sums
-        )
+            dy, dy, x, saved.y, mean, var, self.gamma.data, groups, eps=self.eps, relu=True, batch_statistics=saved.train,
+            dgamma=dgamma, dbeta=dbeta, sums=sums,
+        )  # fmt: skip
         return dy
 
     def below(self, saved: Saved) -> Below | None:
@@ -188,17 +189,22 @@ class _Fused(BNReLU):
             pass_.groups, eps=self.eps, batch_statistics=pass_.train, **self.options,
         )  # fmt: skip
         own = self.finish(pass_, mean, var)
-        return y, Saved(x, y, (pre, *own, *((y,) if out is None else ())), (pre, mean, var, pass_.groups))
+        return y, Saved(x, y, (pre, *own, *((y,) if out is None else ())), (pre, mean, var, pass_.groups), pass_.train)
 
     def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
         pre, mean, var, groups = saved.norm
-        result = self.pool.take(saved.x.shape) if dx else None
+        joined = saved.source is not None  # with attributes, at which no error is wanted: the product below leaves their weights out
+        result = self.pool.take((saved.source if joined else saved.x).shape) if dx else None
         flat, update = self.flat, self.weight.product if dw else None
         gradients = (None if update else self.weight.grad, self.gamma.grad, self.beta.grad) if dw else (None, None, None)
         getattr(self.engine, f"{self.operation}_backward")(
-            flat(result), *gradients, flat(dy), flat(saved.y), flat(pre), mean, var, flat(saved.x), self.weight.compute,
-            self.gamma.data, groups, eps=self.eps, sums=sums, below=self.flat_below(below), **self.options,
+            None if joined else flat(result), *gradients, flat(dy), flat(saved.y), flat(pre), mean, var, flat(saved.x),
+            self.weight.compute, self.gamma.data, groups, eps=self.eps, batch_statistics=saved.train, sums=sums,
+            below=None if joined else self.flat_below(below), **self.options,
         )  # fmt: skip
+        if joined and dx:
+            rows = self.weight.compute[: flat(result).shape[1]]
+            self.engine.linear_dgrad(flat(result), flat(dy), rows, below=self.flat_below(below))
         if update:  # last: the error at x needed the weights as they were
             update(flat(saved.x), flat(dy))
         self.pool.give(dy)
@@ -234,16 +240,28 @@ class UpconvBNReLU(_Fused):
 class LinearBNReLU(_Fused):
     """Linear layer, batch norm for each unit, ReLU.
 
-    Images come in flattened in (h, w, c) order, and go out so with ``image=(h, w, c)``; no copy either way.
+    Images come in flattened in (h, w, c) order, and go out so with ``image=(h, w, c)``; no copy either way. A conditional network's
+    layer has ``attributes`` more inputs, which the pass brings along: they are put behind x, in an array of the layer's own.
     """
 
     operation, options = "linear_bn_relu", {}
 
-    def __init__(self, context: Context, name: str, inputs: int, outputs: int, *, image: tuple[int, int, int] | None = None):
-        weight = Parameter(f"{name}/weight", (inputs, outputs), fan_in=inputs, decay=True)
+    def __init__(
+        self, context: Context, name: str, inputs: int, outputs: int, *, image: tuple[int, int, int] | None = None, attributes: int = 0
+    ):  # fmt: skip
+        weight = Parameter(f"{name}/weight", (inputs + attributes, outputs), fan_in=inputs + attributes, decay=True)
         super().__init__(context, name, weight, outputs, EPS_LINEAR)
         self.shape = image or (outputs,)
         self.is_image = image is not None
+        self.attributes = attributes
+
+    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+        if not self.attributes:
+            return super().forward(x, pass_, out)
+        joined = self.pool.take((len(x), self.weight.shape[0]))
+        self.engine.concatenate(joined, _flat(x), pass_.attributes[: len(x)])
+        y, saved = super().forward(joined, pass_, out)
+        return y, saved._replace(own=(*saved.own, joined), source=x)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], *self.shape)

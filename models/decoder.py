@@ -9,12 +9,12 @@ from models.networks import NetworkSpec
 
 
 def decoder(context: Context, spec: NetworkSpec) -> Sequential:
-    """p(x | z): z [N, latent] → images in (−1, 1), [N, S, S, C]."""
+    """p(x | z): z [N, latent] → images in (−1, 1), [N, S, S, C]. A conditional one has the attributes behind z."""
     c0, c1, c2, c3 = spec.decoder
     image = (spec.grid, spec.grid, c0)
     return Sequential(
         [
-            LinearBNReLU(context, "decoder/fc", spec.latent, spec.grid**2 * c0, image=image),
+            LinearBNReLU(context, "decoder/fc", spec.latent, spec.grid**2 * c0, image=image, attributes=spec.attributes),
             UpconvBNReLU(context, "decoder/up1", c0, c1),
             UpconvBNReLU(context, "decoder/up2", c1, c2),
             UpconvBNReLU(context, "decoder/up3", c2, c3),

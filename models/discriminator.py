@@ -17,7 +17,7 @@ from models.parameter import Parameter, Statistic
 
 
 class Discriminator:
-    """Images → Dis_l and logits."""
+    """Images → Dis_l and logits. A conditional one has attributes behind the input of its FC layer: Dis_l does not depend on them."""
 
     def __init__(self, context: Context, spec: NetworkSpec):
         self.pool, self.engine = context.pool, context.engine
@@ -32,7 +32,8 @@ class Discriminator:
                 above.append(BNReLU(context, name, co))
             else:
                 (blocks if i + 1 < spec.metric else above).append(ConvBNReLU(context, name, ci, co))
-        above.append(LinearBNReLU(context, "discriminator/fc", spec.grid**2 * widths[3], spec.discriminator_units))
+        units = spec.discriminator_units
+        above.append(LinearBNReLU(context, "discriminator/fc", spec.grid**2 * widths[3], units, attributes=spec.attributes))
         above.append(Linear(context, "discriminator/output", spec.discriminator_units, 1))
         self.body, self.head = Sequential(blocks), Sequential(above)
 

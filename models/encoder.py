@@ -11,20 +11,25 @@ from models.networks import NetworkSpec
 from models.parameter import Parameter, Statistic
 
 
+def trunk(context: Context, name: str, spec: NetworkSpec, attributes: int = 0) -> Sequential:
+    """Images → the FC layer's units, [N, encoder_units]: all of Enc but its heads. ``attributes``: more inputs of the FC layer."""
+    c1, c2, c3 = spec.encoder
+    return Sequential(
+        [
+            ConvBNReLU(context, f"{name}/conv1", spec.channels, c1),
+            ConvBNReLU(context, f"{name}/conv2", c1, c2),
+            ConvBNReLU(context, f"{name}/conv3", c2, c3),
+            LinearBNReLU(context, f"{name}/fc", spec.grid**2 * c3, spec.encoder_units, attributes=attributes),
+        ],
+    )
+
+
 class Encoder:
-    """q(z | x): images → μ, log σ²."""
+    """q(z | x): images → μ, log σ². A conditional one is q(z | x, attributes)."""
 
     def __init__(self, context: Context, spec: NetworkSpec):
         self.pool, self.engine = context.pool, context.engine
-        c1, c2, c3 = spec.encoder
-        self.trunk = Sequential(
-            [
-                ConvBNReLU(context, "encoder/conv1", spec.channels, c1),
-                ConvBNReLU(context, "encoder/conv2", c1, c2),
-                ConvBNReLU(context, "encoder/conv3", c2, c3),
-                LinearBNReLU(context, "encoder/fc", spec.grid**2 * c3, spec.encoder_units),
-            ],
-        )
+        self.trunk = trunk(context, "encoder", spec, spec.attributes)
         self.mu = Linear(context, "encoder/mu", spec.encoder_units, spec.latent, decay=False)
         self.logvar = Linear(context, "encoder/logvar", spec.encoder_units, spec.latent, decay=False)
 

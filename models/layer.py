@@ -34,11 +34,13 @@ class Context:
 
 
 class Pass(NamedTuple):
-    """How a network is applied: ``groups`` of images that share batch statistics, or running statistics."""
+    """How a network is applied: ``groups`` of images that share batch statistics, or running statistics (``train`` False), and for a
+    conditional network ``attributes``, wide [M, A], a row an image (rows beyond the batch are not read)."""
 
     groups: tuple[int, ...]
     train: bool = True
     update_running: bool = True
+    attributes: Any = None
 
 
 class Saved(NamedTuple):
@@ -48,6 +50,8 @@ class Saved(NamedTuple):
     y: Any
     own: tuple[Any, ...]  # taken from the pool by forward, handed back by release
     norm: tuple[Any, ...] = ()  # pre, mean, var, groups
+    train: bool = True  # whether mean and var are those of the batch
+    source: Any = None  # x before attributes were put behind it
 
 
 class Layer:

@@ -19,6 +19,7 @@ class NetworkSpec:
         decoder: channels of Dec's first image (at 1/8 size) and of its three upconvs.
         discriminator: channels of Dis's four convolutions, the first of stride 1; discriminator_units: its FC layer.
         metric: which of Dis's convolutions gives Dis_l, the learned metric (its output before BN), counted from 1.
+        attributes: length of the vector that a conditional form is given with each image (section 4.2); 0: none.
     """
 
     name: str
@@ -31,6 +32,7 @@ class NetworkSpec:
     discriminator: tuple[int, int, int, int]
     discriminator_units: int
     metric: int
+    attributes: int = 0
 
     @property
     def grid(self) -> int:
@@ -50,13 +52,13 @@ class NetworkSpec:
         def convs(channels: tuple[int, ...]) -> int:
             return sum(25 * a * b + 2 * b for a, b in zip(channels, channels[1:], strict=False))
 
-        units, d_units = self.encoder_units, self.discriminator_units
+        units, d_units, a = self.encoder_units, self.discriminator_units, self.attributes
         return {
-            "encoder": convs((self.channels, *self.encoder)) + (cells * self.encoder[-1] + 2) * units + 2 * (units + 1) * self.latent,
-            "decoder": (self.latent + 2) * cells * self.decoder[0] + convs(self.decoder) + (25 * self.decoder[-1] + 1) * self.channels,
+            "encoder": convs((self.channels, *self.encoder)) + (cells * self.encoder[-1] + a + 2) * units + 2 * (units + 1) * self.latent,
+            "decoder": (self.latent + a + 2) * cells * self.decoder[0] + convs(self.decoder) + (25 * self.decoder[-1] + 1) * self.channels,
             "discriminator": (25 * self.channels + 1) * self.discriminator[0]
             + convs(self.discriminator)
-            + (cells * self.discriminator[-1] + 2) * d_units
+            + (cells * self.discriminator[-1] + a + 2) * d_units
             + d_units
             + 1,
         }
@@ -75,11 +77,11 @@ NETWORKS: dict[str, NetworkSpec] = {
 }  # fmt: skip
 
 
-def network(name: str, *, channels: int = 3, encoder_units: int | None = None) -> NetworkSpec:
+def network(name: str, *, channels: int = 3, encoder_units: int | None = None, attributes: int = 0) -> NetworkSpec:
     """The spec called ``name`` for images of 1 or 3 channels, with another size of Enc's FC layer if given.
 
     Raises:
-        ValueError: an unknown name, channels other than 1 or 3, encoder_units < 1.
+        ValueError: an unknown name, channels other than 1 or 3, encoder_units < 1, attributes < 0.
     """
     if name not in NETWORKS:
         raise ValueError(f"network: got {name!r}, expected one of {', '.join(NETWORKS)}")
@@ -87,5 +89,7 @@ def network(name: str, *, channels: int = 3, encoder_units: int | None = None) -
         raise ValueError(f"channels: got {channels}, expected 1 or 3")
     if encoder_units is not None and encoder_units < 1:
         raise ValueError(f"encoder_units: got {encoder_units}, expected at least 1")
+    if attributes < 0:
+        raise ValueError(f"attributes: got {attributes}, expected at least 0")
     spec = NETWORKS[name]
-    return replace(spec, channels=channels, encoder_units=encoder_units or spec.encoder_units)
+    return replace(spec, channels=channels, encoder_units=encoder_units or spec.encoder_units, attributes=attributes)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from kernels import Engine
 
 
@@ -73,3 +75,21 @@ class Statistic:
     def place(self, engine: Engine) -> None:
         self.data = engine.empty((self.channels,), engine.wide)
         engine.fill(self.data, self.start)
+
+
+def load(engine: Engine, own: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Copy ``arrays`` into the arrays ``own`` of the same names.
+
+    Raises:
+        ValueError: naming the first array that is missing, unknown or of another shape; nothing is copied then.
+    """
+    for name, array in own.items():
+        if name not in arrays:
+            raise ValueError(f"state: {name} is missing")
+        if tuple(arrays[name].shape) != tuple(array.shape):
+            raise ValueError(f"state: {name} has shape {tuple(arrays[name].shape)}, expected {tuple(array.shape)}")
+    for name in arrays:
+        if name not in own:
+            raise ValueError(f"state: {name} is unknown to this network")
+    for name, array in own.items():
+        engine.put(array, arrays[name])

@@ -98,6 +98,10 @@ def latent_and_losses() -> Iterator[Case]:
         yield Case(
             "feature_likelihood", str(shape), lambda d, s=shape: ((d.out(1, role="float64"), d.out(*s), d.act(*s), d.act(*s)), {}),
         )  # fmt: skip
+    yield Case(
+        "feature_likelihood", "wide (5, 73)",
+        lambda d: ((d.out(1, role="float64"), d.out(5, 73, role="wide"), d.wide(5, 73), d.wide(5, 73)), {}),
+    )  # fmt: skip
     for rows, real in ((192, 64), (7, 3), (128, 64)):
         for log_eps in (1e-3, 0.0):
             label = f"{real} real of {rows}, log eps {log_eps}"
@@ -186,11 +190,23 @@ def batches() -> Iterator[Case]:
         counter = d.given(np.array([3 + 17 // n]), "int64")
         return (d.out(n, size, size, c), images, order, counter), {"per_epoch": 17 // n, "seed": 5, "flip": flip}
 
+    def rows(d: Draw, n: int, columns: int) -> Any:
+        order = d.given(d.rng.permutation(17).astype(np.int32), "int32")
+        counter = d.given(np.array([3 + 17 // n]), "int64")
+        return (d.out(n, columns, role="wide", kind="exact"), d.wide(17, columns), order, counter), {"per_epoch": 17 // n}
+
     def counted(d: Draw) -> Slot:
         return d.given(np.array([41]), "int64")
 
     for n, size, c, flip in ((4, 32, 3, True), (3, 8, 1, False), (5, 7, 3, True)):
         yield Case("gather_batch", f"{n}x{size}x{size}x{c}, flip {flip}", lambda d, a=(n, size, c, flip): gather(d, *a))
+    for s in ((4, 40), (3, 73)):
+        yield Case("gather_rows", f"{s}", lambda d, s=s: rows(d, *s))
+    for n, columns, attributes in ((5, 24, 40), (3, 4099, 73)):
+        yield Case(
+            "concatenate", f"{n}x{columns} and {attributes}",
+            lambda d, n=n, k=columns, a=attributes: ((d.out(n, k + a), d.act(n, k), d.wide(n, a)), {}),
+        )  # fmt: skip
     yield Case(
         "gather_images", "5 of 9",
         lambda d: (

@@ -95,6 +95,8 @@ PAPER = Shapes(
     dense=[
         Dense("enc fc", 8, 16384, 256, 256), Dense("enc mu", 8, 2048, 128, 2048), Dense("dec fc", 16, 128, 16384, 128, (8, 8)),
         Dense("dis fc", 24, 4096, 512, 256, (8, 8, 8)), Dense("dis output", 24, 512, 1, 512), Dense("odd", 5, 72, 33, 24, (2, 3)),
+        Dense("conditional enc fc", 8, 16424, 256, 8), Dense("conditional dec fc", 16, 168, 4096, 168, (8, 8)),
+        Dense("odd conditional", 6, 4169, 48, 11, (2, 4)),
     ],
     maps=[((6, 32, 32, 128), (6,)), ((6, 8, 8, 256), (2, 4)), ((24, 512), (8, 8, 8)), ((5, 7, 9, 33), (2, 3))],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Batches gathered from uint8 images, and the sums and scalings that join and split errors."""
+"""Batches gathered from a data set, and the joins, sums and scalings of the layer graph."""
 
 from __future__ import annotations
 
@@ -129,6 +129,82 @@ def test_gather_batch_refuses(engine, rng):
     ):
         with pytest.raises(ValueError, match="got .*expected"):
             engine.gather_batch(**{**good, **change})
+
+
+@pytest.mark.parametrize("step", [0, 2, 3, 7 << 33])
+@pytest.mark.parametrize(("n", "attributes"), [(1, 1), (4, 3), (5, 40), (7, 73)])
+def test_gather_rows(engine, rng, step, n, attributes):
+    """The rows of the same indices as the step's images."""
+    table, order, per_epoch = draw(engine, rng, 23, attributes), rng.permutation(23), 3
+    out, counter = poisoned(engine, n, attributes), put(engine, [step], np.int64)
+    device_order = put(engine, order, np.int32)
+    engine.gather_rows(out, put(engine, table, engine.wide), device_order, counter, per_epoch=per_epoch)
+    indices = order[step % per_epoch * n :][:n]
+    assert np.array_equal(engine.to_numpy(out), table[indices])
+    assert int(engine.to_numpy(counter)[0]) == step
+    images, x = put(engine, np.arange(23).reshape(23, 1, 1, 1), np.uint8), poisoned(engine, n, 1, 1, 1)
+    engine.gather_batch(x, images, device_order, counter, per_epoch=per_epoch, seed=0, flip=False)
+    assert np.array_equal(np.round((engine.to_numpy(x).reshape(n) + 1) * 127.5), indices)
+
+
+def test_gather_rows_refuses(engine, rng):
+    good = {
+        "out": poisoned(engine, 2, 3), "table": put(engine, draw(engine, rng, 9, 3)), "order": put(engine, np.arange(9), np.int32),
+        "counter": put(engine, [0], np.int64), "per_epoch": 4,
+    }  # fmt: skip
+    engine.gather_rows(**good)
+    for change in (
+        {"out": poisoned(engine, 2, 4)},
+        {"out": put(engine, np.zeros((2, 6)))[:, ::2]},
+        {"out": poisoned(engine, 6)},
+        {"table": put(engine, np.ones((9, 3)), np.uint8)},
+        {"order": put(engine, np.arange(9), np.int64)},
+        {"order": put(engine, np.arange(7), np.int32)},
+        {"counter": put(engine, [0, 1], np.int64)},
+        {"per_epoch": 0},
+        {"per_epoch": 5},
+    ):
+        with pytest.raises(ValueError, match="got .*expected"):
+            engine.gather_rows(**{**good, **change})
+
+
+def test_an_index_outside_the_table_is_no_stray_access(engine):
+    """An error where the host sees the index; NaN on a device."""
+    out, order = poisoned(engine, 2, 3), put(engine, [1, 9], np.int32)
+    arguments = out, put(engine, np.ones((9, 3))), order, put(engine, [0], np.int64)
+    if engine.name == "cpu":
+        with pytest.raises(ValueError, match="got .*expected"):
+            engine.gather_rows(*arguments, per_epoch=1)
+    else:
+        engine.gather_rows(*arguments, per_epoch=1)
+        assert np.array_equal(np.isnan(engine.to_numpy(out)), [[False] * 3, [True] * 3])
+
+
+@pytest.mark.parametrize(
+    ("n", "columns", "attributes"), [(1, 1, 1), (3, 8, 8), (5, 24, 3), (6, 37, 40), (2, 2100, 73), (3, 16, 0), (4, 4096, 40)]
+)
+def test_concatenate(engine, rng, n, columns, attributes):
+    x, a = draw(engine, rng, n, columns), draw(engine, rng, n, attributes)
+    y = poisoned(engine, n, columns + attributes)
+    engine.concatenate(y, put(engine, x), put(engine, a, engine.wide))
+    assert np.array_equal(engine.to_numpy(y), np.concatenate([x, a], axis=1))
+
+
+@pytest.mark.parametrize("name", ["y", "x", "a"])
+def test_concatenate_refuses(engine, rng, name):
+    good = {"y": poisoned(engine, 2, 8), "x": put(engine, draw(engine, rng, 2, 5)), "a": put(engine, draw(engine, rng, 2, 3))}
+    engine.concatenate(**good)
+    shape = good[name].shape
+    for bad in (
+        put(engine, np.zeros((shape[0], shape[1] + 1))),
+        put(engine, np.zeros((shape[0] + 1, shape[1]))),
+        put(engine, np.zeros((*shape, 1))),
+        put(engine, np.zeros(shape[:1])),
+        put(engine, np.zeros(shape), np.uint8),
+        put(engine, np.zeros((shape[0], 2 * shape[1])))[:, ::2],
+    ):
+        with pytest.raises(ValueError, match="got .*expected"):
+            engine.concatenate(**{**good, name: bad})
 
 
 def test_counters_of_a_step(engine):

@@ -13,6 +13,7 @@ from gradcheck import assert_close
 from kernels.cpu import activations, batch
 from kernels.cuda import batch_norm, partials
 from kernels.cuda.device import BFLOAT16
+from kernels.ledger import cost
 
 SIZES = [(1,), (3, 5), (16 * 256,), (2, 3, 1031)]  # one element, one incomplete block, exactly one, one and a part
 
@@ -80,6 +81,30 @@ def test_add_and_scale(rng, precision, shift, shape):
     for out in (ops.out(shape), device_a):
         ops.scale(out, device_a, -1.7)
         assert_close(float64(out), -1.7 * a, ROUNDED[precision])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("shift", [0, 1], ids=["aligned", "unaligned"])
+@pytest.mark.parametrize(("n", "columns", "attributes"), [(1, 1, 1), (5, 24, 3), (4, 2056, 40), (3, 33, 73)])
+def test_concatenate(rng, precision, shift, n, columns, attributes):
+    """The same bits in any order of threads; attributes rounded as NumPy rounds; a NaN stays one."""
+    x, a = draw(rng, precision, n, columns), rng.standard_normal((n, attributes)).astype(np.float32)
+    x[0, -1] = a[0, 0] = np.nan
+    for seed in range(2):
+        ops = Operations(precision, seed)
+        y = ops.out((n, columns + attributes), shift=shift)
+        ops.concatenate(y, ops.put(x, shift=shift), ops.put(a, FLOAT32, shift))
+        expected = np.concatenate([x.astype(ops.dtype), a.astype(ops.dtype)], axis=1).astype(np.float64)
+        assert np.array_equal(y.astype(np.float64), expected, equal_nan=True)
+
+
+def test_more_rows_than_the_grid_has(rng):
+    """The kernel by itself on a grid of two rows: the rows behind them are taken in further rounds."""
+    ops = Operations()
+    x, a, y = draw(rng, "float32", 7, 9), draw(rng, "float32", 7, 2), ops.out((7, 11))
+    scalars = np.int64(7), np.int64(9), np.int64(2)
+    ops.device.cuda("elementwise.cu", "concatenate", (1, 2), 256, y, ops.put(x), ops.put(a), *scalars, cost=cost(0))
+    assert np.array_equal(y, np.concatenate([x, a], axis=1))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, BFLOAT16, np.float64, np.uint8, np.int64])

@@ -52,6 +52,21 @@ def test_feature_likelihood(rng, precision, shift, shape):
     assert_close(float64(got_d), dpred, ROUNDED[precision], "dpred")
 
 
+@pytest.mark.parametrize("shape", [(5, 73), (6, 40)])
+def test_feature_likelihood_of_wide_arrays_in_a_bfloat16_engine(rng, shape):
+    """A regressor's outputs are float32: nothing of them is rounded."""
+    ops = Operations("bf16")
+    pred, target = draw(rng, "float32", *shape), draw(rng, "float32", *shape)
+    loss, dpred = np.empty(1), np.empty(shape)
+    losses.feature_likelihood(loss, dpred, pred, target)
+    got, got_d = ops.out((1,), np.float64), ops.out(shape, FLOAT32)
+    ops.feature_likelihood(got, got_d, ops.put(pred, FLOAT32), ops.put(target, FLOAT32))
+    assert_close(got, loss, 1e-6, "loss")
+    assert_close(float64(got_d), dpred, 1e-6, "dpred")
+    with pytest.raises(ValueError, match="got .*expected"):
+        ops.feature_likelihood(got, ops.out(shape), ops.put(pred, FLOAT32), ops.put(target, FLOAT32))
+
+
 def test_feature_likelihood_goes_round_the_grid(rng):
     """More elements than 1024 blocks take at once, seen from few blocks: the kernel by itself."""
     ops, n = Operations(), 5 * 2048 + 77

@@ -105,6 +105,19 @@ def test_gather_batch(rng, flip, step):
     assert x.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize(("n", "columns"), [(1, 1), (6, 3), (5, 40), (7, 73)])
+def test_gather_rows(rng, n, columns):
+    """Bits as they are, whatever the engine's precision; NaN for an index outside the table."""
+    ops, step, per_epoch = Operations("bf16"), 2**33 + 4, 3
+    table, order = rng.standard_normal((11, columns)).astype(np.float32), rng.integers(0, 11, per_epoch * n).astype(np.int32)
+    first = step % per_epoch * n
+    expected = table[order[first : first + n]]
+    order[first], expected[0] = 11, np.nan
+    out = ops.out((n, columns), FLOAT32)
+    ops.gather_rows(out, ops.put(table, FLOAT32), ops.put(order, np.int32), ops.put([step], np.int64), per_epoch=per_epoch)
+    assert np.array_equal(out, expected, equal_nan=True)
+
+
 def test_flips_are_of_both_kinds():
     ops, n = Operations(), 64
     images = np.zeros((1, 1, 2, 1), np.uint8)
@@ -151,11 +164,12 @@ def test_the_order_of_threads_changes_no_bit(rng):
 
     def run(seed):
         ops = Operations(seed=seed)
-        x, noise = ops.out((6, 9, 9, 3)), ops.out((2500,))
+        x, noise, rows = ops.out((6, 9, 9, 3)), ops.out((2500,)), ops.out((6, 81))
         arrays = ops.put(images, np.uint8), ops.put(np.arange(18), np.int32), ops.put([7], np.int64)
         ops.gather_batch(x, *arrays, per_epoch=3, seed=4, flip=True)
         ops.normal(noise, seed=1, step=2, stream=3)
-        return x, noise
+        ops.gather_rows(rows, ops.put(images[..., 0].reshape(20, 81)), *arrays[1:], per_epoch=3)
+        return x, noise, rows
 
     same_bits(run)
 

@@ -6,6 +6,9 @@ with `models`: gradients come from autograd through the whole graph, and every s
 N images x; z = mu + sigma eps; x̃ = Dec(z); x_p = Dec(z_p). What each network descends:
 
     Enc  L_prior + L_like                 Dec  gamma L_like - L_GAN (or + the non-saturating loss)       Dis  L_GAN
+
+Conditional networks (section 4.2) read an image's attribute vector behind the input of Enc's FC layer, of Dis's FC layer and behind z.
+The systems compared with the VAE/GAN, and the regressor, are in `torch_systems`.
 """
 
 from __future__ import annotations
@@ -24,10 +27,15 @@ NETWORKS = ("encoder", "decoder", "discriminator")
 class Reference:
     """Networks built of `parameters` {"encoder/conv1/weight": array, ...} and running `statistics` {"encoder/conv1/running_mean": ...}."""
 
+    gated, losses = True, ("prior", "like", "gan_real", "gan_generated")
+
     def __init__(self, parameters, statistics):
         self.p = {name: torch.tensor(np.asarray(a, np.float64), requires_grad=True) for name, a in parameters.items()}
         self.running = {name: torch.tensor(np.asarray(a, np.float64)) for name, a in statistics.items()}
         self.seen = []  # (block, mean, variance) of each batch norm of the last forward, groups averaged by size
+        self.fixed = ()  # networks whose batch norms use running statistics
+        if "decoder/fc/weight" not in parameters:  # the regressor
+            return
         # Dec starts from S/8 x S/8 maps of as many channels as its first upconv reads: weight [5, 5, Co, Ci].
         channels = parameters["decoder/up1/weight"].shape[3]
         self.start = math.isqrt(parameters["decoder/fc/weight"].shape[1] // channels)
@@ -44,13 +52,17 @@ class Reference:
         assert sum(groups) == len(x)
         axes = (0,) if x.ndim == 2 else (0, 2, 3)
         shape = (1, -1) if x.ndim == 2 else (1, -1, 1, 1)
+        gamma, beta = self.p[f"{block}/gamma"].reshape(shape), self.p[f"{block}/beta"].reshape(shape)
+        if block.split("/")[0] in self.fixed:
+            mean, var = (self.running[f"{block}/{name}"].reshape(shape) for name in ("running_mean", "running_var"))
+            return (x - mean) / torch.sqrt(var + eps) * gamma + beta
         normed, mean_sum, var_sum = [], 0.0, 0.0
         for part in torch.split(x, list(groups)):
             mean, var = part.mean(axes), part.var(axes, unbiased=False)
             normed.append((part - mean.reshape(shape)) / torch.sqrt(var.reshape(shape) + eps))
             mean_sum, var_sum = mean_sum + len(part) * mean.detach(), var_sum + len(part) * var.detach()
         self.seen.append((block, mean_sum / len(x), var_sum / len(x)))
-        return torch.cat(normed) * self.p[f"{block}/gamma"].reshape(shape) + self.p[f"{block}/beta"].reshape(shape)
+        return torch.cat(normed) * gamma + beta
 
     def conv(self, block, x, stride):
         w = self.p[f"{block}/weight"]  # [KH, KW, Ci, Co]
@@ -67,17 +79,24 @@ class Reference:
 
     # Networks
 
-    def encoder(self, x):
+    def trunk(self, network, x, a=None):
+        """Enc up to its heads; the regressor's trunk is the same."""
         groups, h = (len(x),), x
         for name in ("conv1", "conv2", "conv3"):
-            block = f"encoder/{name}"
+            block = f"{network}/{name}"
             h = F.relu(self.batch_norm(block, self.conv(block, h, 2), groups, EPS_CONV))
         h = h.permute(0, 2, 3, 1).reshape(len(x), -1)  # flattened as rows, columns, channels
-        h = F.relu(self.batch_norm("encoder/fc", self.linear("encoder/fc", h), groups, EPS_FC))
+        h = h if a is None else torch.cat([h, a], dim=1)
+        return F.relu(self.batch_norm(f"{network}/fc", self.linear(f"{network}/fc", h), groups, EPS_FC))
+
+    def encoder(self, x, a=None):
+        h = self.trunk("encoder", x, a)
         return self.linear("encoder/mu", h), self.linear("encoder/logvar", h)
 
-    def decoder(self, z, groups):
-        h = F.relu(self.batch_norm("decoder/fc", self.linear("decoder/fc", z), groups, EPS_FC))
+    def decoder(self, z, groups, a=None):
+        """Dec's images; `a` [N, A]: one row for each image of every part of z, in the same order in each."""
+        h = z if a is None else torch.cat([z, a.repeat(len(z) // len(a), 1)], dim=1)
+        h = F.relu(self.batch_norm("decoder/fc", self.linear("decoder/fc", h), groups, EPS_FC))
         h = h.reshape(len(z), self.start, self.start, -1).permute(0, 3, 1, 2)
         for name in ("up1", "up2", "up3"):
             block = f"decoder/{name}"
@@ -95,72 +114,90 @@ class Reference:
             h = F.relu(self.batch_norm(block, h, groups, EPS_CONV))
         raise AssertionError("no such layer")
 
-    def logits(self, features, groups):
-        """The rest of Dis, from Dis_l."""
+    def logits(self, features, groups, a=None):
+        """The rest of Dis, from Dis_l; `a` as in `decoder`."""
         block = f"discriminator/{self.metric}"
         h = F.relu(self.batch_norm(block, features, groups, EPS_CONV))
         if self.metric == "conv3":
             block = "discriminator/conv4"
             h = F.relu(self.batch_norm(block, self.conv(block, h, 2), groups, EPS_CONV))
         h = h.permute(0, 2, 3, 1).reshape(len(h), -1)
+        h = h if a is None else torch.cat([h, a.repeat(len(h) // len(a), 1)], dim=1)
         h = F.relu(self.batch_norm("discriminator/fc", self.linear("discriminator/fc", h), groups, EPS_FC))
         return self.linear("discriminator/output", h).reshape(-1)
 
     # Algorithm 1
 
-    def passes(self, x, z, z_p, objective):
+    def passes(self, x, z, z_p, objective, a):
         """Every forward of a step: (Dis_l of x̃, Dis_l of x, images Dis judges as generated, logits of [x; them])."""
         n, both = len(x), objective.negatives == "both"
-        if objective.bn_groups == "authors":  # repeated passes
-            reconstruction = self.decoder(z, (n,))
-            like = self.features(torch.cat([reconstruction, x]), (2 * n,))
-            generated = self.decoder(torch.cat([z, z_p]), (2 * n,)) if both else self.decoder(z_p, (n,))
+        if objective.bn_groups == "authors":  # repeated passes; L_GAN's first (running statistics take both, in this order)
+            generated = self.decoder(torch.cat([z, z_p]), (2 * n,), a) if both else self.decoder(z_p, (n,), a)
             m = n + len(generated)
-            logits = self.logits(self.features(torch.cat([x, generated]), (m,)), (m,))
+            logits = self.logits(self.features(torch.cat([x, generated]), (m,)), (m,), a)
+            reconstruction = self.decoder(z, (n,), a)
+            like = self.features(torch.cat([reconstruction, x]), (2 * n,))
             return like[:n], like[n:], generated, logits
         joint = objective.bn_groups == "joint"
         assert joint or objective.bn_groups == "split"
-        generated = self.decoder(torch.cat([z, z_p]), (2 * n,) if joint else (n, n))
+        generated = self.decoder(torch.cat([z, z_p]), (2 * n,) if joint else (n, n), a)
         features = self.features(torch.cat([x, generated]), (3 * n,) if joint else (n, n, n))
         judged = features if both else torch.cat([features[:n], features[2 * n :]])  # x̃ only as far as Dis_l
-        logits = self.logits(judged, (len(judged),) if joint else (n,) * (len(judged) // n))
+        logits = self.logits(judged, (len(judged),) if joint else (n,) * (len(judged) // n), a)
         return features[n : 2 * n], features[:n], generated, logits
 
-    def gradients(self, x, eps, z_p, objective):
-        """({name: gradient}, losses): raw summed gradients, no weight decay, no gate."""
-        x, eps, z_p = (torch.tensor(np.asarray(a, np.float64)) for a in (x, eps, z_p))
-        x, n, e = x.permute(0, 3, 1, 2).contiguous(), len(x), objective.gan_eps
+    def inputs(self, x, *others):
+        """float64 tensors of a step's arrays (None stays None), the images NCHW."""
         self.seen = []
-        mu, logvar = self.encoder(x)
-        z = mu + torch.exp(0.5 * logvar) * eps
-        prediction, target, images, logits = self.passes(x, z, z_p, objective)
+        x, *others = (None if a is None else torch.tensor(np.asarray(a, np.float64)) for a in (x, *others))
+        return x.permute(0, 3, 1, 2).contiguous(), *others
 
-        prior = 0.5 * torch.sum(mu**2 + torch.exp(logvar) - 1 - logvar)
-        like = 0.5 * torch.sum((prediction - target.detach()) ** 2)
-        p = torch.sigmoid(logits)
+    def encoded(self, x, eps, a):
+        """(z, L_prior)."""
+        mu, logvar = self.encoder(x, a)
+        return mu + torch.exp(0.5 * logvar) * eps, 0.5 * torch.sum(mu**2 + torch.exp(logvar) - 1 - logvar)
+
+    def judged(self, logits, n, objective):
+        """({name: loss}, L_GAN as a loss, weight of one generated image) of the logits of n real and some generated images."""
+        p, e, n_generated = torch.sigmoid(logits), objective.gan_eps, len(logits) - n
         real, generated = -torch.log(p[:n] + e).sum(), -torch.log(1 - p[n:] + e).sum()
         generator = -torch.log(p[n:] + e).sum()
-        n_generated = len(logits) - n
         weight = (1 - objective.real_weight) * n / n_generated  # of one generated image; a real one weighs real_weight
-        l_gan = objective.real_weight * real + weight * generated
+        self.counts = (n, n_generated)
+        losses = {"gan_real": real, "gan_generated": generated, "generator": generator}
+        return losses, objective.real_weight * real + weight * generated, weight
+
+    @staticmethod
+    def fooled(objective, losses, l_gan, weight, images):
+        """The error that Dec gets at its images: minimax or non-saturating."""
+        if objective.generator_loss == "minimax":  # the weights go through Dis and are divided out at the image
+            (d_images,) = torch.autograd.grad(l_gan, images, retain_graph=True)
+            return -d_images / weight
+        assert objective.generator_loss == "non-saturating"
+        return torch.autograd.grad(losses["generator"], images, retain_graph=True)[0]
+
+    def gradients(self, x, eps, z_p, objective, attributes=None):
+        """({name: gradient}, losses): raw summed gradients, no weight decay, no gate."""
+        x, eps, z_p, a = self.inputs(x, eps, z_p, attributes)
+        z, prior = self.encoded(x, eps, a)
+        prediction, target, images, logits = self.passes(x, z, z_p, objective, a)
+        like = 0.5 * torch.sum((prediction - target.detach()) ** 2)
+        losses, l_gan, weight = self.judged(logits, len(x), objective)
 
         enc, dec, dis = (self.of(network) for network in NETWORKS)
         d_enc = torch.autograd.grad(prior + like, list(enc.values()), retain_graph=True)
         d_dis = torch.autograd.grad(l_gan, list(dis.values()), retain_graph=True)
-        if objective.generator_loss == "minimax":  # the weights go through Dis and are divided out at the image
-            (d_images,) = torch.autograd.grad(l_gan, images, retain_graph=True)
-            d_images = -d_images / weight
-        else:
-            assert objective.generator_loss == "non-saturating"
-            (d_images,) = torch.autograd.grad(generator, images, retain_graph=True)
+        d_images = self.fooled(objective, losses, l_gan, weight, images)
         d_like = torch.autograd.grad(objective.gamma * like, list(dec.values()), retain_graph=True)
         d_gan = torch.autograd.grad(images, list(dec.values()), d_images)
         d_dec = [a + b for a, b in zip(d_like, d_gan, strict=True)]
+        return numbers([*enc, *dec, *dis], [*d_enc, *d_dec, *d_dis], {"prior": prior, "like": like, **losses})
 
-        named = dict(zip([*enc, *dec, *dis], [*d_enc, *d_dec, *d_dis], strict=True))
-        losses = {"prior": prior, "like": like, "gan_real": real, "gan_generated": generated, "generator": generator}
-        self.counts = (n, n_generated)
-        return {k: v.detach().numpy() for k, v in named.items()}, {k: float(v.detach()) for k, v in losses.items()}
+
+def numbers(names, gradients, losses):
+    """({name: gradient}, {name: loss}) in NumPy."""
+    named = {name: g.detach().numpy() for name, g in zip(names, gradients, strict=True)}
+    return named, {name: float(loss.detach()) for name, loss in losses.items()}
 
 
 class Trainer:
@@ -172,27 +209,33 @@ class Trainer:
         self.gates = []  # (Dec updated, Dis updated) of each step
 
     def gate(self, losses, objective):
-        (n, m), low = self.reference.counts, objective.equilibrium - objective.margin
-        means, high = (losses["gan_real"] / n, losses["gan_generated"] / m), objective.equilibrium + objective.margin
-        update = SimpleNamespace(encoder=True, decoder=max(means) <= high, discriminator=min(means) >= low)
-        if not objective.gate or not (update.decoder or update.discriminator):
-            update.decoder = update.discriminator = True
-        self.gates.append((update.decoder, update.discriminator))
+        """Which networks are updated; systems with no GAN have no gate, and Enc is never gated."""
+        update = SimpleNamespace(encoder=True, decoder=True, discriminator=True, regressor=True)
+        if self.reference.gated:
+            (n, m), margin = self.reference.counts, objective.margin
+            means = (losses["gan_real"] / n, losses["gan_generated"] / m)
+            update.decoder = max(means) <= objective.equilibrium + margin
+            update.discriminator = min(means) >= objective.equilibrium - margin
+            if not objective.gate or not (update.decoder or update.discriminator):
+                update.decoder = update.discriminator = True
+            self.gates.append((update.decoder, update.discriminator))
         return update
 
-    def step(self, x, eps, z_p, objective, lr):
-        gradients, losses = self.reference.gradients(x, eps, z_p, objective)
+    def step(self, x, eps, z_p, objective, lr, attributes=None):
+        gradients, losses = self.reference.gradients(x, eps, z_p, objective, attributes)
         update = self.gate(losses, objective)
-        for name, p in self.reference.p.items():
-            if not getattr(update, name.split("/")[0]):
-                continue
-            decayed = name.endswith("/weight") and name not in ("encoder/mu/weight", "encoder/logvar/weight")
+        self.apply({name: g for name, g in gradients.items() if getattr(update, name.split("/")[0])}, lr)
+        return losses
+
+    def apply(self, gradients, lr):
+        """RMSProp's update of the parameters that have a gradient here; running statistics of the batch norms last seen."""
+        for name, gradient in gradients.items():
+            p, decayed = self.reference.p[name], name.endswith("/weight") and name not in ("encoder/mu/weight", "encoder/logvar/weight")
             with torch.no_grad():
-                g = torch.tensor(gradients[name]) + (self.weight_decay if decayed else 0.0) * p
+                g = torch.tensor(gradient) + (self.weight_decay if decayed else 0.0) * p
                 self.mean_square[name] = 0.9 * self.mean_square[name] + 0.1 * g**2
                 p -= lr * g / (torch.sqrt(self.mean_square[name]) + 1e-8)
         for block, mean, var in self.reference.seen:
             for name, value in (("running_mean", mean), ("running_var", var)):
                 running = self.reference.running[f"{block}/{name}"]
                 running.mul_(KEPT).add_((1 - KEPT) * value)
-        return losses

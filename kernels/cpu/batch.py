@@ -1,4 +1,4 @@
-"""Batches of images gathered from a uint8 data set, the counters of a training step, and the element-wise sums of the layer graph."""
+"""Batches gathered from a data set, the counters of a training step, and the joins and element-wise sums of the layer graph."""
 
 from __future__ import annotations
 
@@ -48,14 +48,51 @@ def gather_batch(
     Raises:
         ValueError: a shape or dtype that does not fit, or an order shorter than per_epoch batches.
     """
+    indices = _batch_of(order, counter, per_epoch, len(x))
+    words = philox.uint32((len(x),), seed=seed, step=int(counter[0]), stream=philox.STREAM_FLIP) if flip else None
+    gather_images(x, images, indices, (words & 1).astype(bool) if words is not None else None)
+
+
+def gather_rows(out: np.ndarray, table: np.ndarray, order: np.ndarray, counter: np.ndarray, *, per_epoch: int) -> None:
+    """The rows that belong to the images of `gather_batch`: out[i] = table[order[(k mod per_epoch) · N + i]], k = counter[0].
+
+    Args: out wide [N, A], output; table wide [n, A]; order int32, an epoch's indices; counter int64 [1].
+
+    Raises:
+        ValueError: a shape or dtype that does not fit, an order shorter than per_epoch batches, or an index outside the table.
+    """
+    check_float("out", out, 2)
+    check_array("table", table, (len(table), *out.shape[1:]), out.dtype)
+    indices = _batch_of(order, counter, per_epoch, len(out))
+    if indices.min() < 0 or indices.max() >= len(table):
+        raise ValueError(f"order: got values from {indices.min()} to {indices.max()}, expected values in [0, {len(table)})")
+    np.take(table, indices, axis=0, out=out)
+
+
+def _batch_of(order: np.ndarray, counter: np.ndarray, per_epoch: int, n: int) -> np.ndarray:
+    """The n indices of the step's batch."""
     check_array("order", order, None, np.int32)
     check_array("counter", counter, (1,), np.int64)
-    n, step = len(x), int(counter[0])
     if per_epoch < 1 or len(order) < per_epoch * n:
         raise ValueError(f"order: got {len(order)} indices, expected at least {per_epoch} batches of {n}")
-    first = step % per_epoch * n
-    words = philox.uint32((n,), seed=seed, step=step, stream=philox.STREAM_FLIP) if flip else None
-    gather_images(x, images, order[first : first + n], (words & 1).astype(bool) if words is not None else None)
+    first = int(counter[0]) % per_epoch * n
+    return order[first : first + n]
+
+
+def concatenate(y: np.ndarray, x: np.ndarray, a: np.ndarray) -> None:
+    """y = [x, a] along the last axis: the attributes behind a layer's input.
+
+    Args: y engine.dtype [N, F + A], output; x engine.dtype [N, F]; a wide [N, A].
+
+    Raises:
+        ValueError: a shape or dtype that does not fit.
+    """
+    check_float("x", x, 2)
+    check_float("a", a, 2)
+    check_array("a", a, (len(x), a.shape[1]), x.dtype)  # here wide is engine.dtype
+    check_array("y", y, (len(x), x.shape[1] + a.shape[1]), x.dtype)
+    y[:, : x.shape[1]] = x
+    y[:, x.shape[1] :] = a
 
 
 def look_up_rate(lr: np.ndarray, rates: np.ndarray, counter: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Batches of images gathered from a uint8 data set on the device, the step's counters, and element-wise sums, fills and copies.
+"""Batches gathered from a data set on the device, the step's counters, and element-wise sums, fills, copies and joins.
 
 Launchers of random.cu (gathering, with its flips), batch.cu and elementwise.cu.
 """
@@ -75,16 +75,39 @@ class Batch:
         """
         check_values("x", x, 4)
         check_array("images", images, (len(images), *x.shape[1:]), np.uint8)
-        check_array("order", order, None, np.int32)
-        check_array("counter", counter, (1,), np.int64)
-        if per_epoch < 1 or order.size < per_epoch * len(x):
-            raise ValueError(f"order: got {order.size} indices, expected at least {per_epoch} batches of {len(x)}")
+        self._check_order(order, counter, per_epoch, len(x))
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"seed: got {seed}, expected an integer in [0, 2^64)")
         self.device.cuda(
             "random.cu", "gather_batch", self._grid(x), THREADS, x, images, order, counter, np.int64(per_epoch), np.uint64(seed),
             np.int32(flip), np.int64(len(images)), *self._extents(x), cost=self._gather_cost(x), defines=defines_of(x),
         )  # fmt: skip
+
+    def gather_rows(self, out: Any, table: Any, order: Any, counter: Any, *, per_epoch: int) -> None:
+        """The rows that belong to the images of `gather_batch`: out[i] = table[order[(step mod per_epoch) · N + i]].
+
+        Args: out float32 [N, A], output; table float32 [n, A]; order and counter as in `gather_batch`; the row of an index outside the
+            table is NaN.
+
+        Raises:
+            ValueError: a shape or dtype that does not fit.
+        """
+        check_values("out", out, 2)
+        check_array("out", out, None, self.wide)
+        check_array("table", table, (len(table), *out.shape[1:]), self.wide)
+        self._check_order(order, counter, per_epoch, len(out))
+        if out.size:
+            self.device.cuda(
+                "batch.cu", "gather_rows", blocks(out.size, THREADS), THREADS, out, table, order, counter, np.int64(per_epoch),
+                np.int64(len(table)), *map(np.int64, out.shape), cost=cost(0, [out, 4 * len(out), counter], [out]),
+            )  # fmt: skip
+
+    @staticmethod
+    def _check_order(order: Any, counter: Any, per_epoch: int, n: int) -> None:
+        check_array("order", order, None, np.int32)
+        check_array("counter", counter, (1,), np.int64)
+        if per_epoch < 1 or order.size < per_epoch * n:
+            raise ValueError(f"order: got {order.size} indices, expected at least {per_epoch} batches of {n}")
 
     @staticmethod
     def _grid(x: Any) -> tuple[int, int]:
@@ -170,3 +193,20 @@ class Batch:
             check_array("x", x, None, self.dtype)
             check_array("out", out, None, self.wide)
             launch_map(dev, "widen", out, [x], defines=defines_of(x))
+
+    def concatenate(self, y: Any, x: Any, a: Any) -> None:
+        """y = [x, a] along the last axis: the attributes behind a layer's input. Args: y [N, F + A], output; x [N, F]; a float32 [N, A].
+
+        Raises:
+            ValueError: a shape or dtype that does not fit.
+        """
+        check_values("x", x, 2)
+        check_array("x", x, None, self.dtype)
+        check_values("a", a, 2)
+        check_array("a", a, (len(x), a.shape[1]), self.wide)
+        check_array("y", y, (len(x), x.shape[1] + a.shape[1]), self.dtype)
+        if y.size:
+            self.device.cuda(
+                "elementwise.cu", "concatenate", (blocks(y.shape[1], 8 * THREADS), min(len(y), 65535)), THREADS, y, x, a,
+                *map(np.int64, (*x.shape, a.shape[1])), cost=cost(0, [x, a], [y]), defines=defines_of(y),
+            )  # fmt: skip

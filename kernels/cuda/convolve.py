@@ -21,6 +21,8 @@ from kernels.ledger import cost
 
 #: Channels are padded to a multiple of this.
 CHANNELS = 16
+#: And inputs of a linear layer which that does not divide (attributes behind them, say) to a multiple of this: a whole step of any tile.
+DEEP = 64
 #: Up to this many output channels the four phases of a fractional stride are one product: 44 % more operations, but the source is read
 #: for 9 taps and 4 times the columns instead of for 25 taps.
 FUSED_COLUMNS = 32
@@ -66,7 +68,7 @@ def convolve(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: s
         return few_outputs(dev, precision, out, src, w, kind=kind, epilogue=epilogue)
     form = _form(dev, precision, out, src, w, kind, stride)
     if src.shape[3] % CHANNELS:
-        padded = dev.scratch("convolve.src", (*src.shape[:3], _padded(src.shape[3])), src.dtype)
+        padded = dev.scratch("convolve.src", (*src.shape[:3], _padded(src.shape[3], form.kind == "linear")), src.dtype)
         pad_channels(dev, padded, src)
         src = padded
     _launch(dev, precision, out, src, _packed(dev, w, form, src.shape[3]), form, epilogue)
@@ -74,7 +76,7 @@ def convolve(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: s
 
 def linear_splits(dev: Device, precision: str, rows: int, inputs: int, outputs: int) -> int:
     """Programs among which `convolve` cuts the inputs of a linear layer; more than one leave no tile to take statistics of."""
-    depth = _padded(inputs)
+    depth = _padded(inputs, True)
     return _splits(dev, precision, rows, outputs, depth, _tile(dev, precision, "linear", rows, outputs, depth, depth))[0]
 
 
@@ -98,14 +100,20 @@ def _is_linear(out: Any, w: Any) -> bool:
     return out.shape[1:3] == w.shape[:2] == (1, 1)
 
 
-def _padded(channels: int) -> int:
-    return -(-channels // CHANNELS) * CHANNELS
+def _padded(channels: int, linear: bool = False) -> int:
+    unit = DEEP if linear and channels > DEEP and channels % CHANNELS else CHANNELS
+    return -(-channels // unit) * unit
 
 
 def _packed(dev: Device, w: Any, form: Form, channels: int) -> Any:
-    """Weights [taps, WR, WC] for a source of ``channels``: w itself where it fits, else packed in scratch."""
+    """Weights [taps, WR, WC] for a source of ``channels``: w itself where it fits, else packed in scratch.
+
+    Of a linear layer w may have fewer channels than the source where a descriptor reads zeros behind them: the copy of a large layer
+    would cost as much as the product.
+    """
     kh, kw, ci, co = w.shape
-    if form.mode is None and co * w.dtype.itemsize % 16 == 0 and channels == (co if form.transposed else ci):
+    zeros_behind = form.kind == "linear" and dev.chip.tma and dev._address(w) % 16 == 0
+    if form.mode is None and co * w.dtype.itemsize % 16 == 0 and (zeros_behind or channels == (co if form.transposed else ci)):
         return w.reshape(kh * kw, ci, co)
     taps = form.kernel[0] * form.kernel[1]
     shape = (taps, form.columns, channels) if form.transposed else (taps, channels, _padded(form.columns))

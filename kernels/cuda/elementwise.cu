@@ -1,4 +1,4 @@
-// Element-wise operations on n elements of any shape. A block takes PER_BLOCK of them; eight neighbours, 16 bytes of bfloat16,
+// Element-wise operations on n elements of any shape, and copies. A block takes PER_BLOCK of them; eight neighbours, 16 bytes of bfloat16,
 // are one thread's vector. A pointer that is not a multiple of 16 bytes, or the last, incomplete block, takes single elements.
 // An output may be an input: a thread loads all its vectors before it stores the first.
 
@@ -76,6 +76,25 @@ extern "C" __global__ void narrow(act_t *out, const float *x, i64 n) {
 // act_t → float32.
 extern "C" __global__ void widen(float *out, const act_t *x, i64 n) {
     map<false>(out, x, x, n, [](float v, float) { return v; });
+}
+
+// y = [x, a]: rows of columns + attributes, the attributes rounded from float32. Eight neighbours of a row a thread; whole vectors where
+// the row's address allows. Grid: (vectors of a row, rows).
+extern "C" __global__ void concatenate(act_t *y, const act_t *x, const float *a, i64 rows, i64 columns, i64 attributes) {
+    const i64 width = columns + attributes, first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8;
+    if (first >= width) return;
+    for (i64 row = blockIdx.y; row < rows; row += gridDim.y) {
+        act_t *to = y + row * width + first;
+        const act_t *from = x + row * columns + first;
+        if (first + 8 <= columns && aligned16(to) && aligned16(from)) {
+            float v[8];
+            load8(v, from);
+            store8(to, v);
+            continue;
+        }
+        for (i64 k = first; k < first + 8 && k < width; ++k)
+            y[row * width + k] = k < columns ? x[row * columns + k] : to_act(a[row * attributes + k - columns]);
+    }
 }
 
 // Bytes of any type, 16 a thread.

@@ -51,9 +51,8 @@ def linear_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, dbias
     if dbias is not None:
         column_sums(dev, dbias, dy)
     (images, inputs), outputs = x.shape, dy.shape[1]
-    _product(
-        dev, precision, dw.reshape(1, 1, inputs, outputs), x.reshape(images, 1, 1, inputs), dy.reshape(images, 1, 1, outputs), 1
-    )  # fmt: skip
+    x, dy = _aligned(dev, "wgrad.x", x.reshape(images, 1, 1, inputs)), dy.reshape(images, 1, 1, outputs)
+    _product(dev, precision, dw.reshape(1, 1, inputs, outputs), x, dy, 1)
 
 
 def linear_wgrad_rmsprop(
