@@ -77,10 +77,12 @@ def test_running_mean(rng):
 class Echo:
     """A model that gives back what it is shown and draws from its images."""
 
+    has_encoder = True
+
     def __init__(self, images):
         self.images = images / 127.5 - 1
 
-    def reconstruct(self, images, *, mean=False, seed=0):
+    def reconstruct(self, images, *, mean=False, seed=0, attributes=None):
         return images / 127.5 - 1 + (0.5 if mean else 0.0)
 
     def sample(self, count, seed=0):

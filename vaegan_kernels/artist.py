@@ -36,7 +36,11 @@ class Artist:
         self.z = np.asarray(
             philox.normal((SAMPLES, model.latent), seed=config.seed, step=0, stream=philox.STREAM_FIGURE_PRIOR), model.engine.wide
         )
-        self.originals = dataset.images[held_out(dataset)[:RECONSTRUCTED]]
+        shown = held_out(dataset)[:RECONSTRUCTED]
+        self.originals = dataset.images[shown]
+        condition = model.attribute_names
+        self.conditions = model.examples(SAMPLES, config.seed) if condition else None  # of the samples
+        self.own = dataset.attributes_of(condition)[shown] if condition else None  # of the originals
         self.spent = 0.0
         self.board: Any = None
         if config.tensorboard:
@@ -44,19 +48,32 @@ class Artist:
 
             self.board = tensorboardX.SummaryWriter(str(folder.tensorboard), purge_step=step + 1 if step else None)
 
+    @property
+    def name(self) -> str:
+        """The network, the preset and, of another system than the VAE/GAN or a conditional one, what it is."""
+        config = self.config
+        other = [config.model] if config.model != "vaegan" else []
+        return " · ".join([config.network, *other, *(["conditional"] if config.conditional else []), config.preset])
+
     def draw(self, step: int) -> None:
-        """Write the two grids of ``step``."""
+        """Write the grids of ``step``."""
         note = f"step {step:,} of {self.steps:,}"
-        samples = self.model.decode(self.z)
-        picture = figures.grid(samples, 8, f"Samples   {self.config.network} · {self.config.preset}", note)
+        samples = self.model.decode(self.z, self.conditions)
+        picture = figures.grid(samples, 8, f"Samples   {self.name}", note)
         save_image(self.folder.samples / figures.step_name(step), picture)
+        if self.board is not None:
+            self.board.add_image("samples", np.asarray(picture), step, dataformats="HWC")
+        if self.model.has_encoder:
+            self.draw_reconstructions(step, note)
+
+    def draw_reconstructions(self, step: int, note: str) -> None:
+        """Write the grid of test images and what the model makes of them."""
         mean = self.config.reconstruct_from == "mean"
-        others = self.model.reconstruct(self.originals, mean=mean, seed=self.config.seed)
+        others = self.model.reconstruct(self.originals, mean=mean, seed=self.config.seed, attributes=self.own)
         title = f"Reconstructions   z {'= mu' if mean else 'sampled'}"
         pair = figures.pairs(self.originals, others, 8, title, note, "rebuilt")
         save_image(self.folder.reconstructions / figures.step_name(step), pair)
         if self.board is not None:
-            self.board.add_image("samples", np.asarray(picture), step, dataformats="HWC")
             self.board.add_image("reconstructions", np.asarray(pair), step, dataformats="HWC")
 
     def log(self, line: dict[str, Any]) -> None:
@@ -72,9 +89,10 @@ class Artist:
             return
         start = time.perf_counter()
         if self.config.curves:
-            title = f"{self.config.network} · {self.config.preset} · {self.folder.path.name}"
+            title = f"{self.name} · {self.folder.path.name}"
+            pixels = self.model.system == "vae"
             gate = (self.config.equilibrium, self.config.margin) if self.config.gate else None
-            figures.write_curves(read_metrics(self.folder.metrics), self.folder.curves, title, gate)
+            figures.write_curves(read_metrics(self.folder.metrics), self.folder.curves, title, gate, pixels=pixels)
         if self.config.animation:
             figures.write_animation(self.folder.samples, self.folder.animation)
         self.spent += time.perf_counter() - start

@@ -6,7 +6,6 @@ Nothing in a checkpoint is unpickled or evaluated: arrays of numbers, and JSON t
 from __future__ import annotations
 
 import datetime
-import io
 import json
 import platform
 import sys
@@ -21,9 +20,11 @@ import vaegan_kernels
 from vaegan_kernels.config import Config
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.run_folder import write_atomically
+from vaegan_kernels.safe_file import SafeFile
 
 FORMAT = "vaegan-kernels checkpoint"
 FORMAT_VERSION = 1
+EXTRAS = ("condition/", "attribute_vectors/")  # groups that a checkpoint may have besides a model's state
 
 
 @dataclass(frozen=True)
@@ -41,58 +42,6 @@ class Header:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-class SafeFile(io.RawIOBase):
-    """A binary file that HDF5 writes through, and that never fails in HDF5's hands.
-
-    A write error inside HDF5 (a full disk) can leave its library in a state where closing the file fails again or crashes.
-    Here the first error is kept in ``error`` and later writes are dropped, so that HDF5 closes cleanly; the caller raises it.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.error: OSError | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self.file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def truncate(self, size: int | None = None) -> int:
-        return self._try(self.file.truncate, size) or 0
-
-    def write(self, data: Any) -> int:
-        self._try(self.file.write, data)
-        return len(data)
-
-    def flush(self) -> None:
-        self._try(self.file.flush)
-
-    def readinto(self, buffer: Any) -> int:
-        count = self.file.readinto(buffer) or 0  # type: ignore[attr-defined]
-        if self.error is not None:  # what was dropped reads as zeros: the file is thrown away in any case
-            buffer[count:] = bytes(len(buffer) - count)
-            count = len(buffer)
-        return count
-
-    def _try(self, call: Any, *arguments: Any) -> Any:
-        if self.error is None:
-            try:
-                return call(*arguments)
-            except OSError as error:
-                self.error = error
-        return None
-
-
 def save(path: Path, arrays: Mapping[str, np.ndarray], header: Header) -> None:
     """Write ``arrays`` (name with slashes → array) and ``header`` to ``path``; the old file stays until the new one is complete.
 
@@ -103,28 +52,72 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], header: Header) -> None:
 
 def write_hdf5(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: Header) -> None:
     """Write the HDF5 bytes of a checkpoint into an open file."""
+    attributes = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "step": header.step,
+        "seed": header.config.seed,
+        "config": json.dumps(header.config.to_dict()),
+        "data_fingerprint": header.data_fingerprint,
+        "data_name": header.data_name,
+        "attribute_names": json.dumps(list(header.attribute_names)),
+        "seconds": header.seconds,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "versions": json.dumps(versions()),
+    }
+    write_arrays(file, arrays, attributes)
+
+
+def write_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
     import h5py
 
     safe = SafeFile(file)
     try:
         with h5py.File(safe, "w") as h5:
-            h5.attrs["format"] = FORMAT
-            h5.attrs["format_version"] = FORMAT_VERSION
-            h5.attrs["step"] = header.step
-            h5.attrs["seed"] = header.config.seed
-            h5.attrs["config"] = json.dumps(header.config.to_dict())
-            h5.attrs["data_fingerprint"] = header.data_fingerprint
-            h5.attrs["data_name"] = header.data_name
-            h5.attrs["attribute_names"] = json.dumps(list(header.attribute_names))
-            h5.attrs["seconds"] = header.seconds
-            h5.attrs["created"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-            h5.attrs["versions"] = json.dumps(versions())
+            for name, value in attributes.items():
+                h5.attrs[name] = value
             for name, array in arrays.items():
                 h5.create_dataset(name, data=array)
     except Exception as error:
         raise safe.error or error from None
     if safe.error is not None:
         raise safe.error
+
+
+def read_extra(path: Path, name: str) -> np.ndarray | None:
+    """The array ``name`` of one of the `EXTRAS`, None where the checkpoint has none. Raises `UserError` if it is not finite numbers."""
+    with opened(path) as h5:
+        if name not in h5:
+            return None
+        array = np.asarray(_item(h5, name, path)[()])
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise UserError(f"{path}: {name} is not an array of finite numbers; the file is damaged, or was not written by this program")
+    return array
+
+
+def read_extra_names(path: Path, name: str) -> tuple[str, ...]:
+    """The JSON list of texts in the root attribute ``name``; () where there is none."""
+    with opened(path) as h5:
+        return tuple(map(str, json_of(h5.attrs, name, path, list))) if name in h5.attrs else ()
+
+
+def write_extra(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+    """Put ``arrays`` (names in one of the `EXTRAS`) and root ``attributes`` into the checkpoint ``path``; all else stays as it is.
+
+    The file is replaced as a whole. Raises: `UserError` if it is no checkpoint, ValueError for another group.
+    """
+    import h5py
+
+    for name in arrays:
+        if not name.startswith(EXTRAS):
+            raise ValueError(f"name: got {name!r}, expected one in {' or '.join(EXTRAS)}")
+    with opened(path) as h5:
+        _header(h5, path)
+        names: list[str] = []
+        h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        kept = {name: _item(h5, name, path)[()] for name in names}
+        root = dict(h5.attrs)
+    write_atomically(path, lambda file: write_arrays(file, {**kept, **arrays}, {**root, **attributes}))
 
 
 def versions() -> dict[str, str]:
@@ -159,11 +152,13 @@ def read_header(path: Path) -> Header:
         return _header(h5, path)
 
 
-def read_arrays(path: Path, expected: Mapping[str, np.ndarray], *, cast: bool = False) -> dict[str, np.ndarray]:
+def read_arrays(
+    path: Path, expected: Mapping[str, np.ndarray], *, cast: bool = False, partly: bool = False
+) -> dict[str, np.ndarray]:  # fmt: skip
     """The arrays of a checkpoint that fit ``expected`` (name → array of the wanted shape and dtype).
 
-    ``cast`` permits another floating-point width. Raises `UserError` naming the first array that is missing, unknown,
-    of another shape or type, or not finite.
+    ``cast`` permits another floating-point width; ``partly`` permits others in the file than those and the `EXTRAS`. Raises
+    `UserError` naming the first array that is missing, unknown, of another shape or type, or not finite.
     """
     import h5py
 
@@ -171,15 +166,16 @@ def read_arrays(path: Path, expected: Mapping[str, np.ndarray], *, cast: bool = 
     with opened(path) as h5:
         found: list[str] = []
         h5.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-        unknown = sorted(set(found) - set(expected))
-        if unknown:
+        unknown = sorted(name for name in set(found) - set(expected) if not name.startswith(EXTRAS))
+        if unknown and not partly:
             raise UserError(f"{path}: unknown array {unknown[0]}; the file is not of this network and optimiser")
         for name, like in expected.items():
             arrays[name] = _array(h5, name, like, path, cast)
     return arrays
 
 
-def _array(h5: Any, name: str, like: np.ndarray, path: Path, cast: bool) -> np.ndarray:
+def _item(h5: Any, name: str, path: Path) -> Any:
+    """The HDF5 dataset ``name``, only if its data lies in this file. Raises `UserError`."""
     import h5py
 
     prefixes = ["/".join(name.split("/")[: depth + 1]) for depth in range(name.count("/") + 1)]
@@ -190,6 +186,11 @@ def _array(h5: Any, name: str, like: np.ndarray, path: Path, cast: bool) -> np.n
         raise UserError(f"{path}: the array {name} is missing; the file is damaged or of another network or optimiser")
     if foreign or item.external or item.is_virtual:  # these would read other files
         raise UserError(f"{path}: the array {name} points outside the file; it was not written by this program")
+    return item
+
+
+def _array(h5: Any, name: str, like: np.ndarray, path: Path, cast: bool) -> np.ndarray:
+    item = _item(h5, name, path)
     if item.shape != like.shape:
         raise UserError(f"{path}: {name} has shape {item.shape}, expected {like.shape}; the file is of another network")
     same_kind = item.dtype.kind == like.dtype.kind and item.dtype.kind in "fiu"
@@ -232,17 +233,17 @@ def _header(h5: Any, path: Path) -> Header:
     seconds = attributes.get("seconds", 0.0)
     if not isinstance(seconds, float | np.floating) or not np.isfinite(seconds):
         raise UserError(f"{path}: the attribute seconds is {seconds!r}, expected a number")
-    config = Config.from_dict(_json(attributes, "config", path, dict), f"{path}, attribute config")
+    config = Config.from_dict(json_of(attributes, "config", path, dict), f"{path}, attribute config")
     return Header(
         step=int(step),
         config=config,
         seed=config.seed,
         data_fingerprint=_text(attributes.get("data_fingerprint")),
         data_name=_text(attributes.get("data_name")),
-        attribute_names=tuple(map(str, _json(attributes, "attribute_names", path, list))),
+        attribute_names=tuple(map(str, json_of(attributes, "attribute_names", path, list))),
         seconds=float(seconds),
         created=_text(attributes.get("created")),
-        versions={str(key): str(value) for key, value in _json(attributes, "versions", path, dict).items()},
+        versions={str(key): str(value) for key, value in json_of(attributes, "versions", path, dict).items()},
     )
 
 
@@ -250,7 +251,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _json(attributes: Any, name: str, path: Path, kind: type) -> Any:
+def json_of(attributes: Any, name: str, path: Path, kind: type) -> Any:
     try:
         value = json.loads(_text(attributes.get(name)))
     except ValueError:

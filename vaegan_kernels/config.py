@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,15 @@ from typing import Any
 
 from vaegan_kernels.cli import check_choice, close_match
 from vaegan_kernels.errors import UserError
+from vaegan_kernels.fields import check_value, coerce, flag, option
 
 NETWORKS = ("paper64", "paper32", "small32")
 PRESETS = ("paper", "released", "quick")
+SYSTEMS = ("vaegan", "vae", "vae-dis", "gan")
 
 # What a resumed run may change: where and how it runs and what it reports, never the mathematics.
 CHANGEABLE = {"data", "device", "threads", "log_every", "draw_every", "save_every", "reconstruct_from"}
 CHANGEABLE |= {"animation", "curves", "tensorboard"}
-
-
-def option(default: Any, group: str, text: str, **rules: Any) -> Any:
-    """A dataclass field with its command-line group, help text and rules (``choices``, ``minimum``, ``above``, ``maximum``)."""
-    return dataclasses.field(default=default, metadata={"group": group, "help": text, **rules})
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,22 @@ class Config:
 
     network: str = option("small32", "Network", "network family and image size", choices=NETWORKS)
     encoder_units: int | None = option(None, "Network", "width of the encoder's top layer (default: the network's)", minimum=1)
+
+    model: str = option(
+        "vaegan", "System", "the VAE/GAN, a VAE (pixels), a VAE in a trained GAN's features, or a GAN; each has its part of the objective",
+        choices=SYSTEMS,
+    )  # fmt: skip
+    gan: str | None = option(
+        None, "System", "of vae-dis: the run or checkpoint of the gan or vaegan whose features are the metric", metavar="CHECKPOINT"
+    )
+    gan_steps: int | None = option(
+        None, "System", "of vae-dis without --gan: steps of the GAN that is trained first, in the run's folder gan (default: --steps)",
+        minimum=1,
+    )  # fmt: skip
+    conditional: bool = option(False, "System", "give all networks the attributes of each image (section 4.2 of the paper)")
+    attributes: str | None = option(
+        None, "System", "of --conditional: names of attributes, separated by commas (default: all that the data has)", metavar="A,B,..."
+    )
 
     preset: str = option("quick", "Objective", "values for the objective and the optimiser", choices=PRESETS)
     gamma: float = option(1e-2, "Objective", "weight of the feature likelihood in the decoder's update", above=0.0)
@@ -88,6 +100,18 @@ class Config:
             )
         if self.margin > self.equilibrium:
             raise UserError(f"--margin: got {self.margin:g}, expected at most --equilibrium ({self.equilibrium:g})")
+        for name in ("gan", "gan_steps"):
+            if getattr(self, name) is not None and self.model != "vae-dis":
+                raise UserError(f"{flag(name)}: only with --model vae-dis, the model is {self.model}; leave it out")
+        if self.gan is not None and self.gan_steps is not None:
+            raise UserError("--gan and --gan-steps: both given; with --gan no GAN is trained, leave one of them out")
+        if self.attributes is not None and not self.conditional:
+            raise UserError("--attributes: only with --conditional; add it, or leave --attributes out")
+
+    @property
+    def condition(self) -> tuple[str, ...]:
+        """Names of the attributes that the networks are given; empty for an unconditional run, or while they are not known yet."""
+        return tuple(self.attributes.split(",")) if self.conditional and self.attributes else ()
 
     def objective(self) -> Any:
         """The `models.vaegan.Objective` of this configuration."""
@@ -100,10 +124,18 @@ class Config:
         """The `NetworkSpec` of this configuration."""
         from models.networks import network
 
-        return network(self.network, channels=self.image_channels, encoder_units=self.encoder_units)
+        units, given = self.encoder_units, len(self.condition)
+        return network(self.network, channels=self.image_channels, encoder_units=units, attributes=given)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Values of each network that the system has."""
+        from models.systems import SYSTEMS as NETWORKS_OF
+
+        counts: dict[str, int] = self.network_spec().parameter_counts()
+        return {name: counts[name] for name in NETWORKS_OF[self.model].networks}
 
     def with_data(self, train_images: int) -> Config:
-        """The configuration with ``steps``, ``draw_every`` and ``save_every`` filled in.
+        """The configuration with ``steps``, ``draw_every``, ``save_every`` and, where a GAN comes first, ``gan_steps`` filled in.
 
         Raises `UserError` if a batch needs more than the ``train_images`` there are.
         """
@@ -115,7 +147,11 @@ class Config:
         per_epoch = train_images // self.batch_size
         steps = self.epochs * per_epoch if self.epochs is not None else self.steps if self.steps is not None else 20 * per_epoch
         every = round_down(max(1, steps // 20))
-        return dataclasses.replace(self, steps=steps, draw_every=self.draw_every or every, save_every=self.save_every or min(every, 500))
+        trains_gan = self.model == "vae-dis" and self.gan is None
+        return dataclasses.replace(
+            self, steps=steps, draw_every=self.draw_every or every, save_every=self.save_every or min(every, 500),
+            gan_steps=(self.gan_steps or steps) if trains_gan else None,
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold; `from_dict` reads it back."""
@@ -134,58 +170,6 @@ class Config:
 
 
 FIELDS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(Config)}
-
-
-def flag(name: str) -> str:
-    """``batch_size`` → ``--batch-size``."""
-    return "--" + name.replace("_", "-")
-
-
-def field_type(field: dataclasses.Field[Any]) -> type:
-    """The plain type of a field whose annotation may end in ``| None``."""
-    return {"str": str, "int": int, "float": float, "bool": bool}[str(field.type).split(" |")[0]]
-
-
-def check_value(field: dataclasses.Field[Any], value: Any) -> None:
-    """Raise `UserError` if ``value`` breaks the rules that the field declares."""
-    rules, name = field.metadata, flag(field.name)
-    if value is None:
-        return
-    if "choices" in rules:
-        if field_type(field) is str:
-            check_choice(name, value, rules["choices"])
-        elif value not in rules["choices"]:
-            raise UserError(f"{name}: got {value}, expected one of {', '.join(map(str, rules['choices']))}")
-    if field_type(field) is float and not math.isfinite(value):
-        raise UserError(f"{name}: got {value}, expected a finite number{bounds(rules)}")
-    if (
-        ("minimum" in rules and value < rules["minimum"])
-        or ("above" in rules and value <= rules["above"])
-        or ("below" in rules and value >= rules["below"])
-        or ("maximum" in rules and value > rules["maximum"])
-    ):
-        kind = "a whole number" if field_type(field) is int else "a number"
-        raise UserError(f"{name}: got {value}, expected {kind}{bounds(rules)}")
-
-
-def bounds(rules: Mapping[str, Any]) -> str:
-    """The range of a field in words: ``" above 0 and below 1"``."""
-    words = {"minimum": "of at least", "above": "above", "below": "below", "maximum": "of at most"}
-    parts = [f"{word} {rules[key]:g}" for key, word in words.items() if key in rules]
-    return " " + " and ".join(parts) if parts else ""
-
-
-def coerce(field: dataclasses.Field[Any], value: Any) -> Any:
-    """``value`` as the field's type if JSON could have meant it (an int for a float), else `UserError`."""
-    wanted = field_type(field)
-    if value is None and field.default is None:
-        return None
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-        raise UserError(f"{flag(field.name)}: got {value!r}, expected {words[wanted]}")
-    return value
 
 
 def check_names(values: Any, source: str) -> None:
@@ -232,6 +216,12 @@ def resolve(flags: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -
     base = {name: value for name, value in VALUES[preset].items() if name in FIELDS}
     if {**base, **stored, **flags}["network"] != base["network"]:
         base.pop("encoder_units", None)  # the preset's width belongs to the preset's network
+    if flags.get("model", "vae-dis") != "vae-dis" or "gan" in flags:  # what belongs to another choice of the file's
+        stored.pop("gan_steps", None)
+    if flags.get("model", "vae-dis") != "vae-dis" or "gan_steps" in flags:
+        stored.pop("gan", None)
+    if flags.get("conditional") is False:
+        stored.pop("attributes", None)
     layers = [base, stored, flags]
     values: dict[str, Any] = {}
     for layer in layers:

@@ -22,12 +22,13 @@ def measure(config: Config, spec: Any, engine: Any, batch: int) -> tuple[float, 
     """(seconds of a step, bytes of its memory by what it is for) of ``batch`` random images, on a network made for it and thrown away."""
     from models.vaegan import VAEGAN
 
-    model = VAEGAN(engine, spec, seed=0, optimizer=config.optimizer, weight_decay=config.weight_decay)
+    model = VAEGAN(engine, spec, system=config.model, seed=0, optimizer=config.optimizer, weight_decay=config.weight_decay)
     random = np.random.default_rng(0)
     x = engine.asarray(random.uniform(-1, 1, (batch, spec.image_size, spec.image_size, spec.channels)))
     eps, z_p = (engine.asarray(random.standard_normal((batch, spec.latent)), engine.wide) for _ in range(2))
+    given = [engine.asarray(random.choice([-1.0, 1.0], (batch, spec.attributes)), engine.wide)] if spec.attributes else []
     objective = dataclasses.replace(config.objective(), gate=False)
-    step = engine.record(lambda: model.train_step(x, eps, z_p, objective, config.learning_rate))
+    step = engine.record(lambda: model.train_step(x, eps, z_p, objective, config.learning_rate, *given))
     seconds = []
     for _ in range(3):  # a GPU compiles in the first, records in the second
         start = time.perf_counter()
@@ -74,7 +75,7 @@ def on_cpu(config: Config, spec: Any, engine: Any) -> tuple[float, dict[str, int
 
 def print_estimate(config: Config, spec: Any, engine: Any, folder: RunFolder, kind: str, count: int) -> None:
     """Print the resolved configuration, the data, parameter counts, memory and time."""
-    if config.draw_every is None or config.save_every is None or config.steps is None:
+    if None in (config.draw_every, config.save_every, config.steps) or config.model == "vae-dis":
         config = config.with_data(max(config.batch_size, int(count * TRAIN_SHARE)))
     steps = config.steps or 0
     print("configuration")
@@ -84,7 +85,7 @@ def print_estimate(config: Config, spec: Any, engine: Any, folder: RunFolder, ki
     epochs = steps * config.batch_size / max(1, count * TRAIN_SHARE)
     print(f"training: {steps} steps of {config.batch_size} images, about {epochs:.1f} passes over the training images")
 
-    counts = spec.parameter_counts()
+    counts = config.parameter_counts()
     print("parameters: " + ", ".join(f"{name} {number:,}" for name, number in counts.items()) + f"; {sum(counts.values()):,} together")
     dry = rehearsal(engine)
     step, rows = on_cpu(config, spec, engine) if dry is None else (0.0, on_gpu(config, spec, dry))
@@ -97,6 +98,11 @@ def print_estimate(config: Config, spec: Any, engine: Any, folder: RunFolder, ki
         step, _ = measure(config, spec, engine, config.batch_size)
         how = "measured now"
     print(f"time: about {step:.2g} s a step, {config.batch_size / step:.0f} images/s, {duration(step * steps)} for the run ({how})")
+    if config.gan_steps:
+        gan = dataclasses.replace(config, model="gan", gan_steps=None)
+        gan_step, _ = on_cpu(gan, spec, engine) if dry is None else measure(gan, spec, engine, config.batch_size)
+        first = f"{config.gan_steps} steps of {gan_step:.2g} s, {duration(gan_step * config.gan_steps)}"
+        print(f"      before it the GAN that gives the metric, in {folder.gan}: {first}")
     saved = sum(size for name, size in rows.items() if name == "parameters" or name.startswith("optimiser"))
     print(f"writes: {folder.path}")
     print(f"        a checkpoint of {human_size(saved)} every {config.save_every} steps, picture grids every {config.draw_every}")

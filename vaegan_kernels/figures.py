@@ -109,17 +109,27 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
 )
 
 
-def write_curves(metrics: list[dict[str, Any]], out: Path, title: str, gate: tuple[float, float] | None = None) -> None:
-    """Losses and gate rates over the steps. ``gate``: (equilibrium, margin), drawn as a band. Imports matplotlib, slow, only here."""
-    if len(metrics) < 2:
+def write_curves(
+    metrics: list[dict[str, Any]], out: Path, title: str, gate: tuple[float, float] | None = None, *, pixels: bool = False
+) -> None:  # fmt: skip
+    """Losses and gate rates over the steps, as many panels as the system has. Imports matplotlib, slow, only here.
+
+    Args:
+        gate: (equilibrium, margin), drawn as a band.
+        pixels: the likelihood is one of pixels (a VAE's), not of features.
+    """
+    panels = [panel for panel in PANELS if any(key in line for line in metrics for key, _ in panel[1])]
+    if len(metrics) < 2 or not panels:
         return
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter
 
-    figure = Figure(figsize=(11, 6.6))
-    figure.subplots_adjust(left=0.06, right=0.985, top=0.89, bottom=0.075, hspace=0.2, wspace=0.14)
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(11, 6.6 if rows == 2 else 3.8))
+    top, bottom = 1 - 0.73 / figure.get_figheight(), 0.5 / figure.get_figheight()
+    figure.subplots_adjust(left=0.06, right=0.985, top=top, bottom=bottom, hspace=0.2, wspace=0.14)
     steps = np.array([line["step"] for line in metrics])
-    for axes, (name, curves, scale) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True):
+    for axes, (name, curves, scale) in zip(figure.subplots(rows, 2, sharex=True).flat, panels, strict=False):
         if name == "GAN loss" and gate is not None:
             axes.axhspan(gate[0] - gate[1], gate[0] + gate[1], color="#8a8f98", alpha=0.13, lw=0, label="gate open")
         for number, (key, label) in enumerate(curves):
@@ -129,6 +139,7 @@ def write_curves(metrics: list[dict[str, Any]], out: Path, title: str, gate: tup
             colour = f"C{number}"
             axes.plot(steps, values, color=colour, lw=0.8, alpha=0.35)
             axes.plot(steps, _smooth(values), color=colour, lw=1.6, label=label)
+        name = "Pixel likelihood" if pixels and name == "Feature likelihood" else name
         axes.set_title(f"{name}{', per image' if 'share' not in name else ''}", loc="left", fontsize=10)
         if scale == "log" and _positive(metrics, curves):
             axes.set_yscale("log")
@@ -140,7 +151,7 @@ def write_curves(metrics: list[dict[str, Any]], out: Path, title: str, gate: tup
             axes.set_ylim(-0.03, 1.05)
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=8.5)
-    for axes in figure.axes[2:]:
+    for axes in figure.axes[-2:]:
         axes.set_xlabel("step")
     figure.suptitle(title, x=0.06, y=0.975, ha="left", fontsize=11)
     write_atomically(out, lambda file: figure.savefig(file, format="png", dpi=110))

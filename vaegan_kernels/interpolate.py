@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from vaegan_kernels.cli import Parser, check_choice, run_main, whole_number
+from vaegan_kernels.condition import add_attributes, check_conditional, parse, set_attributes
 from vaegan_kernels.errors import UserError
+from vaegan_kernels.reconstruct import check_encoder, read_image
 from vaegan_kernels.run_folder import save_image
 from vaegan_kernels.sample import add_common, check_common, check_count
 
@@ -31,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=whole_number, default=16, metavar="N", help="images, both ends included (default: 16)")
     parser.add_argument("--path", default="spherical", metavar="{spherical,linear}", help="way between the ends (default: spherical)")
     parser.add_argument("--mean", action="store_true", help="of an image take mu instead of a sampled z")
+    add_attributes(parser, "the same on the whole way; others are the mean of the training images'")
     arguments = parser.parse_args(argv)
+    values = parse(arguments.attributes)
     out = check_common(arguments, (".png", ".gif", ".jpg", ".webp"))
     check_count("--frames", arguments.frames, 1000, 2)
     check_choice("--path", arguments.path, PATHS)
@@ -40,8 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels import figures, load_model
 
     model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
-    a, b = (latent_of(end, model, arguments.mean, arguments.seed) for end in ends)
-    images = model.decode(walk(a, b, arguments.frames, arguments.path))
+    check_conditional(model, values)
+    if any(isinstance(end, Path) for end in ends):
+        check_encoder(model)
+    given = set_attributes(model, values, model.mean_attributes()[None]) if model.attribute_names else None
+    a, b = (latent_of(end, model, arguments.mean, arguments.seed, given) for end in ends)
+    along = None if given is None else np.repeat(given, arguments.frames, axis=0)
+    images = model.decode(walk(a, b, arguments.frames, arguments.path), along)
     if out.suffix.lower() == ".gif":
         save_walk(out, images)
     else:
@@ -60,14 +69,13 @@ def check_end(flag: str, text: str) -> Path | int:
     raise UserError(f"{flag}: got {text!r}, expected an image file that exists or a seed (a whole number)")
 
 
-def latent_of(end: Path | int, model: Any, mean: bool, seed: int) -> np.ndarray:
-    """z [L] of an image (mu + sigma*eps, or mu) or of a seed."""
+def latent_of(end: Path | int, model: Any, mean: bool, seed: int, attributes: np.ndarray | None = None) -> np.ndarray:
+    """z [L] of an image (mu + sigma*eps, or mu), with its ``attributes`` [1, A] for a conditional model, or of a seed."""
     from kernels import philox
-    from vaegan_kernels.reconstruct import read_image
 
     if isinstance(end, int):
         return np.asarray(model.prior(1, end)[0])
-    mu, logvar = model.encode(read_image(end, model)[None])
+    mu, logvar = model.encode(read_image(end, model)[None], attributes)
     if mean:
         return np.asarray(mu[0])
     eps = philox.normal(mu.shape, seed=seed, step=0, stream=philox.STREAM_FIGURE_EPS)

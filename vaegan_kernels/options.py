@@ -7,12 +7,14 @@ import dataclasses
 from typing import Any
 
 from vaegan_kernels.cli import Parser, real_number, whole_number
-from vaegan_kernels.config import FIELDS, Config, field_type, flag
+from vaegan_kernels.config import FIELDS, Config
 from vaegan_kernels.errors import UserError
+from vaegan_kernels.fields import field_type, flag
 
-GROUPS = ("Data", "Run folder", "Network", "Objective", "Optimisation", "Logging", "Device")
+GROUPS = ("Data", "Run folder", "Network", "System", "Objective", "Optimisation", "Logging", "Device")
 
-DESCRIPTION = """Train the VAE/GAN of Larsen et al. (2016): an encoder, a decoder and a discriminator whose features are the metric.
+DESCRIPTION = """Train the VAE/GAN of Larsen et al. (2016): an encoder, a decoder and a discriminator whose features are the metric;
+or, with --model, one of the systems that the paper compares it with.
 With no argument it draws its own data set of faces, trains a small network for a few minutes and writes pictures to runs/."""
 
 EPILOG = """examples:
@@ -20,6 +22,9 @@ EPILOG = """examples:
   python -m vaegan_kernels.train --data ~/photos --steps 3000              your own pictures (any folder of images)
   python -m vaegan_kernels.train --data celeba/ --network paper64 --preset paper --dry-run
                                                                            what a paper run would take; trains nothing
+  python -m vaegan_kernels.train --model vae-dis --data faces.h5           one of the paper's other systems; its GAN is trained first
+  python -m vaegan_kernels.train --data celeba/ --conditional --attributes Smiling,Male
+                                                                           with attributes that can be chosen when sampling
   python -m vaegan_kernels.train --resume runs/small32-quick-faces-001     go on with a run that was stopped"""
 
 
@@ -34,7 +39,11 @@ def make_parser() -> Parser:
         add_option(groups[field.metadata["group"]], field, PRESETS)
 
     folder = groups["Run folder"]
-    folder.add_argument("--out", metavar="FOLDER", help="where the run goes (default: runs/<network>-<preset>-<data>-NNN, a new one)")
+    folder.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where the run goes (default: runs/<network>-<preset>-<data>-NNN, a new one; the system's name in it if it is no vaegan)",
+    )
     folder.add_argument(
         "--resume", nargs="?", const=True, metavar="FOLDER", help="go on with the run in FOLDER (or in --out), with its own settings"
     )

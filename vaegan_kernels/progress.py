@@ -20,8 +20,11 @@ def duration(seconds: float) -> str:
 
 def losses_text(line: dict[str, Any], *, short: bool = False) -> str:
     """The part of a metrics line that fits beside a bar; ``short``: in half the room."""
-    losses = f"like {line['like']:.4g}  KL {line['prior']:.3g}  GAN {line['gan_real']:.2f}/{line['gan_generated']:.2f}"
-    return losses if short else f"{losses}  updates dec {line['dec_update_rate']:.0%} dis {line['dis_update_rate']:.0%}"
+    parts = [f"like {line['like']:.4g}  KL {line['prior']:.3g}"] if "like" in line else []
+    if "gan_real" in line:
+        parts.append(f"GAN {line['gan_real']:.2f}/{line['gan_generated']:.2f}")
+        parts += [] if short else [f"updates dec {line['dec_update_rate']:.0%} dis {line['dis_update_rate']:.0%}"]
+    return "  ".join(parts)
 
 
 class Progress:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.cli import Parser, run_main, whole_number
+from vaegan_kernels.condition import add_attributes, check_conditional, parse, set_attributes
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.run_folder import save_image
 from vaegan_kernels.sample import add_common, check_common, check_count
@@ -28,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=whole_number, default=32, metavar="N", help="at most so many images (default: 32)")
     parser.add_argument("--columns", type=whole_number, default=8, metavar="N", help="images in a row (default: 8)")
     parser.add_argument("--mean", action="store_true", help="decode mu instead of a sampled z")
+    add_attributes(parser, "others are the test images' own, and for --images, where they are not known, the mean of the training images'")
     arguments = parser.parse_args(argv)
+    values = parse(arguments.attributes)
     out = check_common(arguments, (".png", ".jpg", ".webp"))
     check_count("--count", arguments.count)
     check_count("--columns", arguments.columns, 1000)
@@ -39,14 +42,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels import figures, load_model
 
     model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
-    originals = read_images(files, model) if files else test_images(model, arguments.data, arguments.count)
-    others = model.reconstruct(originals, mean=arguments.mean, seed=arguments.seed)
+    check_encoder(model)
+    check_conditional(model, values)
+    if files:
+        originals = read_images(files, model)
+        given = np.tile(model.mean_attributes(), (len(originals), 1)) if model.attribute_names else None
+    else:
+        originals, given = test_images(model, arguments.data, arguments.count)
+    given = None if given is None else set_attributes(model, values, given)
+    others = model.reconstruct(originals, mean=arguments.mean, seed=arguments.seed, attributes=given)
     error = float(np.mean((others - (originals / 127.5 - 1)) ** 2))
     title = "Reconstructions   z = mu" if arguments.mean else "Reconstructions   z sampled"
     note = f"step {model.header.step:,}"
     save_image(out, figures.pairs(originals, others, arguments.columns, title, note, "rebuilt"))
     print(f"{len(originals)} reconstructions in {out}; mean squared error {error:.4f} (pixels in [-1, 1])")
     return 0
+
+
+def check_encoder(model: Any) -> None:
+    """Raise `UserError` if the model cannot encode images."""
+    if not model.has_encoder:
+        raise UserError(f"a model of the system {model.system} has no encoder: it draws samples, and cannot encode or reconstruct images")
 
 
 def list_files(paths: Sequence[str]) -> list[Path]:
@@ -93,8 +109,9 @@ def read_images(files: Sequence[Path], model: Any) -> np.ndarray:
     return np.stack(images)
 
 
-def test_images(model: Any, source: str | None, count: int) -> np.ndarray:
-    """The first test images of ``source`` or, for None, of the data that the model was trained on."""
+def test_images(model: Any, source: str | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The first test images of ``source`` or, for None, of the data that the model was trained on; of a conditional model also their
+    attributes [N, A]. Raises `UserError` if the data has others."""
     from vaegan_kernels import data
     from vaegan_kernels.artist import held_out
     from vaegan_kernels.progress import Counter
@@ -103,11 +120,16 @@ def test_images(model: Any, source: str | None, count: int) -> np.ndarray:
     size, _, channels = model.image_shape
     place = source if source is not None else config.data
     data.check_source(place, image_size=size, channels=channels)
+    missing = [name for name in model.attribute_names if name not in data.attribute_names(place)]
+    if missing:
+        raise UserError(f"--data: {place or 'the built-in set'} has no attribute {missing[0]!r}, which the model is given; use other data")
     dataset = data.load_dataset(
         place, image_size=size, channels=channels, seed=config.data_seed, limit=None if source else config.limit,
         progress=Counter("reading images" if place else "drawing faces"),
     )  # fmt: skip
-    return np.asarray(dataset.images[held_out(dataset)[:count]])
+    shown = held_out(dataset)[:count]
+    given = dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
+    return np.asarray(dataset.images[shown]), given
 
 
 if __name__ == "__main__":

@@ -28,16 +28,18 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.summary = self.path / "summary.json"
         self.samples = self.path / "samples"
-        self.reconstructions = self.path / "reconstructions"
+        self.reconstructions = self.path / "reconstructions"  # of a system that has an encoder
+        self.gan = self.path / "gan"  # of a vae-dis: the run of the GAN that was trained first
         self.curves = self.path / "curves.png"
         self.animation = self.path / "convergence.gif"
         self.tensorboard = self.path / "tensorboard"
 
-    def create(self) -> None:
-        """Make the folder and its two picture folders; remove what a killed run was in the middle of writing."""
-        for folder in (self.path, self.samples, self.reconstructions):
+    def create(self, *, reconstructions: bool = True) -> None:
+        """Make the folder and its picture folders; remove what a killed run was in the middle of writing."""
+        folders = (self.path, self.samples, *((self.reconstructions,) if reconstructions else ()))
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self.samples, self.reconstructions):
+        for folder in folders:
             for leftover in folder.glob("*" + TEMPORARY):
                 leftover.unlink(missing_ok=True)
 
@@ -81,10 +83,15 @@ def save_image(path: Path, image: Any, **options: Any) -> None:
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def fresh_folder(network: str, preset: str, data: str, parent: Path = RUNS) -> Path:
-    """``runs/<network>-<preset>-<data>-NNN``, the first number after those that exist."""
+def fresh_folder(
+    network: str, preset: str, data: str, parent: Path = RUNS, *, model: str = "vaegan", conditional: bool = False
+) -> Path:  # fmt: skip
+    """``runs/<network>-<preset>-<data>-NNN``, the first number after those that exist.
+
+    Another ``model`` than the VAE/GAN stands behind the network, "conditional" behind the data.
+    """
     data = re.sub(r"[^A-Za-z0-9._-]+", "_", data).strip("._-") or "data"
-    stem = f"{network}-{preset}-{data[:40]}-"
+    stem = f"{network}-{'' if model == 'vaegan' else f'{model}-'}{preset}-{data[:40]}-{'conditional-' if conditional else ''}"
     taken = [0]
     if parent.is_dir():
         taken += [int(entry.name[len(stem) :]) for entry in parent.iterdir() if re.fullmatch(re.escape(stem) + r"\d+", entry.name)]

@@ -9,14 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vaegan_kernels import checkpoint
+from vaegan_kernels import attribute_vectors, checkpoint
+from vaegan_kernels.attribute_vectors import add_edits, direction, names_of, wording
 from vaegan_kernels.cli import Parser, run_main, whole_number
+from vaegan_kernels.condition import add_attributes, check_conditional, parse, set_attributes
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.run_folder import check_output, save_image
 
 EPILOG = """examples:
   python -m vaegan_kernels.sample runs/small32-quick-faces-001 --out samples.png
-  python -m vaegan_kernels.sample runs/small32-quick-faces-001/checkpoint.h5 --count 100 --grid 10x10 --seed 7 --out more.png"""
+  python -m vaegan_kernels.sample runs/small32-quick-faces-001/checkpoint.h5 --count 100 --grid 10x10 --seed 7 --out more.png
+  python -m vaegan_kernels.sample runs/my-conditional-run --attributes Smiling=1,Male=-1 --out smiling.png
+  python -m vaegan_kernels.sample runs/my-run --add Smiling --strength 2 --out smiling.png"""
 
 
 def add_common(parser: Any, out: str) -> None:
@@ -49,15 +53,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_common(parser, "samples.png")
     parser.add_argument("--count", type=whole_number, metavar="N", help="number of images (default: 64, or as many as --grid holds)")
     parser.add_argument("--grid", metavar="COLUMNSxROWS", help="layout, such as 8x8 (default: as square as can be)")
+    add_attributes(parser, "others are those of training images, chosen by --seed")
+    add_edits(parser)
     arguments = parser.parse_args(argv)
     out = check_common(arguments, (".png", ".jpg", ".webp"))
     count, columns = layout(arguments.count, arguments.grid)
+    values = parse(arguments.attributes)
+    add, remove = names_of(arguments.add), names_of(arguments.remove)
+    if arguments.strength is not None and not (add or remove):
+        raise UserError("--strength: given without --add or --remove; name an attribute")
+    edits = (add, remove, arguments.strength)
+    change = direction(attribute_vectors.load(arguments.checkpoint), *edits) if add or remove else None
 
     from vaegan_kernels import figures, load_model
 
     model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
-    images = model.sample(count, seed=arguments.seed)
-    save_image(out, figures.grid(images, columns, "Samples", f"seed {arguments.seed} · step {model.header.step:,}"))
+    check_conditional(model, values)
+    given = set_attributes(model, values, model.examples(count, arguments.seed)) if model.attribute_names else None
+    if change is None:
+        images = model.sample(count, seed=arguments.seed, attributes=given)
+    else:
+        images = model.decode(model.prior(count, arguments.seed) + change, given)
+    title = "Samples" if change is None else f"Samples   {wording(*edits)}"
+    save_image(out, figures.grid(images, columns, title, f"seed {arguments.seed} · step {model.header.step:,}"))
     print(f"{count} samples in {out}")
     return 0
 

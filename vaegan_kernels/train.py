@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
-import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kernels import OutOfMemory
-from vaegan_kernels import checkpoint
+from vaegan_kernels import checkpoint, gan_file
+from vaegan_kernels.checks import check_data, normalise, with_attributes
 from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, describe_out_of_memory, run_main
-from vaegan_kernels.config import CHANGEABLE, FIELDS, Config, flag, read_config, resolve
+from vaegan_kernels.config import FIELDS, Config, read_config, resolve
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.options import make_parser, open_engine
+from vaegan_kernels.resume import prepare_resume
 from vaegan_kernels.run_folder import RunFolder, check_new, check_room, check_writable, fresh_folder, write_atomically
 
 # In a checkpoint: parameters and, for each, one (RMSProp) or two (Adam) numbers of optimiser state.
@@ -28,7 +27,7 @@ STATE_ARRAYS = {"rmsprop": 2, "adam": 3}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. Errors are raised for `run_main`."""
     arguments = make_parser().parse_args(argv)
-    flags = {name: value for name, value in vars(arguments).items() if name in FIELDS}
+    flags = normalise({name: value for name, value in vars(arguments).items() if name in FIELDS})
     say = (lambda text: None) if arguments.quiet else (lambda text: print(text, flush=True))
     if arguments.stop_after is not None and arguments.stop_after < 1:
         raise UserError(f"--stop-after: got {arguments.stop_after}, expected a whole number of at least 1")
@@ -37,20 +36,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.resume is not None:
         folder, config, header = prepare_resume(arguments, flags)
     else:
-        if "data" in flags:
-            flags["data"] = os.path.abspath(os.path.expanduser(flags["data"]))
         config = resolve(flags, read_config(arguments.config) if arguments.config else None)
     engine, device = open_engine(config)
     if header is not None and header.config.precision != engine.precision:
         device += f"; until now the run was in {header.config.precision}: its numbers go on, not its bits"
-    config = dataclasses.replace(config, precision=engine.precision, encoder_units=config.network_spec().encoder_units)
+    config = with_attributes(dataclasses.replace(config, precision=engine.precision, encoder_units=config.network_spec().encoder_units))
     spec = config.network_spec()
     kind, count = check_data(config, spec)
+    if config.gan is not None and header is None:
+        gan_file.check_gan(config)
 
-    parameters = sum(spec.parameter_counts().values())
-    needed = 2 * parameters * STATE_ARRAYS[config.optimizer] * engine.wide.itemsize + (32 << 20)
+    runs = 2 if config.model == "vae-dis" and config.gan is None else 1
+    needed = 2 * runs * sum(config.parameter_counts().values()) * STATE_ARRAYS[config.optimizer] * engine.wide.itemsize + (32 << 20)
     if arguments.resume is None:
-        default = fresh_folder(config.network, config.preset, Path(config.data).name if config.data else "faces")
+        name = Path(config.data).name if config.data else "faces"
+        default = fresh_folder(config.network, config.preset, name, model=config.model, conditional=config.conditional)
         folder = RunFolder(arguments.out or default)
         check_new(folder.path, needed, probe=not arguments.dry_run)
     else:
@@ -80,103 +80,29 @@ def smaller(config: Config) -> str:
     return f"try {', '.join([*choices, 'a GPU with more room'])} or --device cpu"
 
 
-def prepare_resume(arguments: Any, flags: dict[str, Any]) -> tuple[RunFolder, Config, checkpoint.Header | None]:
-    """The folder, configuration and checkpoint header of the run to go on with. Raises `UserError` for anything that does not fit."""
-    if arguments.config:
-        raise UserError("--config: not with --resume, a run goes on with its own settings; leave it out")
-    given = arguments.resume if arguments.resume is not True else arguments.out
-    if given is None:
-        raise UserError("--resume: expected the folder of the run: --resume FOLDER, or --out FOLDER --resume")
-    if arguments.resume is not True and arguments.out and Path(arguments.out).resolve() != Path(given).resolve():
-        raise UserError(f"--resume {given} and --out {arguments.out} name different folders; give one of them")
-    path = Path(given)
-    folder = RunFolder(path.parent if path.name == "checkpoint.h5" else path)
-    header = None
-    if folder.checkpoint.is_file():
-        header = checkpoint.read_header(folder.checkpoint)
-        stored = header.config
-    elif folder.config.is_file():  # killed before the first save: the run starts again, with the same bits
-        stored = Config.from_dict(read_config(folder.config), str(folder.config))
-    else:
-        raise UserError(f"--resume: nothing to resume: no checkpoint.h5 in {folder.path}; give the folder of a run, or start a new one")
-    changes = {}
-    for name, value in flags.items():
-        if name in CHANGEABLE:
-            changes[name] = os.path.abspath(os.path.expanduser(value)) if name == "data" else value
-        elif name == "precision" and stored.precision != "float64" and value != "float64":
-            keeps = value == "auto" and stored.precision == "float32"  # every device has it
-            changes[name] = stored.precision if keeps else value
-        elif value != getattr(stored, name) and not (name == "precision" and value == "auto"):
-            instead = "end earlier with --stop-after" if name in ("steps", "epochs") else "leave it out"
-            own = getattr(stored, name)
-            raise UserError(f"{flag(name)}: got {value}, but the run in {folder.path} has {own}; {instead}, or start a new run")
-    config = dataclasses.replace(stored, **changes)
-    config.validate()
-    return folder, config, header
+def build(config: Config, spec: Any, engine: Any, file: Path | None) -> Any:
+    """The network of ``config``, with the state in the checkpoint ``file`` or, for None, at its start. Raises `UserError`."""
+    from models.vaegan import VAEGAN
 
-
-def check_data(config: Config, spec: Any) -> tuple[str, int]:
-    """What the data is and how many images it has, about. Raises `UserError` before anything is drawn or decoded."""
-    from vaegan_kernels import data
-
-    data.check_source(config.data, image_size=spec.image_size, channels=spec.channels)
-    kind, count = data.describe_source(config.data, spec.image_size)
-    count = min(count, config.limit or count)
-    usable = min(count, train_images(config, kind))
-    if config.batch_size > usable:
-        raise UserError(
-            f"--batch-size: got {config.batch_size}, but there are only {usable} images to train on ({kind}); use a smaller batch"
-        )
-    return kind, count
-
-
-def train_images(config: Config, kind: str) -> int | float:
-    """The size of the training split where the split is known beforehand; infinity where it is made on reading."""
-    from vaegan_kernels.data.dataset import limited
-
-    if kind == "built-in faces":
-        from vaegan_kernels.data.faces import face_splits
-
-        splits = face_splits()
-    elif kind == "CelebA folder":
-        from vaegan_kernels.data.celeba import list_celeba
-
-        splits = list_celeba(Path(str(config.data))).splits
-    elif kind == "packed file":
-        import h5py
-
-        try:
-            with h5py.File(str(config.data), "r") as file:
-                splits = np.asarray(file["splits"][()])
-        except (OSError, KeyError):
-            return math.inf  # damaged; loading tells how
-    else:
-        return math.inf
-    return int((splits[limited(splits, config.limit)] == 0).sum())
+    network = VAEGAN(engine, spec, system=config.model, seed=config.seed, optimizer=config.optimizer, weight_decay=config.weight_decay)
+    if file is not None:
+        network.load_state(checkpoint.read_arrays(file, network.state_arrays()))
+    elif config.gan is not None:
+        network.load_discriminator(gan_file.read_discriminator(gan_file.find(config), network))
+    return network
 
 
 def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any, arguments: Any, say: Any) -> int:
     """Build, load, train, evaluate. Everything about the arguments has been checked."""
-    from models.vaegan import VAEGAN
     from vaegan_kernels import data
-    from vaegan_kernels.artist import Artist
-    from vaegan_kernels.inference import Model
-    from vaegan_kernels.metrics import truncate_metrics
-    from vaegan_kernels.progress import Counter, Progress
-    from vaegan_kernels.trainer import Trainer
+    from vaegan_kernels.progress import Counter
 
-    network = VAEGAN(engine, spec, seed=config.seed, optimizer=config.optimizer, weight_decay=config.weight_decay)
-    if header is not None:
-        network.load_state(checkpoint.read_arrays(folder.checkpoint, network.state_arrays()))
+    network = build(config, spec, engine, folder.checkpoint if header is not None else None)
     dataset = data.load_dataset(
         config.data, image_size=spec.image_size, channels=spec.channels, seed=config.data_seed, limit=config.limit,
         progress=Counter("reading images" if config.data else "drawing faces", quiet=arguments.quiet),
     )  # fmt: skip
-    if header is not None and dataset.fingerprint != header.data_fingerprint:
-        raise UserError(
-            f"--data: the images are not those that the run in {folder.path} was trained on ({header.data_name}); "
-            "restore them, or start a new run"
-        )
+    check_same_data(dataset, header, folder)
     counts = {name: len(dataset.split(name)) for name in ("train", "validation", "test")}
     config = config.with_data(counts["train"])
     step, steps = header.step if header else 0, config.steps or 0
@@ -184,32 +110,92 @@ def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any
         raise UserError(f"--stop-after: got {arguments.stop_after}, but the run is at step {step} already; give a later step")
     skipped = f", {dataset.skipped} unreadable skipped" if dataset.skipped else ""
     say(f"data: {dataset.name}, {counts['train']} train, {counts['validation']} validation, {counts['test']} test images{skipped}")
-    say(f"network: {config.network}, preset {config.preset}, {sum(spec.parameter_counts().values()):,} parameters")
+    if header is None and config.gan_steps is not None:
+        code = train_gan_first(config, spec, engine, folder, dataset, arguments, say)
+        if code:
+            return code
+        network.load_discriminator(gan_file.read_discriminator(folder.gan / "checkpoint.h5", network))
+    return run(config, network, folder, header, dataset, arguments, say)
+
+
+def check_same_data(dataset: Any, header: Any, folder: RunFolder) -> None:
+    """Raise `UserError` if the run in ``folder`` was trained on other images."""
+    if header is not None and dataset.fingerprint != header.data_fingerprint:
+        raise UserError(
+            f"--data: the images are not those that the run in {folder.path} was trained on ({header.data_name}); "
+            "restore them, or start a new run"
+        )
+
+
+def train_gan_first(config: Config, spec: Any, engine: Any, folder: RunFolder, dataset: Any, arguments: Any, say: Any) -> int:
+    """The GAN of a vae-dis without ``--gan``: a run of its own in the run's folder, which goes on where it was left.
+
+    Returns: the exit code.
+    """
+    own = RunFolder(folder.gan)
+    gan = gan_file.gan_config(config).with_data(len(dataset.split("train")))
+    header = checkpoint.read_header(own.checkpoint) if own.checkpoint.is_file() else None
+    if header is not None and (header.config.model, header.config.condition) != ("gan", config.condition):
+        raise UserError(f"{own.path}: holds a run of --model {header.config.model}, not the GAN of this one; move it away")
+    check_same_data(dataset, header, own)
+    if header is not None and header.step == gan.steps and own.summary.exists():
+        return 0
+    say(f"first the GAN that gives the metric, then the vae-dis; {folder.path} is the folder of both")
+    folder.create()
+    write_settings(config, engine, folder)
+    network = build(gan, spec, engine, own.checkpoint if header is not None else None)
+    first = argparse.Namespace(**{**vars(arguments), "stop_after": None})
+    return run(gan, network, own, header, dataset, first, say, resume=folder.path)
+
+
+def write_settings(config: Config, engine: Any, folder: RunFolder) -> None:
+    """config.json and device.json."""
+    about = {**engine.describe(), "versions": checkpoint.versions()}
+    for path, value in ((folder.config, config.to_dict()), (folder.device, about)):
+        text = json.dumps(value, indent=2) + "\n"
+        write_atomically(path, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+
+
+def run(
+    config: Config, network: Any, folder: RunFolder, header: Any, dataset: Any, arguments: Any, say: Any, resume: Path | None = None
+) -> int:  # fmt: skip
+    """Train ``network`` in ``folder`` from the step of ``header`` on, and evaluate. Returns the exit code.
+
+    ``resume``: the folder that goes on with it, where that is not its own.
+    """
+    from vaegan_kernels.artist import Artist
+    from vaegan_kernels.inference import Model
+    from vaegan_kernels.metrics import truncate_metrics
+    from vaegan_kernels.progress import Progress
+    from vaegan_kernels.trainer import Trainer, examples_of
+
+    step, steps = header.step if header else 0, config.steps or 0
+    name = config.network if config.model == "vaegan" else f"{config.network}, {config.model}"
+    given = f", given {len(config.condition)} attributes" if config.condition else ""
+    say(f"network: {name}, preset {config.preset}, {sum(config.parameter_counts().values()):,} parameters{given}")
     start = f"from step {step} " if step else ""
     say(f"run: {folder.path}, {start}to step {min(arguments.stop_after or steps, steps)} of {steps}")
 
-    folder.create()
-    text = json.dumps(config.to_dict(), indent=2) + "\n"
-    write_atomically(folder.config, lambda file: file.write(text.encode()))
-    about = json.dumps({**engine.describe(), "versions": checkpoint.versions()}, indent=2) + "\n"
-    write_atomically(folder.device, lambda file: file.write(about.encode()))
+    folder.create(reconstructions=network.encoder is not None)
+    write_settings(config, network.engine, folder)
     truncate_metrics(folder.metrics, step)
-    model = Model(network, spec, header or checkpoint.Header(step, config, dataset.fingerprint, dataset.name))
+    header = header or checkpoint.Header(step, config, dataset.fingerprint, dataset.name)
+    model = Model(network, network.spec, header, examples_of(config, dataset))
     artist = Artist(config, model, dataset, folder, step=step)
-    trainer = Trainer(config, engine, network, dataset, folder, step=step, seconds=header.seconds if header else 0.0, listener=artist)
+    trainer = Trainer(config, network.engine, network, dataset, folder, step=step, seconds=header.seconds, listener=artist, resume=resume)
     with Progress(steps, step, quiet=arguments.quiet) as progress:
         ended_by = trainer.run(arguments.stop_after, progress)
-    resume = f"python -m vaegan_kernels.train --resume {folder.path}"
+    command = f"python -m vaegan_kernels.train --resume {resume or folder.path}"
     if ended_by is not None:
-        print(f"saved at step {trainer.step} of {steps}; go on with: {resume}", flush=True)
+        print(f"saved at step {trainer.step} of {steps}; go on with: {command}", flush=True)
         return EXIT_INTERRUPTED if ended_by == 2 else EXIT_TERMINATED
-    finish(trainer, artist, model, dataset, folder, arguments.quiet)
+    finish(trainer, artist, model, dataset, folder)
     if trainer.step < steps:
-        print(f"stopped after step {trainer.step} of {steps}; go on with: {resume}")
+        print(f"stopped after step {trainer.step} of {steps}; go on with: {command}")
     return 0
 
 
-def finish(trainer: Any, artist: Any, model: Any, dataset: Any, folder: RunFolder, quiet: bool) -> None:
+def finish(trainer: Any, artist: Any, model: Any, dataset: Any, folder: RunFolder) -> None:
     """Draw the summaries, evaluate, write summary.json and print the result."""
     from vaegan_kernels import figures
     from vaegan_kernels.artist import held_out
@@ -220,7 +206,9 @@ def finish(trainer: Any, artist: Any, model: Any, dataset: Any, folder: RunFolde
         trainer.guarded(artist.draw, trainer.step)
     trainer.guarded(lambda: artist.summarise(trainer.seconds, final=True))
     train_images = dataset.images[dataset.split("train")[:5120]]
-    result = evaluate(model, dataset.images[held_out(dataset)[:256]], train_images, seed=trainer.config.seed)
+    shown = held_out(dataset)[:256]
+    own = dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
+    result = evaluate(model, dataset.images[shown], train_images, seed=trainer.config.seed, attributes=own)
     images = trainer.step * trainer.config.batch_size
     summary = {"step": trainer.step, "steps": trainer.steps, **result, "seconds": round(trainer.seconds, 2)}
     summary["images_per_second"] = round(images / max(trainer.seconds, 1e-9), 2)
@@ -229,7 +217,8 @@ def finish(trainer: Any, artist: Any, model: Any, dataset: Any, folder: RunFolde
     for line in describe(result):
         print(line)
     print(f"trained {trainer.step} steps in {duration(trainer.seconds)}, {summary['images_per_second']:.0f} images/s")
-    print(f"look at {folder.samples / figures.step_name(trainer.step)} and at the same name in reconstructions")
+    more = " and at the same name in reconstructions" if model.has_encoder else ""
+    print(f"look at {folder.samples / figures.step_name(trainer.step)}{more}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import math
 import signal
 import time
 import warnings
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,9 +23,21 @@ from vaegan_kernels import checkpoint
 from vaegan_kernels.cli import describe_os_error, describe_out_of_memory
 from vaegan_kernels.config import Config
 from vaegan_kernels.errors import UserError
+from vaegan_kernels.inference import EXAMPLES
 from vaegan_kernels.metrics import append_metrics
 from vaegan_kernels.progress import Progress
 from vaegan_kernels.run_folder import RunFolder
+
+EXAMPLES_KEPT = 256  # rows of training images' attributes that a conditional checkpoint keeps, to sample with
+
+
+def examples_of(config: Config, dataset: Any) -> np.ndarray | None:
+    """float32 [<= 256, A], attributes of training images, evenly chosen; None for an unconditional run."""
+    if not config.condition:
+        return None
+    train = dataset.split("train")
+    count = min(EXAMPLES_KEPT, len(train))
+    return np.asarray(dataset.attributes_of(config.condition)[train[np.arange(count) * len(train) // count]])
 
 
 class StopRequest:
@@ -59,13 +72,14 @@ class Trainer:
 
     def __init__(
         self, config: Config, engine: Any, model: Any, dataset: Any, folder: RunFolder, *,
-        step: int = 0, seconds: float = 0.0, listener: Any = None,
+        step: int = 0, seconds: float = 0.0, listener: Any = None, resume: Path | None = None,
     ) -> None:  # fmt: skip
         spec = config.network_spec()
         self.config, self.engine, self.model, self.dataset, self.folder = config, engine, model, dataset, folder
         self.step = step  # steps done
         self.steps: int = config.steps or 0
         self.seconds = seconds  # of training, earlier parts of the run included
+        self.resume = resume  # the folder that --resume goes on with, where it is not the run's own
         self.listener = listener  # a vaegan_kernels.artist.Artist, or None: draws
         self.train = dataset.split("train")
         self.per_epoch = len(self.train) // config.batch_size
@@ -75,6 +89,7 @@ class Trainer:
         self.x, self.eps, self.z_p = engine.empty(shape), engine.empty(noise, engine.wide), engine.empty(noise, engine.wide)
         self.order, self.order_epoch = engine.empty((len(self.train),), np.int32), -1
         self.counter, self.lr = engine.empty((1,), np.int64), engine.empty((1,), engine.wide)
+        self.place_attributes()
         self.rates = engine.asarray([self.rate(k) for k in range(self.steps)], engine.wide)
         engine.put(self.counter, [step])
         self.replay = engine.record(self.step_body)
@@ -90,6 +105,14 @@ class Trainer:
         except OutOfMemory as error:
             advice = "take fewer with --limit, or use --device cpu"
             raise UserError(describe_out_of_memory(error, advice, what=f"the data set of {len(images):,} images")) from None
+
+    def place_attributes(self) -> None:
+        """Of a conditional run the attributes of all images, wide [n, A], where batches are gathered from, and those of a batch."""
+        self.given: tuple[Any, ...] = ()  # what the model's step is given besides
+        names = self.config.condition
+        if names:
+            self.table = self.engine.asarray(self.dataset.attributes_of(names), self.engine.wide)
+            self.given = (self.engine.empty((self.config.batch_size, len(names)), self.engine.wide),)
 
     def run(self, stop_after: int | None, progress: Progress) -> int | None:
         """Train up to ``stop_after`` (or to the end) and save; the schedule follows the configuration's steps.
@@ -127,7 +150,7 @@ class Trainer:
             return request.signal
 
     def train_step(self) -> None:
-        """One step of Algorithm 1 on the next batch; ``step`` grows by one."""
+        """One step of the system on the next batch; ``step`` grows by one."""
         epoch = self.step // self.per_epoch
         if self.order_epoch != epoch:
             order = philox.permutation(len(self.train), seed=self.config.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
@@ -137,14 +160,16 @@ class Trainer:
         self.step += 1
 
     def step_body(self) -> None:
-        """Step ``counter`` on the device: batch, noise, rate, Algorithm 1, updates. The same launches each time: what changes from
+        """Step ``counter`` on the device: batch, noise, rate, losses and gradients, updates. The same launches each time: what changes from
         step to step is in device arrays, so that an engine can record it once and replay it."""
         eng, seed = self.engine, self.config.seed
         eng.gather_batch(self.x, self.images, self.order, self.counter, per_epoch=self.per_epoch, seed=seed, flip=self.config.flip)
         eng.normal(self.eps, seed=seed, step=self.counter, stream=philox.STREAM_EPS)
         eng.normal(self.z_p, seed=seed, step=self.counter, stream=philox.STREAM_PRIOR)
         eng.look_up_rate(self.lr, self.rates, self.counter)
-        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr)
+        for attributes in self.given:
+            eng.gather_rows(attributes, self.table, self.order, self.counter, per_epoch=self.per_epoch)
+        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr, *self.given)
         eng.advance(self.counter)
 
     def rate(self, k: int) -> float:
@@ -160,8 +185,9 @@ class Trainer:
         since, first = self.speed_from
         per_step = (now - since) / max(1, self.step - first)
         line: dict[str, Any] = {"step": self.step, "epoch": (self.step - 1) // self.per_epoch}
-        line |= {name: losses[name] for name in LOSSES if name != "generator" or self.objective.generator_loss != "minimax"}
-        line |= {"dec_update_rate": losses["dec_updated"], "dis_update_rate": losses["dis_updated"]}
+        names = self.model.loss_names
+        line |= {name: losses[name] for name in names if name != "generator" or self.objective.generator_loss != "minimax"}
+        line |= {f"{name}_update_rate": losses[f"{name}_updated"] for name in ("dec", "dis") if f"{name}_updated" in losses}
         line["learning_rate"] = self.rate(self.step - 1)
         line["images_per_second"] = round(self.config.batch_size / max(per_step, 1e-9), 2)
         line["seconds"] = round(self.elapsed(), 3)
@@ -176,9 +202,11 @@ class Trainer:
         values = self.engine.to_numpy(self.model.losses)
         for name, value in zip(LOSSES, values.tolist(), strict=True):
             if not math.isfinite(value):
-                raise UserError(
-                    f"the loss {name!r} became {value} at step {self.step}; {self.last_good()}; try a smaller --learning-rate or --gamma"
-                )
+                raise UserError(f"the loss {name!r} became {value} at step {self.step}; {self.last_good()}; try {self.advice()}")
+
+    def advice(self) -> str:
+        """What to change where numbers grew without bound."""
+        return "a smaller --learning-rate" + (" or --gamma" if self.config.model == "vaegan" else "")
 
     def last_good(self) -> str:
         """Which checkpoint is left, in words."""
@@ -192,9 +220,10 @@ class Trainer:
         arrays = {name: self.engine.to_numpy(array) for name, array in self.model.state_arrays().items()}
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise UserError(
-                    f"{name} is not finite after step {self.step}; {self.last_good()}; try a smaller --learning-rate or --gamma"
-                )
+                raise UserError(f"{name} is not finite after step {self.step}; {self.last_good()}; try {self.advice()}")
+        examples = examples_of(self.config, self.dataset)
+        if examples is not None:
+            arrays[EXAMPLES] = examples
         header = checkpoint.Header(
             step=self.step,
             config=self.config,
@@ -211,7 +240,7 @@ class Trainer:
         try:
             write(*arguments)
         except OSError as error:
-            resume = f"; make room, then --resume {self.folder.path}" if self.folder.checkpoint.exists() else ""
+            resume = f"; make room, then --resume {self.resume or self.folder.path}" if self.folder.checkpoint.exists() else ""
             what = describe_os_error(error).split(";")[0]
             raise UserError(f"step {self.step}: {what}; {self.last_good()}{resume}") from None
 

@@ -2,6 +2,6 @@
 
 from vaegan_kernels.data.dataset import SPLITS, Dataset
 from vaegan_kernels.data.packed import read_packed, write_packed
-from vaegan_kernels.data.source import check_source, describe_source, load_dataset
+from vaegan_kernels.data.source import attribute_names, check_source, describe_source, load_dataset
 
-__all__ = ["SPLITS", "Dataset", "check_source", "describe_source", "load_dataset", "read_packed", "write_packed"]
+__all__ = ["SPLITS", "Dataset", "attribute_names", "check_source", "describe_source", "load_dataset", "read_packed", "write_packed"]

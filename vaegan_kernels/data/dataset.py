@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from vaegan_kernels.errors import UserError
 
 SPLITS = ("train", "validation", "test")  # codes 0, 1, 2, as in CelebA's list_eval_partition.txt
+ATTRIBUTE_TYPES = (np.dtype(np.int8), np.dtype(np.float32))
 Progress = Callable[[int, int], None]  # (done, total)
 
 
@@ -22,7 +23,7 @@ class Dataset:
     name: str
     images: np.ndarray  # uint8 [n,S,S,C]
     splits: np.ndarray  # uint8 [n], an index into SPLITS
-    attributes: np.ndarray | None = None  # int8 [n,A], +1 or -1
+    attributes: np.ndarray | None = None  # [n,A]: int8, +1 or -1, or float32, real-valued
     attribute_names: tuple[str, ...] = ()
     preprocessing: dict[str, Any] = field(default_factory=dict)  # JSON-able: how the pixels were made
     skipped: int = 0  # images of the source that could not be read
@@ -36,8 +37,11 @@ class Dataset:
         if self.splits.dtype != np.uint8 or self.splits.shape != (n,) or (n and self.splits.max() > 2):
             raise ValueError(f"splits: got {self.splits.dtype} {list(self.splits.shape)}, expected uint8 [{n}] of 0, 1, 2")
         expected = (n, len(self.attribute_names))
-        if self.attributes is not None and (self.attributes.dtype != np.int8 or self.attributes.shape != expected):
-            raise ValueError(f"attributes: got {self.attributes.dtype} {list(self.attributes.shape)}, expected int8 {list(expected)}")
+        a = self.attributes
+        if a is not None and (a.dtype not in ATTRIBUTE_TYPES or a.shape != expected):
+            raise ValueError(f"attributes: got {a.dtype} {list(a.shape)}, expected int8 or float32 {list(expected)}")
+        if a is not None and not np.isfinite(a).all():
+            raise ValueError("attributes: some values are not finite")
         if not self.fingerprint:
             self.fingerprint = self.compute_fingerprint()
 
@@ -49,6 +53,15 @@ class Dataset:
         if name not in SPLITS:
             raise ValueError(f"split: got {name!r}, expected one of {', '.join(SPLITS)}")
         return np.flatnonzero(self.splits == SPLITS.index(name))
+
+    def attributes_of(self, names: Sequence[str]) -> np.ndarray:
+        """float32 [n, len(names)]: the attributes called ``names``, in that order. ValueError for one that the data does not have."""
+        columns = []
+        for name in names:
+            if self.attributes is None or name not in self.attribute_names:
+                raise ValueError(f"attribute: got {name!r}, expected one of {', '.join(self.attribute_names) or 'none: there are none'}")
+            columns.append(self.attributes[:, self.attribute_names.index(name)])
+        return np.stack(columns, axis=1).astype(np.float32) if columns else np.empty((len(self), 0), np.float32)
 
     def compute_fingerprint(self) -> str:
         """SHA-256, in hexadecimal, over shapes, images, splits, attributes and attribute names."""

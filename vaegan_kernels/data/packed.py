@@ -3,7 +3,7 @@
 attributes  format "vaegan-kernels packed images", format_version 1, name, preprocessing (JSON), skipped, fingerprint
 images      uint8 [n,S,S,C]
 splits      uint8 [n]: 0 train, 1 validation, 2 test
-attributes  int8 [n,A], +1 or -1   (absent where the source has none)
+attributes  int8 [n,A], +1 or -1, or float32 [n,A]   (absent where the source has none)
 attribute_names  UTF-8 strings [A] (the same)
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.data.dataset import Dataset
+from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
 from vaegan_kernels.errors import UserError
 
 FORMAT = "vaegan-kernels packed images"
@@ -92,6 +92,16 @@ def packed_shape(path: str | Path) -> tuple[int, int, int]:
     return n, size, channels
 
 
+def packed_attribute_names(path: str | Path) -> tuple[str, ...]:
+    """The names of a packed file's attributes, none where it has none, without reading its images. UserError where it is none."""
+    path = Path(path)
+    with _opened(path) as file:
+        try:
+            return _names(file, path) if "attributes" in file else ()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: is damaged ({_first_line(error)}); pack the images again") from error
+
+
 def read_packed(path: str | Path) -> Dataset:
     """Read a packed file into memory.
 
@@ -106,13 +116,13 @@ def read_packed(path: str | Path) -> Dataset:
             attributes: np.ndarray | None = None
             names: tuple[str, ...] = ()
             if "attributes" in file:
-                attributes = _plain(file, path, "attributes", np.int8, 2)[...]
-                names = tuple(_plain(file, path, "attribute_names", None, 1).asstr()[...].tolist())
+                attributes = _plain(file, path, "attributes", ATTRIBUTE_TYPES, 2)[...]
+                names = _names(file, path)
             header: dict[str, Any] = {key: file.attrs[key] for key in ("name", "preprocessing", "skipped", "fingerprint")}
         preprocessing = json.loads(str(header["preprocessing"]))
         if not isinstance(preprocessing, dict):
             raise ValueError("preprocessing is no JSON object")
-        if attributes is not None and not np.isin(attributes, (-1, 1)).all():
+        if attributes is not None and attributes.dtype == np.int8 and not np.isin(attributes, (-1, 1)).all():
             raise ValueError("attributes other than +1 and -1")
         dataset = Dataset(str(header["name"]), images, splits, attributes, names, preprocessing, int(header["skipped"]))
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
@@ -152,21 +162,29 @@ def _opened(path: Path) -> Any:
 
 
 def _plain(file: Any, path: Path, name: str, dtype: Any, ndim: int) -> Any:
-    """The array ``name``, only if its data lies in this file: links and external storage could name any file of this machine."""
+    """The array ``name`` of ``dtype`` (or one of several; None: strings), only if its data lies in this file.
+
+    Links and external storage could name any file of this machine.
+    """
     import h5py
 
+    dtypes = [np.dtype(one) for one in ([] if dtype is None else dtype if isinstance(dtype, tuple) else [dtype])]
     try:
         array: Any = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
         good = isinstance(array, h5py.Dataset) and array.external is None and not array.is_virtual and array.ndim == ndim
-        good = good and (h5py.check_string_dtype(array.dtype) is not None if dtype is None else array.dtype == dtype)
+        good = good and (h5py.check_string_dtype(array.dtype) is not None if not dtypes else array.dtype in dtypes)
     except (KeyError, OSError, RuntimeError, TypeError, AttributeError):
         good = False
     if not good:
-        expected = "strings" if dtype is None else np.dtype(dtype).name
+        expected = " or ".join(one.name for one in dtypes) or "strings"
         raise UserError(
             f"{path}: array {name!r} is missing or of the wrong kind, expected {expected} of {ndim} axes; pack the images again"
         )
     return array
+
+
+def _names(file: Any, path: Path) -> tuple[str, ...]:
+    return tuple(_plain(file, path, "attribute_names", None, 1).asstr()[...].tolist())
 
 
 def _images(file: Any, path: Path) -> Any:

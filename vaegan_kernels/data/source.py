@@ -7,9 +7,10 @@ from pathlib import Path
 from vaegan_kernels.data.cache import CacheDir
 from vaegan_kernels.data.celeba import check_celeba, is_celeba, list_celeba, load_celeba
 from vaegan_kernels.data.dataset import Dataset, Progress, check_shape, limited
+from vaegan_kernels.data.face_traits import ATTRIBUTE_NAMES
 from vaegan_kernels.data.faces import COUNT, load_faces
 from vaegan_kernels.data.folder import check_folder, list_images, load_folder
-from vaegan_kernels.data.packed import packed_shape, read_packed
+from vaegan_kernels.data.packed import packed_attribute_names, packed_shape, read_packed
 from vaegan_kernels.errors import UserError
 
 Source = str | Path | None
@@ -86,6 +87,16 @@ def describe_source(source: Source, image_size: int) -> tuple[str, int]:
     if kind == "celeba":
         return "CelebA folder", len(list_celeba(path).names)
     return "image folder", len(list_images(path))
+
+
+def attribute_names(source: Source) -> tuple[str, ...]:
+    """The names of the attributes that ``source`` has; none for a folder of images. Decodes nothing. UserError as `check_source`."""
+    kind = kind_of(source)
+    if kind == "faces":
+        return tuple(ATTRIBUTE_NAMES)
+    if kind == "packed":
+        return packed_attribute_names(Path(str(source)))
+    return list_celeba(Path(str(source))).attribute_names if kind == "celeba" else ()
 
 
 def load_dataset(

@@ -1,0 +1,125 @@
+"""The data of an experiment, and its results: JSON with everything that is needed to know where the numbers come from."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vaegan_kernels import checkpoint
+from vaegan_kernels.cli import whole_number
+from vaegan_kernels.errors import UserError
+from vaegan_kernels.experiments.common import config_of, train_flags
+from vaegan_kernels.run_folder import RunFolder, write_atomically
+
+
+def load_data(arguments: argparse.Namespace) -> Any:
+    """The `Dataset` that the experiment's runs are trained on."""
+    from vaegan_kernels import data
+    from vaegan_kernels.progress import Counter
+
+    config = config_of(train_flags(arguments))
+    spec = config.network_spec()
+    return data.load_dataset(
+        config.data, image_size=spec.image_size, channels=spec.channels, seed=config.data_seed, limit=config.limit,
+        progress=Counter("reading images" if config.data else "drawing faces", quiet=arguments.quiet),
+    )  # fmt: skip
+
+
+def open_model(arguments: argparse.Namespace, folder: Path) -> Any:
+    """The trained model of a run, on the experiment's device."""
+    from vaegan_kernels import load_model
+
+    return load_model(folder, device=arguments.device or "auto", threads=arguments.threads)
+
+
+def about(arguments: argparse.Namespace, dataset: Any, runs: Sequence[Path]) -> dict[str, Any]:
+    """Where results come from: the command, versions, data, and of each run the steps, seconds, batch size, network and device.
+
+    Raises `UserError` if a run was trained on other images than those of ``dataset``.
+    """
+    for folder in runs:
+        header = checkpoint.read_header(RunFolder(folder).checkpoint)
+        if header.data_fingerprint != dataset.fingerprint:
+            raise UserError(f"--data: the images are not those that {folder} was trained on ({header.data_name}); give those")
+    return {
+        "command": arguments.command,
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "versions": checkpoint.versions(),
+        "data": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            **{name: len(dataset.split(name)) for name in ("train", "validation", "test")},
+        },
+        "runs": {folder.name: about_run(folder) for folder in runs},
+    }
+
+
+def about_run(folder: Path) -> dict[str, Any]:
+    """The facts of one finished run, from its own files."""
+    run = RunFolder(folder)
+    config, summary = read_json(run.config), read_json(run.summary)
+    device = read_json(run.device) if run.device.is_file() else {}
+    return {
+        "steps": summary["step"],
+        "seconds": summary["seconds"],
+        "images_per_second": summary["images_per_second"],
+        **{name: config.get(name) for name in ("network", "preset", "batch_size", "seed", "precision", "threads")},
+        "device": device.get("device", config.get("device")),
+    }
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises `UserError` if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise UserError(f"{path}: not a JSON file, or damaged; delete it and run the same command again") from None
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` whole or not at all. NumPy numbers become plain ones, numbers that are not finite become null."""
+    text = json.dumps(plain(value), indent=2) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def plain(value: Any) -> Any:
+    """``value`` with NumPy's numbers and arrays, tuples and paths made into what JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def add_regressor(parser: argparse.ArgumentParser) -> None:
+    """Add --regressor and --regressor-steps."""
+    parser.add_argument("--regressor", metavar="FILE", help="a trained regressor (default: OUT/regressor.h5, trained if it is not there)")
+    parser.add_argument(
+        "--regressor-steps", type=whole_number, default=2000, metavar="N", help="training steps of the regressor (default: 2000)"
+    )
+
+
+def regressor_of(arguments: argparse.Namespace, dataset: Any) -> Any:
+    """The regressor that samples are judged by: --regressor, or OUT/regressor.h5, trained now if need be."""
+    from vaegan_kernels.regressor import load_regressor, train_regressor
+
+    if arguments.regressor is not None:
+        return load_regressor(arguments.regressor)
+    path = Path(arguments.out) / "regressor.h5"
+    config = config_of(train_flags(arguments))
+    train_regressor(
+        dataset, network=config.network, steps=arguments.regressor_steps, out=path, device=config.device, threads=config.threads,
+    )  # fmt: skip
+    return load_regressor(path)

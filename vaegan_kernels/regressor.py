@@ -1,0 +1,242 @@
+"""``python -m vaegan_kernels.regressor``: a network, almost Enc, that reads the attributes of a face off its image (section 4.2).
+
+It judges what the systems generate: attributes of samples, the effect of attribute vectors, and with its features Fréchet distances.
+N images, A attributes, U units of the FC layer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernels import philox
+from models.networks import network as network_spec
+from models.regressor import Regressor
+from models.schedules import learning_rate as rate_of
+from vaegan_kernels import checkpoint, data, regressor_file
+from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, Parser, real_number, run_main, whole_number
+from vaegan_kernels.config import Config
+from vaegan_kernels.errors import UserError
+from vaegan_kernels.regressor_file import Header
+from vaegan_kernels.run_folder import check_writable, nearest_existing, write_atomically
+from vaegan_kernels.sample import check_count
+
+STEPS, BATCH, RATE, RATE_STOP = 2000, 32, 1e-3, 1e-5
+SAVE_EVERY = 500
+
+EPILOG = """examples:
+  python -m vaegan_kernels.regressor --data celeba/ --out regressor.h5
+  python -m vaegan_kernels.regressor --data celeba/ --out regressor.h5          once more: goes on where it was stopped"""
+
+
+class RegressorModel:
+    """A trained regressor. Attributes: ``header``, ``attribute_names``, ``image_shape`` (S, S, C)."""
+
+    def __init__(self, network: Regressor, header: Header) -> None:
+        self.network, self.header = network, header
+        self.attribute_names = header.attribute_names
+        self.image_shape = (network.spec.image_size, network.spec.image_size, network.spec.channels)
+
+    def predict(self, images: Any) -> np.ndarray:
+        """[N, A]: the attributes of ``images`` [N, S, S, C], uint8 or float in [-1, 1]. Raises ValueError for a wrong shape."""
+        return self.network.predict(self._images(images))
+
+    def features(self, images: Any) -> np.ndarray:
+        """[N, U]: the FC layer's units after their ReLU."""
+        return self.network.features(self._images(images))
+
+    def _images(self, images: Any) -> np.ndarray:
+        array = np.asarray(images)
+        if array.shape[1:] != self.image_shape:
+            raise ValueError(f"images: got shape {array.shape}, expected [N, {', '.join(map(str, self.image_shape))}]: the regressor's")
+        wide = self.network.engine.wide
+        return np.ascontiguousarray(array.astype(wide) / 127.5 - 1 if array.dtype == np.uint8 else array, wide)
+
+
+def load_regressor(path: str | Path, *, device: str = "cpu", threads: int | None = None) -> RegressorModel:
+    """The regressor in ``path``. Raises `UserError` in one line for a file that is missing, damaged, foreign, or not trained to its end."""
+    path = Path(path)
+    header = regressor_file.read_header(path)
+    if header.step < header.steps:
+        raise UserError(f"{path}: trained for {header.step} of {header.steps} steps; run the command that made it again, to go on")
+    network = _network(header, device, threads)
+    network.load_state(checkpoint.read_arrays(path, network.state_arrays(), cast=True))
+    return RegressorModel(network, header)
+
+
+def train_regressor(
+    dataset: Any, *, out: str | Path, network: str = "small32", steps: int = STEPS, batch_size: int = BATCH, learning_rate: float = RATE,
+    seed: int = 0, device: str = "auto", threads: int | None = None, quiet: bool = False,
+) -> Path:  # fmt: skip
+    """Train on the training images of ``dataset`` until ``out`` is complete; go on with what it holds, return at once if nothing is left.
+
+    Returns ``out``. Raises `UserError` for data without attributes and for a file of other settings; SystemExit, saved, for Ctrl-C.
+    """
+    out = Path(out)
+    if dataset.attributes is None or not len(dataset.attribute_names):
+        raise UserError(f"{dataset.name}: the images have no attributes; a regressor needs data with attributes, such as CelebA's")
+    train = dataset.split("train")
+    if batch_size > len(train):
+        raise UserError(f"--batch-size: got {batch_size}, but the training split has only {len(train)} images; use a smaller batch")
+    channels = dataset.images.shape[3]
+    header = Header(
+        network, channels, dataset.attribute_names, steps, batch_size, learning_rate, seed, dataset.fingerprint, dataset.name
+    )  # fmt: skip
+    if network_spec(network).image_size != dataset.images.shape[1]:
+        raise UserError(f"--network: {network} is for images of {network_spec(network).image_size} pixels, got {dataset.images.shape[1]}")
+    kept = None
+    if out.exists():
+        kept = regressor_file.read_header(out)
+        for name, value in header.asked().items():
+            if kept.asked()[name] != value and name != "data_name":
+                raise UserError(f"{out}: the regressor there has {name} {kept.asked()[name]}, asked for is {value}; give another file")
+        if kept.step == steps and kept.report:
+            return out
+    check_writable(nearest_existing(out.parent), probe=True, flag="--out", wanted=out)
+    model = _network(header, device, threads)
+    if kept is not None:
+        model.load_state(checkpoint.read_arrays(out, model.state_arrays()))
+    _train(model, dataset, train, header, out, kept.step if kept else 0, quiet)
+    report = test_report(RegressorModel(model, header), dataset)
+    _save(out, model, dataclasses.replace(header, step=steps, report=report))
+    return out
+
+
+def _network(header: Header, device: str, threads: int | None) -> Regressor:
+    from vaegan_kernels.options import open_engine
+
+    engine, _ = open_engine(Config(device=device, threads=threads))
+    return Regressor(engine, network_spec(header.network, channels=header.channels), len(header.attribute_names), seed=header.seed)
+
+
+def _save(out: Path, model: Regressor, header: Header) -> None:
+    regressor_file.save(out, {name: model.engine.to_numpy(array) for name, array in model.state_arrays().items()}, header)
+
+
+def _train(model: Regressor, dataset: Any, train: np.ndarray, header: Header, out: Path, step: int, quiet: bool) -> None:
+    """Steps ``step`` to ``header.steps``. Step k is a function of the state before it and of (seed, k): a resumed run is the same run."""
+    from vaegan_kernels.progress import Counter, Progress
+    from vaegan_kernels.trainer import StopRequest
+
+    eng, n, (_, size, _, channels) = model.engine, header.batch_size, dataset.images.shape
+    images, per_epoch = eng.place_images(dataset.images), len(train) // n
+    table = eng.asarray(dataset.attributes_of(header.attribute_names), eng.wide)
+    x, targets = eng.empty((n, size, size, channels)), eng.empty((n, model.outputs), eng.wide)
+    order, counter, lr = eng.empty((len(train),), np.int32), eng.empty((1,), np.int64), eng.empty((1,), eng.wide)
+    rates = [rate_of(k, header.steps, start=header.learning_rate, stop=min(RATE_STOP, header.learning_rate)) for k in range(header.steps)]
+    rates = eng.asarray(rates, eng.wide)
+    eng.put(counter, [step])
+
+    def body() -> None:
+        eng.gather_batch(x, images, order, counter, per_epoch=per_epoch, seed=header.seed, flip=True)
+        eng.gather_rows(targets, table, order, counter, per_epoch=per_epoch)
+        eng.look_up_rate(lr, rates, counter)
+        model.train_step(x, targets, lr)
+        eng.advance(counter)
+
+    replay, epoch_of_order, show = eng.record(body), -1, Counter("training the regressor", quiet=quiet)
+    with StopRequest(Progress(header.steps, step, quiet=quiet)) as request:
+        while step < header.steps and request.signal is None:
+            if step // per_epoch != epoch_of_order:
+                epoch_of_order = step // per_epoch
+                shuffled = philox.permutation(len(train), seed=header.seed, step=epoch_of_order, stream=philox.STREAM_SHUFFLE)
+                eng.put(order, train[shuffled])
+            replay()
+            step += 1
+            show(step, header.steps)
+            if step % SAVE_EVERY == 0 or step == header.steps or request.signal is not None:
+                if not np.isfinite(model.fetch_loss()):
+                    raise UserError(f"the regressor's loss is not finite at step {step}; try a smaller --learning-rate")
+                _save(out, model, dataclasses.replace(header, step=step))
+    if step < header.steps:
+        print(f"saved at step {step} of {header.steps} in {out}; run the same command again to go on", flush=True)
+        raise SystemExit(EXIT_INTERRUPTED if request.signal == 2 else EXIT_TERMINATED)
+
+
+def test_report(model: RegressorModel, dataset: Any) -> dict[str, Any]:
+    """How well each attribute is read off images that were not trained on: {"images", "mse", "accuracy", …, "attributes": {name: …}}.
+
+    An image has an attribute whose value is above 0. Balanced accuracy is the mean of the shares of images with it and of images without
+    it that are recognised: 0.5 for a constant answer, however rare the attribute. mse is summed over attributes, a mean over images.
+    """
+    from vaegan_kernels.artist import held_out
+
+    test = held_out(dataset)
+    wanted = dataset.attributes_of(model.attribute_names)[test].astype(np.float64)
+    seen = model.predict(dataset.images[test]).astype(np.float64)
+    rows = {name: scores(seen[:, i], wanted[:, i]) for i, name in enumerate(model.attribute_names)}
+    means = {key: float(np.mean([row[key] for row in rows.values() if row[key] is not None] or [0.0])) for key in SCORES}
+    return {"images": len(test), "mse": float(((seen - wanted) ** 2).sum(axis=1).mean()), **means, "attributes": rows}
+
+
+test_report.__test__ = False  # type: ignore[attr-defined]  # not a test of pytest's
+
+SCORES = ("accuracy", "balanced_accuracy", "correlation")
+
+
+def scores(seen: np.ndarray, wanted: np.ndarray) -> dict[str, float | None]:
+    """Of one attribute, [N] predicted and [N] true. None where the true values leave a number undefined."""
+    right, has = (seen > 0) == (wanted > 0), wanted > 0
+    varied = wanted.std() > 0 and seen.std() > 0
+    return {
+        "share": float(has.mean()),
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float((right[has].mean() + right[~has].mean()) / 2) if 0 < has.sum() < len(has) else None,
+        "correlation": float(np.corrcoef(seen, wanted)[0, 1]) if varied else None,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = Parser(
+        prog="python -m vaegan_kernels.regressor", description="Train the network that reads attributes off images.", epilog=EPILOG
+    )
+    parser.add_argument("--data", metavar="PATH", help="images with attributes, as for train (default: built-in drawn faces)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the regressor, .h5; its report is written beside it, .json")
+    parser.add_argument("--network", default="small32", metavar="NAME", help="network family and image size (default: small32)")
+    parser.add_argument("--steps", type=whole_number, default=STEPS, metavar="N", help=f"training steps (default: {STEPS})")
+    parser.add_argument("--batch-size", type=whole_number, default=BATCH, metavar="N", help=f"images in a step (default: {BATCH})")
+    parser.add_argument("--learning-rate", type=real_number, default=RATE, metavar="X", help=f"at the start (default: {RATE})")
+    parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of weights, order and mirrors (default: 0)")
+    parser.add_argument("--resume", action="store_true", help="expect a file that was stopped (without it, it is gone on with too)")
+    parser.add_argument("--device", default="auto", metavar="{auto,cpu,cuda}", help="where to compute (default: auto)")
+    parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument("--quiet", action="store_true", help="print only the result and errors")
+    arguments = parser.parse_args(argv)
+    out = Path(arguments.out)
+    if out.suffix != ".h5":
+        raise UserError(f"--out: got {out}, expected a name that ends in .h5")
+    if arguments.resume and not out.exists():
+        raise UserError(f"--resume: there is no {out}; leave --resume out to begin")
+    Config(network=arguments.network, device=arguments.device, threads=arguments.threads, seed=arguments.seed).validate()
+    check_count("--steps", arguments.steps, 10**9)
+    check_count("--batch-size", arguments.batch_size, 10**6)
+    if not 0 < arguments.learning_rate < float("inf"):
+        raise UserError(f"--learning-rate: got {arguments.learning_rate}, expected a number above 0")
+    from vaegan_kernels.progress import Counter
+
+    size = network_spec(arguments.network).image_size
+    data.check_source(arguments.data, image_size=size, channels=3)
+    dataset = data.load_dataset(arguments.data, image_size=size, channels=3, progress=Counter("reading images", quiet=arguments.quiet))
+    names = ("network", "steps", "batch_size", "learning_rate", "seed", "device", "threads", "quiet")
+    train_regressor(dataset, out=out, **{name: getattr(arguments, name) for name in names})
+    report = regressor_file.read_header(out).report
+    text = json.dumps(report, indent=2) + "\n"
+    write_atomically(out.with_suffix(".json"), lambda file: file.write(text.encode()))
+    for name, row in sorted(report["attributes"].items(), key=lambda item: -(item[1]["correlation"] or -1)):
+        shown = [f"{row[key]:.2f}" if row[key] is not None else "   -" for key in ("share", *SCORES)]
+        print(f"  {name:22} with it {shown[0]}   accuracy {shown[1]}   balanced {shown[2]}   correlation {shown[3]}")
+    print(f"{report['images']} test images: accuracy {report['accuracy']:.3f}, balanced {report['balanced_accuracy']:.3f}, ", end="")
+    print(f"correlation {report['correlation']:.3f}; squared error {report['mse']:.2f} summed over attributes")
+    print(f"{out}, and the table in {out.with_suffix('.json')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,48 @@
+"""``--resume``: which run goes on, and which of its settings may change."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from vaegan_kernels import checkpoint
+from vaegan_kernels.config import CHANGEABLE, Config, read_config
+from vaegan_kernels.errors import UserError
+from vaegan_kernels.fields import flag
+from vaegan_kernels.run_folder import RunFolder
+
+
+def prepare_resume(arguments: Any, flags: dict[str, Any]) -> tuple[RunFolder, Config, checkpoint.Header | None]:
+    """The folder, configuration and checkpoint header of the run to go on with. Raises `UserError` for anything that does not fit."""
+    if arguments.config:
+        raise UserError("--config: not with --resume, a run goes on with its own settings; leave it out")
+    given = arguments.resume if arguments.resume is not True else arguments.out
+    if given is None:
+        raise UserError("--resume: expected the folder of the run: --resume FOLDER, or --out FOLDER --resume")
+    if arguments.resume is not True and arguments.out and Path(arguments.out).resolve() != Path(given).resolve():
+        raise UserError(f"--resume {given} and --out {arguments.out} name different folders; give one of them")
+    path = Path(given)
+    folder = RunFolder(path.parent if path.name == "checkpoint.h5" else path)
+    header = None
+    if folder.checkpoint.is_file():
+        header = checkpoint.read_header(folder.checkpoint)
+        stored = header.config
+    elif folder.config.is_file():  # killed before the first save: the run starts again, with the same bits
+        stored = Config.from_dict(read_config(folder.config), str(folder.config))
+    else:
+        raise UserError(f"--resume: nothing to resume: no checkpoint.h5 in {folder.path}; give the folder of a run, or start a new one")
+    changes = {}
+    for name, value in flags.items():
+        if name in CHANGEABLE:
+            changes[name] = value
+        elif name == "precision" and stored.precision != "float64" and value != "float64":
+            keeps = value == "auto" and stored.precision == "float32"  # every device has it
+            changes[name] = stored.precision if keeps else value
+        elif value != getattr(stored, name) and not (name == "precision" and value == "auto"):
+            instead = "end earlier with --stop-after" if name in ("steps", "epochs") else "leave it out"
+            own = getattr(stored, name)
+            raise UserError(f"{flag(name)}: got {value}, but the run in {folder.path} has {own}; {instead}, or start a new run")
+    config = dataclasses.replace(stored, **changes)
+    config.validate()
+    return folder, config, header
