@@ -23,10 +23,10 @@ from vaegan_kernels.train import main
 STEPS = 4
 FLAGS = ("--steps", STEPS, "--save-every", 3, "--draw-every", 100, "--no-animation", "--threads", 1, "--quiet", *TINY)
 LOSSES = {
-    "vaegan": {"prior", "like", "gan_real", "gan_generated", "dec_update_rate", "dis_update_rate"},
+    "vaegan": {"prior", "like", "gan_real", "gan_generated", "generator", "dec_update_rate", "dis_update_rate"},
     "vae": {"prior", "like"},
     "vae-dis": {"prior", "like"},
-    "gan": {"gan_real", "gan_generated", "dec_update_rate", "dis_update_rate"},
+    "gan": {"gan_real", "gan_generated", "generator", "dec_update_rate", "dis_update_rate"},
 }
 OTHERS = {"step", "epoch", "learning_rate", "images_per_second", "seconds"}
 
