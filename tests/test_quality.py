@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from vaegan_kernels import quality
+from vaegan_kernels.errors import UserError
 from vaegan_kernels.quality_images import frechet, laplacian_variance, pixel_mse, ssim
 
 
@@ -120,6 +123,26 @@ def test_vector_accuracy_tells_a_vector_that_works_from_one_that_does_not(rng):
     assert bright["seen_before"] < 0.1 and bright["seen"] > 0.9 and bright["change"] > 2 and bright["others"] < 0.2
     assert red["change"] == 0 and red["seen"] == red["seen_before"]
     assert found["seen"] == pytest.approx((bright["seen"] + red["seen"]) / 2)
+    assert bright["moved"] == pytest.approx(bright["seen"] - bright["seen_before"]) and red["moved"] == 0
+    none = quality.vector_accuracy(Painter(), Pixels(), x, labels, {})
+    assert none == {"attributes": {}}
+
+
+def test_data_and_a_regressor_that_do_not_fit_are_refused_in_one_line(rng):
+    data = SimpleNamespace(name="mine", images=np.zeros((4, 32, 32, 3), np.uint8), attribute_names=("bright",))
+    judge = SimpleNamespace(image_shape=(32, 32, 3), attribute_names=("bright", "red"))
+    plain = SimpleNamespace(attribute_names=())
+    quality.check_fit(plain, data, judge, 2, 2)
+    for model, regressor, counts, words in (
+        (plain, judge, (1, 3), "mine: 1 test and 3 training images"),
+        (plain, SimpleNamespace(**{**vars(judge), "image_shape": (64, 64, 3)}), (2, 2), "train one of that size"),
+        (SimpleNamespace(attribute_names=("red",)), judge, (2, 2), "condition has red, the data has not"),
+        (SimpleNamespace(attribute_names=("bright",)), SimpleNamespace(image_shape=(32, 32, 3), attribute_names=("red",)), (2, 2),
+         "condition has bright, the regressor has not"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words) as caught:
+            quality.check_fit(model, data, regressor, *counts)
+        assert "\n" not in str(caught.value)
 
 
 def test_attribute_similarity_of_a_model_that_listens(rng):
@@ -132,23 +155,3 @@ def test_attribute_similarity_of_a_model_that_listens(rng):
     assert quality.attribute_similarity(Painter(), Pixels(), wanted) is None
     one = quality.attribute_similarity(deaf, Pixels(), wanted, samples=1)
     assert bad["cosine"] > one["cosine"]  # the best of more
-
-
-def test_diverse_faces_is_not_fooled(rng):
-    """Real images pass; one image, noise, the mean with noise, stripes and one image with noise do not."""
-    real, n = images(rng, 128), 64
-    fresh = images(rng, n)
-    failures = {
-        "one": np.repeat(fresh[:1], n, axis=0) + 0.01 * rng.standard_normal((n, 32, 32, 3)),
-        "noise": rng.uniform(-1, 1, (n, 32, 32, 3)),
-        "mean": real.mean(axis=0) + 0.05 * rng.standard_normal((n, 32, 32, 3)),
-        "one with noise": np.clip(fresh[:1] + 0.4 * rng.standard_normal((n, 32, 32, 3)), -1, 1),
-        "stripes": np.sign(np.sin(np.arange(32) * rng.uniform(0.5, 3, (n, 1))))[:, None, :, None] * rng.uniform(-1, 1, (n, 1, 1, 3))
-        + np.zeros((n, 32, 32, 3)),
-    }
-    passed = quality.diverse_faces(fresh, real, Pixels())
-    assert passed["diverse_faces"], passed
-    for name, samples in failures.items():
-        assert not quality.diverse_faces(samples, real, Pixels())["diverse_faces"], name
-    with pytest.raises(ValueError, match="at least 16"):
-        quality.diverse_faces(fresh[:10], real, Pixels())

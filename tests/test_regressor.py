@@ -24,8 +24,8 @@ def place(tmp_path_factory):
     write_tiny(folder / "tiny.h5")
     words = ("--data", folder / "tiny.h5", "--out", folder / "r.h5", "--steps", 6, "--batch-size", 8, "--device", "cpu", "--quiet")
     assert call(regressor.main, *words) == 0
-    for name in ("vaegan", "gan"):
-        tiny = ("--data", folder / "tiny.h5", *TINY, "--steps", 2, "--out", folder / name, "--model", name, "--quiet")
+    for seed, name in enumerate(("vaegan", "gan")):
+        tiny = ("--data", folder / "tiny.h5", *TINY, "--steps", 2, "--out", folder / name, "--model", name, "--seed", seed, "--quiet")
         assert call(train.main, *tiny) == 0
     return folder
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from vaegan_kernels.cli import Parser, run_main, whole_number
 from vaegan_kernels.errors import UserError
+from vaegan_kernels.quality_images import mean_distance, pixel_mse
 
 COUNT = 256  # images, samples
 
@@ -43,9 +44,9 @@ def evaluate(
     if model.has_encoder:
         mean_image = train[: 20 * COUNT].mean(axis=0) / 127.5 - 1.0
         result = {
-            "reconstruction_mse": _mse(model.reconstruct(real, seed=seed, attributes=given), x),
-            "reconstruction_mse_mean": _mse(model.reconstruct(real, mean=True, attributes=given), x),
-            "mean_image_mse": _mse(np.broadcast_to(mean_image, x.shape), x),
+            "reconstruction_mse": pixel_mse(model.reconstruct(real, seed=seed, attributes=given), x),
+            "reconstruction_mse_mean": pixel_mse(model.reconstruct(real, mean=True, attributes=given), x),
+            "mean_image_mse": pixel_mse(np.broadcast_to(mean_image, x.shape), x),
         }
         result["reconstruction_ratio"] = result["reconstruction_mse"] / max(result["mean_image_mse"], 1e-12)
     samples = model.sample(max(2, len(real)), seed=seed)
@@ -53,20 +54,6 @@ def evaluate(
     result["data_diversity"] = mean_distance(x)
     result["diversity_ratio"] = result["sample_diversity"] / max(result["data_diversity"], 1e-12)
     return {name: float(value) for name, value in result.items()}
-
-
-def mean_distance(images: np.ndarray) -> float:
-    """The mean Euclidean distance between two different images, each divided by the root of its number of pixels' values.
-
-    So two images whose pixels differ by d everywhere are d apart, at any image size. 0 for fewer than two images.
-    """
-    flat = np.asarray(images, np.float64).reshape(len(images), -1)
-    if len(flat) < 2:
-        return 0.0
-    flat = flat - flat.mean(axis=0)
-    square = (flat**2).sum(axis=1)
-    distances = np.sqrt(np.maximum(square[:, None] + square[None, :] - 2 * flat @ flat.T, 0) / flat.shape[1])
-    return float(distances[~np.eye(len(flat), dtype=bool)].mean())
 
 
 def describe(result: dict[str, float]) -> list[str]:
@@ -82,10 +69,6 @@ def describe(result: dict[str, float]) -> list[str]:
         f"sample diversity      {result['sample_diversity']:.3f}   (mean distance of two samples; {result['diversity_ratio']:.0%} of the "
         f"data's {result['data_diversity']:.3f})",
     ]
-
-
-def _mse(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.mean((np.asarray(a, np.float64) - b) ** 2))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

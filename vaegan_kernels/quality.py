@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.evaluate import mean_distance
-from vaegan_kernels.quality_images import as_float, frechet, laplacian_variance, pixel_mse, ssim
+from vaegan_kernels.errors import UserError
+from vaegan_kernels.quality_faces import diverse_faces as diverse_faces
+from vaegan_kernels.quality_images import as_float, frechet, laplacian_variance, mean_distance, pixel_mse, ssim
 
 COUNT = 500  # images, and as many samples, at the most
-NEAR, FAR, FACES, FEATURES = 0.5, 1.5, 0.5, 0.5  # the limits of `diverse_faces`
 
 
 def dis_l_distance(model: Any, a: Any, b: Any) -> float:
@@ -58,12 +58,14 @@ def vector_accuracy(
     """Does adding an attribute's vector to z make the regressor see the attribute, and how far do the others move?
 
     For each attribute the images without it are rebuilt from a sampled z, once as it is and once with the vector added, strength 1.
+    Attributes that have no vector, or that all of the images have, are left out.
 
     Args:
         images: uint8 [N, S, S, C]; attributes: [N, A], columns as ``regressor.attribute_names``; vectors: {name: [L]}.
 
-    Returns: {"attributes": {name: {"seen_before", "seen": shares of images in which the regressor sees it (a score above 0), "change":
-    mean change of its score, "others": mean absolute change of the other scores}}, and the means of these four over the attributes}.
+    Returns: {"attributes": {name: {"seen_before", "seen": shares of images in which the regressor sees it (a score above 0), "moved":
+    share in which it sees it now and did not before, "change": mean change of its score, "others": mean absolute change of the other
+    scores}}, and the means of these five over the attributes}.
     """
     from kernels import philox
 
@@ -80,42 +82,27 @@ def vector_accuracy(
         rows[name] = {
             "seen_before": float((before[without, column] > 0).mean()),
             "seen": float((after[:, column] > 0).mean()),
+            "moved": float(((after[:, column] > 0) & (before[without, column] <= 0)).mean()),
             "change": float(change[:, column].mean()),
             "others": float(np.abs(np.delete(change, column, axis=1)).mean()) if change.shape[1] > 1 else 0.0,
         }
-    means = (
-        {key: float(np.mean([row[key] for row in rows.values()])) for key in ("seen_before", "seen", "change", "others")} if rows else {}
-    )
+    keys = ("seen_before", "seen", "moved", "change", "others") if rows else ()
+    means = {key: float(np.mean([row[key] for row in rows.values()])) for key in keys}
     return {**means, "attributes": rows}
 
 
-def diverse_faces(samples: Any, test_images: Any, regressor: Any) -> dict[str, Any]:
-    """Whether samples are diverse faces: the stated measure of the stability experiment. n = min(samples, half of the test images).
-
-    Returns {"diverse_faces": True or False, and the numbers behind it, each beside its limit in words}:
-
-    - ``pixel_diversity``: `mean_distance` of samples over that of real images, from 0.5 to 1.5. One face, or nearly one: 0; noise or
-      saturated patterns: above.
-    - ``feature_diversity``: the same of the regressor's features, at least 0.5: patterns that differ in pixels may all look alike to a
-      network that looks for faces.
-    - ``frechet_ratio``: the Fréchet distance of the samples' features from real ones, over that of the same samples of a *failure*:
-      real images whose pixels were moved about at random. At most 0.5. Real images against other real ones give 0.02 to 0.05.
-    """
-    samples, real = as_float(samples), as_float(test_images)
-    n = min(len(samples), len(real) // 2)
-    if n < 16:
-        raise ValueError(f"samples: got {len(samples)} and {len(real)} test images, expected at least 16 and 32")
-    samples, real, others = samples[:n], real[:n], real[n : 2 * n]
-    scrambled = np.random.default_rng(0).permuted(others.reshape(n, -1, others.shape[3]), axis=1).reshape(others.shape)
-    shown, seen = np.asarray(regressor.features(samples), np.float64), np.asarray(regressor.features(real), np.float64)
-    failure = frechet(np.asarray(regressor.features(scrambled), np.float64), seen)
-    result = {
-        "pixel_diversity": mean_distance(samples) / max(mean_distance(real), 1e-12),
-        "feature_diversity": mean_distance(shown) / max(mean_distance(seen), 1e-12),
-        "frechet_ratio": frechet(shown, seen) / max(failure, 1e-12),
-    }
-    within = NEAR <= result["pixel_diversity"] <= FAR and result["feature_diversity"] >= FEATURES and result["frechet_ratio"] <= FACES
-    return {"diverse_faces": bool(within), **result}
+def check_fit(model: Any, dataset: Any, regressor: Any, test: int, train: int) -> None:
+    """Raise `UserError` if ``dataset`` or ``regressor`` cannot measure ``model``."""
+    if min(test, train) < 2:
+        raise UserError(f"{dataset.name}: {test} test and {train} training images, measures need at least 2 of each; give more images")
+    if regressor.image_shape != tuple(dataset.images.shape[1:]):
+        raise UserError(
+            f"regressor: it reads images of {regressor.image_shape}, these have {dataset.images.shape[1:]}; train one of that size"
+        )
+    for name in model.attribute_names:
+        for what, names in (("data", dataset.attribute_names), ("regressor", regressor.attribute_names)):
+            if name not in names:
+                raise UserError(f"the model's condition has {name}, the {what} has not; give the {what} of the run")
 
 
 def measure(
@@ -129,20 +116,24 @@ def measure(
         vectors: {attribute: [L]} for `vector_accuracy`; None: made from the training images, where there is an Enc.
 
     Returns: "rebuilt" (from a sampled z) and "rebuilt_mean" (z = μ), each {"mse", "ssim", "dis_l", "sharpness"}; "mean_image_mse";
-    "sharpness" of samples; "frechet" of samples, and "frechet_rebuilt", "frechet_real" (as many training images) beside it;
-    "pixel_diversity"; "attribute_similarity" (conditional models); "attribute_vectors" (`vector_accuracy`, not for conditional ones).
+    "sharpness" of samples; "frechet" of samples, and "frechet_rebuilt" and "frechet_real" (as many training images: the
+    floor, well above 0 where there are not many more images than features) beside it; "features", how many the regressor has;
+    "pixel_diversity"; "attribute_similarity" (conditional models); "attribute_vectors" (`vector_accuracy`, not for conditional ones,
+    nor where the data lacks an attribute of the regressor's). Raises `UserError` in one line for data or a regressor that does not fit.
     """
     from vaegan_kernels.artist import held_out
 
     test, train = held_out(dataset)[:COUNT], dataset.split("train")
+    check_fit(model, dataset, regressor, len(test), len(train))
     real = dataset.images[test]
-    known = dataset.attributes is not None
+    known = dataset.attributes is not None and set(regressor.attribute_names) <= set(dataset.attribute_names)
     given = dataset.attributes_of(model.attribute_names)[test] if model.attribute_names else None
     metric = metric if metric is not None else model if model.has_discriminator else None
     seen = regressor.features(real)
     samples = model.sample(len(real), seed=seed)
     result: dict[str, Any] = {
         "images": len(real),
+        "features": seen.shape[1],
         "mean_image_mse": pixel_mse(np.broadcast_to(dataset.images[train[:5120]].mean(axis=0) / 127.5 - 1, real.shape), real),
         "rebuilt": None,
         "rebuilt_mean": None,

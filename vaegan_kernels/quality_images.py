@@ -56,6 +56,20 @@ def laplacian_variance(images: Any) -> float:
     return float(inner.reshape(len(inner), -1).var(axis=1).mean())
 
 
+def mean_distance(images: np.ndarray) -> float:
+    """The mean Euclidean distance between two different images, each divided by the root of its number of pixels' values.
+
+    So two images whose pixels differ by d everywhere are d apart, at any image size. 0 for fewer than two images.
+    """
+    flat = np.asarray(images, np.float64).reshape(len(images), -1)
+    if len(flat) < 2:
+        return 0.0
+    flat = flat - flat.mean(axis=0)
+    square = (flat**2).sum(axis=1)
+    distances = np.sqrt(np.maximum(square[:, None] + square[None, :] - 2 * flat @ flat.T, 0) / flat.shape[1])
+    return float(distances[~np.eye(len(flat), dtype=bool)].mean())
+
+
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """The Fréchet distance of two Gaussians fitted to features a [N, F] and b [M, F] (Heusel et al. 2017, on features of our own):
 

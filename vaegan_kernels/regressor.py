@@ -76,7 +76,8 @@ def train_regressor(
 ) -> Path:  # fmt: skip
     """Train on the training images of ``dataset`` until ``out`` is complete; go on with what it holds, return at once if nothing is left.
 
-    Returns ``out``. Raises `UserError` for data without attributes and for a file of other settings; SystemExit, saved, for Ctrl-C.
+    Returns ``out``; the report on the test images is in it, and in a .json beside it. Raises `UserError` for data without attributes and
+    for a file of other settings; SystemExit, saved, for Ctrl-C.
     """
     out = Path(out)
     if dataset.attributes is None or not len(dataset.attribute_names):
@@ -86,7 +87,7 @@ def train_regressor(
         raise UserError(f"--batch-size: got {batch_size}, but the training split has only {len(train)} images; use a smaller batch")
     channels = dataset.images.shape[3]
     header = Header(
-        network, channels, dataset.attribute_names, steps, batch_size, learning_rate, seed, dataset.fingerprint, dataset.name
+        network, channels, dataset.attribute_names, steps, batch_size, float(learning_rate), seed, dataset.fingerprint, dataset.name
     )  # fmt: skip
     if network_spec(network).image_size != dataset.images.shape[1]:
         raise UserError(f"--network: {network} is for images of {network_spec(network).image_size} pixels, got {dataset.images.shape[1]}")
@@ -97,6 +98,8 @@ def train_regressor(
             if kept.asked()[name] != value and name != "data_name":
                 raise UserError(f"{out}: the regressor there has {name} {kept.asked()[name]}, asked for is {value}; give another file")
         if kept.step == steps and kept.report:
+            if not out.with_suffix(".json").exists():
+                write_report(out, kept.report)
             return out
     check_writable(nearest_existing(out.parent), probe=True, flag="--out", wanted=out)
     model = _network(header, device, threads)
@@ -105,7 +108,14 @@ def train_regressor(
     _train(model, dataset, train, header, out, kept.step if kept else 0, quiet)
     report = test_report(RegressorModel(model, header), dataset)
     _save(out, model, dataclasses.replace(header, step=steps, report=report))
+    write_report(out, report)
     return out
+
+
+def write_report(out: Path, report: dict[str, Any]) -> None:
+    """Write the report beside ``out`` as .json."""
+    text = json.dumps(report, indent=2) + "\n"
+    write_atomically(out.with_suffix(".json"), lambda file: file.write(text.encode()))
 
 
 def _network(header: Header, device: str, threads: int | None) -> Regressor:
@@ -200,6 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", metavar="PATH", help="images with attributes, as for train (default: built-in drawn faces)")
     parser.add_argument("--out", required=True, metavar="FILE", help="the regressor, .h5; its report is written beside it, .json")
     parser.add_argument("--network", default="small32", metavar="NAME", help="network family and image size (default: small32)")
+    parser.add_argument("--image-channels", type=whole_number, default=3, metavar="{1,3}", help="1 (grey) or 3 (colour) (default: 3)")
     parser.add_argument("--steps", type=whole_number, default=STEPS, metavar="N", help=f"training steps (default: {STEPS})")
     parser.add_argument("--batch-size", type=whole_number, default=BATCH, metavar="N", help=f"images in a step (default: {BATCH})")
     parser.add_argument("--learning-rate", type=real_number, default=RATE, metavar="X", help=f"at the start (default: {RATE})")
@@ -214,21 +225,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--out: got {out}, expected a name that ends in .h5")
     if arguments.resume and not out.exists():
         raise UserError(f"--resume: there is no {out}; leave --resume out to begin")
-    Config(network=arguments.network, device=arguments.device, threads=arguments.threads, seed=arguments.seed).validate()
+    places = {"device": arguments.device, "threads": arguments.threads, "seed": arguments.seed}
+    Config(network=arguments.network, image_channels=arguments.image_channels, **places).validate()
     check_count("--steps", arguments.steps, 10**9)
     check_count("--batch-size", arguments.batch_size, 10**6)
     if not 0 < arguments.learning_rate < float("inf"):
         raise UserError(f"--learning-rate: got {arguments.learning_rate}, expected a number above 0")
     from vaegan_kernels.progress import Counter
 
-    size = network_spec(arguments.network).image_size
-    data.check_source(arguments.data, image_size=size, channels=3)
-    dataset = data.load_dataset(arguments.data, image_size=size, channels=3, progress=Counter("reading images", quiet=arguments.quiet))
+    form = {"image_size": network_spec(arguments.network).image_size, "channels": arguments.image_channels}
+    data.check_source(arguments.data, **form)
+    dataset = data.load_dataset(arguments.data, **form, progress=Counter("reading images", quiet=arguments.quiet))
     names = ("network", "steps", "batch_size", "learning_rate", "seed", "device", "threads", "quiet")
     train_regressor(dataset, out=out, **{name: getattr(arguments, name) for name in names})
     report = regressor_file.read_header(out).report
-    text = json.dumps(report, indent=2) + "\n"
-    write_atomically(out.with_suffix(".json"), lambda file: file.write(text.encode()))
     for name, row in sorted(report["attributes"].items(), key=lambda item: -(item[1]["correlation"] or -1)):
         shown = [f"{row[key]:.2f}" if row[key] is not None else "   -" for key in ("share", *SCORES)]
         print(f"  {name:22} with it {shown[0]}   accuracy {shown[1]}   balanced {shown[2]}   correlation {shown[3]}")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels import checkpoint
+from vaegan_kernels.config import NETWORKS
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.run_folder import write_atomically
 
@@ -64,4 +65,24 @@ def read_header(path: Path) -> Header:
     kinds |= {"attribute_names": list, "data_fingerprint": str, "data_name": str, "report": dict}
     if set(values) != set(kinds) or any(type(values[name]) is not kind for name, kind in kinds.items()):
         raise UserError(f"{path}: its header is damaged; the file was not written by this program")
-    return Header(**{**values, "attribute_names": tuple(map(str, values["attribute_names"]))})
+    header = Header(**{**values, "attribute_names": tuple(values["attribute_names"])})
+    for name, sound in _ranges(header).items():
+        if not sound:
+            raise UserError(f"{path}: its header is damaged ({name} is {values[name]!r}); the file was not written by this program")
+    return header
+
+
+def _ranges(header: Header) -> dict[str, bool]:
+    """Whether each field is one that this program can have written."""
+    names, report = header.attribute_names, header.report
+    return {
+        "network": header.network in NETWORKS,
+        "channels": header.channels in (1, 3),
+        "attribute_names": bool(names) and all(type(name) is str for name in names) and len(set(names)) == len(names),
+        "steps": header.steps >= 1,
+        "step": 0 <= header.step <= header.steps,
+        "batch_size": header.batch_size >= 1,
+        "seed": header.seed >= 0,
+        "learning_rate": 0 < header.learning_rate < float("inf"),
+        "report": not report or (type(report.get("attributes")) is dict and set(report["attributes"]) == set(names)),
+    }

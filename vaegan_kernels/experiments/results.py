@@ -113,13 +113,15 @@ def add_regressor(parser: argparse.ArgumentParser) -> None:
 
 def regressor_of(arguments: argparse.Namespace, dataset: Any) -> Any:
     """The regressor that samples are judged by: --regressor, or OUT/regressor.h5, trained now if need be."""
-    from vaegan_kernels.regressor import load_regressor, train_regressor
+    from vaegan_kernels.regressor import BATCH, load_regressor, train_regressor
 
-    if arguments.regressor is not None:
-        return load_regressor(arguments.regressor)
-    path = Path(arguments.out) / "regressor.h5"
     config = config_of(train_flags(arguments))
+    place: dict[str, Any] = {"device": config.device, "threads": config.threads}
+    if arguments.regressor is not None:
+        return load_regressor(arguments.regressor, **place)
+    path = Path(arguments.out) / "regressor.h5"
     train_regressor(
-        dataset, network=config.network, steps=arguments.regressor_steps, out=path, device=config.device, threads=config.threads,
+        dataset, network=config.network, steps=arguments.regressor_steps, batch_size=min(BATCH, len(dataset.split("train"))),
+        out=path, quiet=arguments.quiet, **place,
     )  # fmt: skip
-    return load_regressor(path)
+    return load_regressor(path, **place)
