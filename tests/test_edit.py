@@ -59,7 +59,7 @@ def test_it_decodes_z_plus_the_vectors(home, tmp_path, monkeypatch, capfd, seen)
     for (photos, rebuilt, edited, what), options in zip(seen, ({}, {"mean": True}, {"seed": 5}), strict=True):
         assert photos.shape == (2, 32, 32, 3) and what == "+Big -Red, strength 4"
         np.testing.assert_array_equal(rebuilt, model.reconstruct(photos, **options))
-        z = edit.latents(model, photos, **options)
+        z = model.latents(photos, **options)
         expected = model.decode(z + 4 * (vectors["Big"] - vectors["Red"]))
         assert np.linalg.norm(edited - expected) < 1e-4 * np.linalg.norm(expected) < 1e3 * np.linalg.norm(edited - rebuilt)
     assert not np.array_equal(seen[0][1], seen[1][1]) and not np.array_equal(seen[0][1], seen[2][1])
@@ -88,7 +88,7 @@ def test_a_conditional_model_is_given_other_attributes(home, tmp_path, monkeypat
     photos, rebuilt, edited, _ = seen[0]
     model = vaegan_kernels.load_model("runs/given", threads=1)
     has = np.array([[-1.0, -1.0]])
-    z = edit.latents(model, photos, attributes=has)
+    z = model.latents(photos, attributes=has)
     np.testing.assert_array_equal(rebuilt, model.reconstruct(photos, attributes=has))
     np.testing.assert_array_equal(edited, model.decode(z, np.array([[1.0, -1.0]])))
     assert call(edit.main, "a.png", "--attributes", "Big=1", *ONE, "--out", tmp_path / "f.png") == 0

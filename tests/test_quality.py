@@ -101,8 +101,8 @@ class Painter:
     attribute_names: tuple[str, ...] = ()
     has_encoder, has_discriminator, latent = True, False, 3
 
-    def encode(self, x):
-        return quality.as_float(x).mean(axis=(1, 2)), np.full((len(x), 3), -40.0)
+    def latents(self, x, seed):
+        return quality.as_float(x).mean(axis=(1, 2))
 
     def decode(self, z, attributes=None):
         colour = np.asarray(z, np.float64) * (0.01 if attributes is not None else 1.0)

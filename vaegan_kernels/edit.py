@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -73,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if change is None:
         has = set_attributes(model, own, np.tile(model.mean_attributes(), (len(photos), 1)))
         wanted = set_attributes(model, values, has)
-        z = latents(model, photos, mean=arguments.mean, seed=arguments.seed, attributes=has)
+        z = model.latents(photos, mean=arguments.mean, seed=arguments.seed, attributes=has)
         rebuilt, edited, what = model.decode(z, has), model.decode(z, wanted), arguments.attributes
     else:
-        z = latents(model, photos, mean=arguments.mean, seed=arguments.seed)
+        z = model.latents(photos, mean=arguments.mean, seed=arguments.seed)
         rebuilt, edited, what = model.decode(z), model.decode(z + change), wording(add, remove, arguments.strength)
     save_image(out, only(edited) if arguments.only else side_by_side(photos, rebuilt, edited, what))
     print(f"{len(files)} photo{'s' * (len(files) > 1)}, {what}: {out}")
@@ -117,17 +116,6 @@ def check_kind(path: Path, conditional: bool) -> None:
         raise UserError(f"{path}: the model is conditional; give --attributes NAME=1 instead of --add NAME, NAME=-1 instead of --remove")
     if conditional and not config.conditional:
         raise UserError(f"{path}: --attributes and --own are for a conditional model, this one is not; give --add NAME or --remove NAME")
-
-
-def latents(model: Any, images: np.ndarray, *, mean: bool = False, seed: int = 0, attributes: np.ndarray | None = None) -> np.ndarray:
-    """z [N, L] of images as `Model.reconstruct` takes it: mu + sigma*eps with eps fixed by ``seed``, or mu."""
-    from kernels import philox
-
-    mu, logvar = model.encode(images, attributes)
-    if mean:
-        return np.asarray(mu)
-    eps = philox.normal(mu.shape, seed=seed, step=0, stream=philox.STREAM_FIGURE_EPS)
-    return np.asarray(mu + np.exp(0.5 * logvar) * eps)
 
 
 def side_by_side(photos: np.ndarray, rebuilt: np.ndarray, edited: np.ndarray, what: str) -> Image.Image:

@@ -139,13 +139,17 @@ class Model:
 
     def reconstruct(self, images: Any, *, mean: bool = False, seed: int = 0, attributes: Any = None) -> np.ndarray:
         """Decode a sampled z = mu + sigma*eps of each image (eps fixed by ``seed``), or mu itself with ``mean``."""
+        return self.decode(self.latents(images, mean=mean, seed=seed, attributes=attributes), attributes)
+
+    def latents(self, images: Any, *, mean: bool = False, seed: int = 0, attributes: Any = None) -> np.ndarray:
+        """A sampled z = mu + sigma*eps [N, L] of each image (eps fixed by ``seed``), or mu itself with ``mean``."""
         from kernels import philox
 
         mu, logvar = self.encode(images, attributes)
         if mean:
-            return self.decode(mu, attributes)
+            return mu
         eps = philox.normal(mu.shape, seed=seed, step=0, stream=philox.STREAM_FIGURE_EPS)
-        return self.decode((mu + np.exp(0.5 * logvar) * eps).astype(mu.dtype), attributes)
+        return np.asarray(mu + np.exp(0.5 * logvar) * eps, mu.dtype)
 
     def _need(self, has: bool, what: str) -> None:
         if not has:

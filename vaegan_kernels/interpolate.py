@@ -71,15 +71,9 @@ def check_end(flag: str, text: str) -> Path | int:
 
 def latent_of(end: Path | int, model: Any, mean: bool, seed: int, attributes: np.ndarray | None = None) -> np.ndarray:
     """z [L] of an image (mu + sigma*eps, or mu), with its ``attributes`` [1, A] for a conditional model, or of a seed."""
-    from kernels import philox
-
     if isinstance(end, int):
         return np.asarray(model.prior(1, end)[0])
-    mu, logvar = model.encode(read_image(end, model)[None], attributes)
-    if mean:
-        return np.asarray(mu[0])
-    eps = philox.normal(mu.shape, seed=seed, step=0, stream=philox.STREAM_FIGURE_EPS)
-    return np.asarray((mu + np.exp(0.5 * logvar) * eps)[0])
+    return np.asarray(model.latents(read_image(end, model)[None], mean=mean, seed=seed, attributes=attributes)[0])
 
 
 def walk(a: np.ndarray, b: np.ndarray, frames: int, path: str) -> np.ndarray:

@@ -67,10 +67,7 @@ def vector_accuracy(
     share in which it sees it now and did not before, "change": mean change of its score, "others": mean absolute change of the other
     scores}}, and the means of these five over the attributes}.
     """
-    from kernels import philox
-
-    mu, logvar = model.encode(images)
-    z = mu + np.exp(0.5 * logvar) * philox.normal(mu.shape, seed=seed, step=0, stream=philox.STREAM_FIGURE_EPS)
+    z = model.latents(images, seed=seed)
     before = np.asarray(regressor.predict(model.decode(z)), np.float64)
     rows: dict[str, dict[str, float]] = {}
     for column, name in enumerate(regressor.attribute_names):

@@ -18,7 +18,6 @@ import numpy as np
 from vaegan_kernels import checkpoint
 from vaegan_kernels.attribute_vectors import Vectors, check_model, cosines, float_of, measure, save
 from vaegan_kernels.cli import Parser, check_choice, run_main, whole_number
-from vaegan_kernels.edit import latents
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, config_of, parse, run_of, train_flags
 from vaegan_kernels.experiments.correlations import agreement, correlations, order_of, pairs_table, write_matrix
@@ -77,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     images = test_images(dataset, arguments.skip + arguments.count)[arguments.skip :]
     if not len(images):
         raise UserError(f"--skip: got {arguments.skip}, there are no more test images; expected fewer")
-    z = latents(model, images, mean=arguments.mean, seed=arguments.seed)
+    z = model.latents(images, mean=arguments.mean, seed=arguments.seed)
     originals = images if arguments.originals else None
     name = f"{NAMES[arguments.system]}: attribute vectors"
     save_image(out / "attribute_vectors.png", overview(model, z, found, originals, arguments.strength, name))

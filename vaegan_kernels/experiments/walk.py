@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ends = {"samples": model.prior(2 * pairs, arguments.seed)}
     if arguments.system != "gan":
         images = test_images(load_data(arguments), 2 * pairs)
-        ends["images"] = latents(model, images[np.arange(2 * pairs) % len(images)], arguments.seed)
+        ends["images"] = model.latents(images[np.arange(2 * pairs) % len(images)], seed=arguments.seed)
     written = []
     for kind, z in ends.items():
         ways = np.stack([walk(a, b, arguments.frames, "spherical") for a, b in zip(z[0::2], z[1::2], strict=True)])
@@ -69,14 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     save_frames(out / "walk-prior.gif", [figures.grid(decoded[:, k], columns, title) for k in range(z.shape[1])])
     print(f"{', '.join([*written, 'walk-prior.gif'])} in {out}")
     return 0
-
-
-def latents(model: object, images: np.ndarray, seed: int) -> np.ndarray:
-    """A sampled z [N, L] of each image: mu + sigma*eps, eps fixed by ``seed``."""
-    from kernels import philox
-
-    mu, logvar = model.encode(images)  # type: ignore[attr-defined]
-    return np.asarray(mu + np.exp(0.5 * logvar) * philox.normal(mu.shape, seed=seed, step=0, stream=philox.STREAM_FIGURE_EPS))
 
 
 def closed_walk(count: int, frames: int, latent: int, *, harmonics: int = 2, seed: int = 0) -> np.ndarray:
