@@ -67,7 +67,8 @@ def run(benchmark, shape, part, transposed):
             own = arrays(shape, seed)
             return our_call(shape, part, *own, transposed)[0], torch_call(shape, part, twins(*own, layout), transposed)
 
-        compare(benchmark, side(), build, held=sum(a.nbytes for a in first), flop=shape.flop)
+        held = sum(a.nbytes for a in first)
+        compare(benchmark, side(), build, held=held, flop=shape.flop, nbytes=held)
 
 
 @pytest.mark.parametrize("shape", CONVS, ids=lambda s: s.name)

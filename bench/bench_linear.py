@@ -34,4 +34,4 @@ def test_linear(benchmark, shape, part):
     result = peer()
     agree(side(), out, result.T if part == "wgrad" else result)
     del ours, peer, result
-    compare(benchmark, side(), lambda seed: calls(shape, part, seed)[:2], held=held, flop=shape.flop)
+    compare(benchmark, side(), lambda seed: calls(shape, part, seed)[:2], held=held, flop=shape.flop, nbytes=held)

@@ -120,6 +120,7 @@ def compare(
     seconds, peer_seconds = benchmark.stats.stats.median / calls, statistics.median(peer_times) / len(sets)
     info["torch_ms"], info["ours_ms"], info["sets"] = round(1e3 * peer_seconds, 5), round(1e3 * seconds, 5), len(sets)
     info["times_torch"] = round(peer_seconds / seconds, 3)
+    info |= {"flop": flop, "bytes": nbytes}
     if flop:
         info["gflop_per_s"], info["torch_gflop_per_s"] = round(flop / seconds / 1e9, 1), round(flop / peer_seconds / 1e9, 1)
     if nbytes:
