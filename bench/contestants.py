@@ -21,13 +21,15 @@ LR = 3e-4
 @dataclass
 class Contestant:
     """``step()`` asks for a step, ``wait()`` returns when it is done. ``settings``: which of PyTorch's. ``state_bytes``: what is kept
-    from step to step: parameters, their copies as operands, running statistics, optimiser state."""
+    from step to step: parameters, their copies as operands, running statistics, optimiser state. ``weights()``: the parameters by this
+    repository's names, in its layouts."""
 
     name: str
     settings: str
     step: Callable[[], None]
     wait: Callable[[], None]
     state_bytes: int
+    weights: Callable[[], dict[str, np.ndarray]]
 
 
 def defaults(device: str) -> tuple[str, ...]:
@@ -71,7 +73,11 @@ def make(name: str, spec: Any, n: int, *, device: str, precision: str, settings:
     objective = Objective(gate=False)  # the gate would skip work of ours alone
     step = engine.record(lambda: model.train_step(x, eps, z_p, objective, rate))
     copies = sum(p.compute.nbytes for p in model.parameters if p.compute is not p.data)
-    return Contestant(name, "", step, place.wait, copies + sum(a.nbytes for a in state.values()))
+
+    def weights() -> dict[str, np.ndarray]:
+        return {p.name: np.array(engine.to_numpy(p.data)) for p in model.parameters}
+
+    return Contestant(name, "", step, place.wait, copies + sum(a.nbytes for a in state.values()), weights)
 
 
 def _peer(name: str, spec: Any, state: dict[str, np.ndarray], arrays: tuple[np.ndarray, ...], place: Any, settings: str) -> Contestant:
@@ -102,7 +108,11 @@ def _peer(name: str, spec: Any, state: dict[str, np.ndarray], arrays: tuple[np.n
     x = x.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
     kept = [*networks.parameters(), *networks.buffers()]
     squares = sum(p.nbytes for p in networks.parameters())  # RMSProp's state, made in the first step
-    return Contestant(name, settings, lambda: peer.step(x, eps, z_p), place.wait, squares + sum(t.nbytes for t in kept))
+
+    def weights() -> dict[str, np.ndarray]:
+        return networks.gradients({name: t.cpu() for name, (t, is_parameter) in networks.tensors().items() if is_parameter})
+
+    return Contestant(name, settings, lambda: peer.step(x, eps, z_p), place.wait, squares + sum(t.nbytes for t in kept), weights)
 
 
 def fastest(name: str, spec: Any, n: int, *, device: str, precision: str) -> str:

@@ -18,12 +18,13 @@ from bench.report_tables import breakdown_table, kernel_table, scaling_table, so
 HERE = Path(__file__).resolve().parent
 HEAD = """# Benchmarks
 
-Written by `python -m bench.report` from the files in [results/](results); nothing here is typed by hand. Times are medians of rounds in which the
-contestants alternate in one process, "x" is PyTorch's time over ours in the same round (above 1: ours is faster). Machines are shared and noisy: read the ratios.
+Written by `python -m bench.report` from the files in [results/](results); nothing here is typed by hand. Times are medians of rounds in
+which the contestants alternate in one process; "x" is PyTorch's time over ours in the same round (above 1: ours is faster). Machines are
+shared and noisy: read the ratios.
 
-Contestants: *plain*, eager PyTorch as public VAE/GAN code is written, three backward passes with `retain_graph`; *lean*, PyTorch that shares forwards and
-wastes no gradient; *compiled*, that with `torch.compile`, bf16, channels last and one CUDA graph. All give the same gradients (tests/test_peers.py), and each
-gets the fastest of its memory layouts.
+Contestants: *plain*, eager PyTorch as public VAE/GAN code is written, three backward passes with `retain_graph`; *lean*, PyTorch that
+shares forwards and wastes no gradient; *compiled*, that with `torch.compile`, bf16, channels last and one CUDA graph. All give the same
+gradients (tests/test_peers.py), and each gets the fastest of its memory layouts.
 """
 
 

@@ -88,8 +88,10 @@ def kernel_table(result: dict[str, Any]) -> str:
     text = table([f"{result['network']}, batch {result['batch_size']}", "ours", "x", "rate", "of the roofline"], rows)
     if result["peaks"]:
         p = result["peaks"]
-        text += f"\nThe roofline: {p['gflop_per_s']:,.0f} GFLOP/s (a 1536 x 1536 product on all threads) and {p['gb_per_s']:.1f} GB/s (a copy), measured in the same run. "
-        text += "Operations are those of the definition; Winograd executes a third of them, so it can pass 100 %.\n"
+        text += f"\nThe roofline: {p['gflop_per_s']:,.0f} GFLOP/s (a large product) and {p['gb_per_s']:.1f} GB/s (a copy), "
+        text += (
+            "measured in the same run.\nOperations are those of the definition; Winograd executes a third of them, so it can pass 100 %.\n"
+        )
     return text
 
 
