@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 #: In the order of their value: what comes first is what a cut-off run must have found out.
-SECTIONS = ("compile", "kernels", "step", "bits", "tma", "peaks", "time", "train", "sanitizer")
+SECTIONS = ("compile", "kernels", "step", "bits", "tma", "peaks", "time", "peers", "train", "cudnn", "sanitizer")
 
 
 @dataclass(frozen=True)
