@@ -57,13 +57,13 @@ def peers_section(options: Options, report: Report) -> None:
     network = "tiny" if options.host else "paper64"
     summary: list[str] = []
     for n in (4,) if options.host else (64, 16, 256):
-        for name, settings in PEERS[:2] if options.host else PEERS:
+        for name, settings in PEERS[:1] if options.host else PEERS:
             label = f"{network} batch {n} {precision}: {name}, {settings}"
             if report.left < LEAST.get(settings.partition(", ")[2], 8.0):
                 summary.append(f"{label}: not reached in the time")
                 continue
             try:
-                row = duel(spec_of(network), n, name, settings, place, 3 if options.quick or options.host else 7)
+                row = duel(spec_of(network), n, name, settings, place, 1 if options.host else 3 if options.quick else 7)
             except Exception as error:  # PyTorch has many ways to refuse; the other peers go on, and the row says why
                 report.row(f"{label}: {type(error).__name__}: {error}"[:300], label=label, why=str(error)[:300])
                 continue
