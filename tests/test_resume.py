@@ -13,6 +13,7 @@ from app_case import TINY, argv, arrays_of, assert_same_run, call, command, envi
 
 from vaegan_kernels import load_model
 from vaegan_kernels.metrics import append_metrics, read_metrics, truncate_metrics
+from vaegan_kernels.run_folder import RunFolder
 from vaegan_kernels.train import main
 
 STEPS = 9  # more than the 7 of one epoch, so that a shuffle lies within
@@ -167,3 +168,18 @@ def test_truncate_metrics(tmp_path):
     append_metrics(path, {"step": 4, "seconds": 2.0})
     assert [line["step"] for line in read_metrics(path)] == [1, 2, 3, 4]
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path, capfd):
+    """A second one is refused in one line and leaves the run as it is; when the first has ended, it goes on."""
+    pytest.importorskip("fcntl", reason="this system has no file locks")
+    run = tmp_path / "run"
+    assert call(main, *SCHEDULE, "--data", write_tiny(tmp_path / "tiny.h5"), "--out", run, "--stop-after", 3, "--quiet") == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    capfd.readouterr()
+    with RunFolder(run).held():
+        assert call(main, "--resume", run) == 2
+        assert "another process is training this run" in one_line(capfd.readouterr().err)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert call(main, "--resume", run, "--quiet") == 0
+    assert load_model(run).header.step == STEPS

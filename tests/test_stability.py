@@ -213,9 +213,9 @@ def test_celeba_keeps_to_its_plan_and_measures_every_run(tmp_path, data, judged,
     def measure(model, dataset, regressor, *, metric=None, seed=0):
         asked.append((model.system, model.header.config.seed, metric.system, metric.header.config.seed))
         return {
-            "pixel_mse": 0.25 + model.header.config.seed if model.system == "vae" else None,
-            "frechet": {"samples": 7.0},
-            "words": "none",
+            "mean_image_mse": 0.25 + model.header.config.seed if model.system == "vae" else None,
+            "rebuilt": {"ssim": 7.0},
+            "unlisted": 3.0,
         }
 
     sys.modules["vaegan_kernels.quality"].measure = measure
@@ -225,8 +225,10 @@ def test_celeba_keeps_to_its_plan_and_measures_every_run(tmp_path, data, judged,
     assert call(celeba.main, *command, "--steps", "2", *PLAIN) == 0
     assert asked == [("vae", 0, "gan", 0), ("vae", 1, "gan", 0), ("gan", 0, "gan", 0), ("gan", 1, "gan", 0)]
     results = read_json(out / "celeba.json")
-    assert "| pixel mse | 0.750 ± 0.707 | – |" in results["tables"]["celeba"]
-    assert "| frechet samples | 7.00 ± 0.00 | 7.00 ± 0.00 |" in results["tables"]["celeba"] and "words" not in results["tables"]["celeba"]
+    table = results["tables"]["celeba"]
+    assert f"| {celeba.MEASURES['mean_image_mse']} | 0.750 ± 0.707 | – |" in table
+    assert f"| {celeba.MEASURES['rebuilt ssim']} | 7.00 ± 0.00 | 7.00 ± 0.00 |" in table
+    assert len(table.splitlines()) == 4, "measures that are not listed, or that nobody has, take no line"
     assert results["plan"]["settings"]["steps"] == 2 and results["runs"]["gan-seed1"]["steps"] == 2
     assert results["data"]["fingerprint"] and results["command"].startswith("python -m vaegan_kernels.experiments.celeba --data")
     for name in ("samples", "reconstructions", "reconstructions-only"):

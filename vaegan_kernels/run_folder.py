@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,6 +43,31 @@ class RunFolder:
         for folder in folders:
             for leftover in folder.glob("*" + TEMPORARY):
                 leftover.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training this run at the same time; the system lets go when the process ends, however it ends.
+
+        Makes the folder. Raises `UserError` if another process has it. Does nothing where the system has no such locks.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except (ImportError, OSError):  # Windows
+            yield
+            return
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{self.path}: another process is training this run; wait until it has ended, or stop it") from None
+            except OSError:  # a network disk without locks
+                pass
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -110,12 +110,13 @@ def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any
         raise UserError(f"--stop-after: got {arguments.stop_after}, but the run is at step {step} already; give a later step")
     skipped = f", {dataset.skipped} unreadable skipped" if dataset.skipped else ""
     say(f"data: {dataset.name}, {counts['train']} train, {counts['validation']} validation, {counts['test']} test images{skipped}")
-    if header is None and config.gan_steps is not None:
-        code = train_gan_first(config, spec, engine, folder, dataset, arguments, say)
-        if code:
-            return code
-        network.load_discriminator(gan_file.read_discriminator(folder.gan / "checkpoint.h5", network))
-    return run(config, network, folder, header, dataset, arguments, say)
+    with folder.held():
+        if header is None and config.gan_steps is not None:
+            code = train_gan_first(config, spec, engine, folder, dataset, arguments, say)
+            if code:
+                return code
+            network.load_discriminator(gan_file.read_discriminator(folder.gan / "checkpoint.h5", network))
+        return run(config, network, folder, header, dataset, arguments, say)
 
 
 def check_same_data(dataset: Any, header: Any, folder: RunFolder) -> None:
@@ -145,7 +146,8 @@ def train_gan_first(config: Config, spec: Any, engine: Any, folder: RunFolder, d
     write_settings(config, engine, folder)
     network = build(gan, spec, engine, own.checkpoint if header is not None else None)
     first = argparse.Namespace(**{**vars(arguments), "stop_after": None})
-    return run(gan, network, own, header, dataset, first, say, resume=folder.path)
+    with own.held():
+        return run(gan, network, own, header, dataset, first, say, resume=folder.path)
 
 
 def write_settings(config: Config, engine: Any, folder: RunFolder) -> None:

@@ -37,6 +37,29 @@ from vaegan_kernels.sample import check_count
 NOT_PLANNED = {"data", "device", "threads", "model", "gan", "gan_steps", "seed", "conditional", "attributes", "log_every", "draw_every"}
 NOT_PLANNED |= {"save_every", "reconstruct_from", "animation", "curves", "tensorboard"}
 
+# The table's lines: numbers of `quality.measure`, and what they are called there. celeba.json has all of them, and those of each attribute.
+MEASURES = {
+    "sharpness": "samples: sharpness over that of real images",
+    "pixel_diversity": "samples: mean distance of two over that of real images",
+    "frechet": "samples: Fréchet distance",
+    "frechet_real": "the same of training images: the floor",
+    "rebuilt mse": "reconstructions, z sampled: squared error of a pixel",
+    "mean_image_mse": "the same of the mean image",
+    "rebuilt ssim": "reconstructions: SSIM",
+    "rebuilt dis_l": "reconstructions: Dis_l distance",
+    "rebuilt sharpness": "reconstructions: sharpness over that of real images",
+    "frechet_rebuilt": "reconstructions: Fréchet distance",
+    "rebuilt_mean mse": "reconstructions, z = μ: squared error of a pixel",
+    "rebuilt_mean ssim": "the same: SSIM",
+    "rebuilt_mean dis_l": "the same: Dis_l distance",
+    "rebuilt_mean sharpness": "the same: sharpness over that of real images",
+    "attribute_vectors seen_before": "attribute vectors: attribute seen without it, of images that lack it",
+    "attribute_vectors seen": "attribute vectors: attribute seen with it",
+    "attribute_vectors moved": "attribute vectors: seen with it and not without",
+    "attribute_vectors change": "attribute vectors: change of the attribute's score (-1 to 1)",
+    "attribute_vectors others": "attribute vectors: change of the other scores, absolute",
+}
+
 EPILOG = """examples:
   python -m vaegan_kernels.experiments.celeba --data celeba/ --out results/ --jobs 2                           small networks, on a CPU
   python -m vaegan_kernels.experiments.celeba --data celeba/ --out results/ --network paper64 --steps 37500 --batch-size 64 --device cuda \\
@@ -139,11 +162,11 @@ def measure_all(arguments: argparse.Namespace, systems: Sequence[str], dataset: 
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """A line for each measure, a column for each system: mean and deviation over the seeds."""
+    """A line for each of `MEASURES`, a column for each system: mean and deviation over the seeds."""
     measured = {system: [numbers_of(run) for run in runs.values()] for system, runs in results.items()}
-    names = dict.fromkeys(name for runs in measured.values() for run in runs for name in run)
-    rows = [[name.replace("_", " "), *(spread([run.get(name) for run in runs]) for runs in measured.values())] for name in names]
-    return markdown(["", *(NAMES[system] for system in results)], rows)
+    rows = [[label, *(spread([run.get(name) for run in runs]) for runs in measured.values())] for name, label in MEASURES.items()]
+    known = [row for row in rows if any(cell != number(None) for cell in row[1:])]
+    return markdown(["", *(NAMES[system] for system in results)], known)
 
 
 def plan_table(plan: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
