@@ -87,8 +87,8 @@ class Side:
                 call()
 
         run: Callable[[], None] = self.engine.record(body)
-        run()
-        run()  # the second call captures
+        for _ in range(3):  # places, finds everything in its place, captures
+            run()
         return run
 
     def peer(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], None]:
