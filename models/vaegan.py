@@ -121,6 +121,7 @@ class VAEGAN:
         for p in self.fused:
             p.product = None
         self.engine.count_gate(self.gate_counts, self.flags)
+        self.pool.settle()
         self._rows = (len(x), len(x), len(x) if self.system == "gan" else objective.generated(len(x)))
 
     def fetch_losses(self) -> dict[str, float]:

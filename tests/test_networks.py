@@ -168,5 +168,28 @@ def test_pool_takes_the_smallest_that_holds_an_array_and_settles(engine64):
     assert step() == step() == [100, 21, 100, 5, 21] and pool.bytes == placed
 
 
+def test_pool_settles_on_what_a_step_needs(engine64):
+    pool = Pool(engine64)
+
+    def step():
+        early = pool.take((60,))
+        pool.give(early)
+        first, second = pool.take((80,)), pool.take((80,), np.dtype(np.float32))
+        third = pool.take((90,))
+        pool.give(first, second, third)
+        return early.base.size
+
+    assert step() == 60 and pool.bytes == 8 * (60 + 80 + 90) + 4 * 80
+    kept = pool.take((1,))
+    pool.settle()
+    assert pool.bytes == 8 * (60 + 80 + 90) + 4 * 80, "not while something is handed out"
+    pool.give(kept)
+    pool.settle()
+    assert pool.bytes == 8 * (80 + 90) + 4 * 80
+    assert step() == 80 and pool.bytes == 8 * (80 + 90) + 4 * 80
+    pool.take((1000,))
+    assert pool.bytes == 8 * (80 + 90 + 1000) + 4 * 80, "anything else still gets its array"
+
+
 def test_all_networks_are_listed():
     assert set(NETWORKS) == {"paper64", "paper32", "small32"}
