@@ -97,7 +97,7 @@ def parser_of() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", default="16", help="one or more, with commas between (default: 16)")
     parser.add_argument("--device", choices=("cpu", "cuda", "host"), default="cpu", help="host: the CUDA engine emulated (default: cpu)")
     parser.add_argument("--precision", choices=("float32", "tf32", "bf16"), help="default: float32 on the CPU, bf16 on a GPU")
-    parser.add_argument("--contestants", help=f"of {', '.join(NAMES)} (default: the issue's for the device)")
+    parser.add_argument("--contestants", help=f"of {', '.join(NAMES)} (default: all that the device is for)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-memory", action="store_true", help="do not weigh them")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
