@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 
 def measure(name: str, network: str, n: int, *, device: str, precision: str, settings: str) -> dict[str, float]:
@@ -18,8 +17,8 @@ def measure(name: str, network: str, n: int, *, device: str, precision: str, set
     On the CPU the peak is the process's resident memory, imports (the interpreter and libraries, before any array) included. On a GPU it is
     what the side's allocator asked the driver for at most, so without the driver's own context, and imports are 0.
     """
-    words = ["--alone", name, "--network", network, "--batch-size", str(n), "--device", device, "--precision", precision]
-    done = subprocess.run([sys.executable, "-m", "bench.memory", *words, "--settings", settings], capture_output=True, text=True)
+    words = [name, network, str(n), device, precision, settings]
+    done = subprocess.run([sys.executable, "-m", "bench.memory", *words], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name}, {network}, batch {n}: {done.stderr.strip().splitlines()[-1:] or 'no message'}")
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -82,12 +81,9 @@ def device_mb(name: str) -> float:
 
 
 def main() -> None:
-    """Command line of the child."""
-    from bench.step import parser_of
-
-    arguments = parser_of().parse_args()
-    place: dict[str, Any] = {"device": arguments.device, "precision": arguments.precision, "settings": arguments.settings}
-    print(json.dumps(alone(arguments.alone, arguments.network, int(arguments.batch_size), **place)))
+    """The child: the arguments of `measure` in their order."""
+    name, network, n, device, precision, settings = sys.argv[1:]
+    print(json.dumps(alone(name, network, int(n), device=device, precision=precision, settings=settings)))
 
 
 if __name__ == "__main__":

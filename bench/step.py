@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench import memory as scales
 from bench.contestants import NAMES, Contestant, defaults, fastest, make
 
 SHORTEST = 0.2  # seconds of a contestant's turn on a GPU
@@ -50,8 +51,6 @@ def case(network: str, n: int, names: list[str], rounds: int, *, device: str, pr
     contestants.clear()
     gc.collect()
     busy.append(busy_cores())
-    from bench import memory as scales
-
     return {
         "network": network, "batch_size": n, "rounds": rounds, "settings": settings, "busy_cores_of_others": busy,
         "seconds": {name: spread(t) for name, t in times.items()},
@@ -90,8 +89,11 @@ def report(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def parser_of() -> argparse.ArgumentParser:
-    """The command line; that of a child too."""
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    from bench.harness import machine
+    from bench.side import side
+
     parser = argparse.ArgumentParser(prog="python -m bench.step", description="Time a training step against PyTorch.")
     parser.add_argument("--network", default="paper64", help="one or more, with commas between (default: paper64)")
     parser.add_argument("--batch-size", default="16", help="one or more, with commas between (default: 16)")
@@ -101,17 +103,7 @@ def parser_of() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-memory", action="store_true", help="do not weigh them")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
-    parser.add_argument("--alone", choices=NAMES, help=argparse.SUPPRESS)
-    parser.add_argument("--settings", default="", help=argparse.SUPPRESS)
-    return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    from bench.harness import machine
-    from bench.side import side
-
-    arguments = parser_of().parse_args(argv)
+    arguments = parser.parse_args(argv)
     precision = arguments.precision or ("bf16" if arguments.device == "cuda" else "float32")
     names = arguments.contestants.split(",") if arguments.contestants else list(defaults(arguments.device))
     if names[0] != "ours" or set(names) - set(NAMES):
