@@ -2,70 +2,73 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from bench.harness import agree, compare, fastest, setup
+from bench.harness import agree, best, compare
 from bench.shapes import CONVS, UPCONVS
+from bench.side import side
 
 PARTS = ["forward", "dgrad", "wgrad"]
+FORMATS = (torch.channels_last, torch.contiguous_format)
 
 
-def arrays(shape):
-    """Random large image, small image, weights, and their PyTorch twins in both memory layouts."""
-    eng, rng = setup(), np.random.default_rng(0)
+def arrays(shape, seed):
+    """Random large image, small image and weights of ours, the weights as operands."""
+    eng, rng = side().engine, np.random.default_rng(seed)
     large = eng.asarray(rng.standard_normal((shape.n, shape.size, shape.size, shape.ci)))
     small = eng.asarray(rng.standard_normal((shape.n, shape.out, shape.out, shape.co)))
-    w = eng.asarray(rng.standard_normal((5, 5, shape.ci, shape.co)))
-    nchw = [torch.from_numpy(a).permute(0, 3, 1, 2) for a in (large, small)] + [torch.from_numpy(w).permute(3, 2, 0, 1)]
-    formats = (torch.channels_last, torch.contiguous_format)
-    return eng, large, small, w, [[t.contiguous(memory_format=f) for t in nchw] for f in formats]
+    return large, small, eng.asarray(rng.standard_normal((5, 5, shape.ci, shape.co)))
 
 
-def convolution_backward(dy, x, w, stride, transposed, mask):
-    """PyTorch's dgrad (mask (True, False, False)) or wgrad alone."""
-    extra = [1, 1] if transposed else [0, 0]
-    return torch.ops.aten.convolution_backward(dy, x, w, None, [stride, stride], [2, 2], [1, 1], transposed, extra, 1, list(mask))
+def twins(large, small, w, memory_format):
+    """The same for PyTorch: NCHW in ``memory_format``."""
+    nchw = [side().tensor(a).permute(0, 3, 1, 2) for a in (large, small)] + [side().tensor(w).permute(3, 2, 0, 1)]
+    return [t.contiguous(memory_format=memory_format) for t in nchw]
 
 
-def peers(shape, part, layouts, transposed):
-    """One PyTorch call for each memory layout. x is the small image of a transposed convolution."""
+def torch_call(shape, part, tensors, transposed):
+    """PyTorch's forward, dgrad or wgrad alone. x is the small image of a transposed convolution."""
+    large, small, w = tensors
+    x, dy = (small, large) if transposed else (large, small)
+    if part == "forward":
+        if transposed:
+            return lambda: torch.nn.functional.conv_transpose2d(x, w, None, 2, 2, output_padding=1)
+        return lambda: torch.nn.functional.conv2d(x, w, None, shape.stride, 2)
+    mask, extra, stride = [part == "dgrad", part == "wgrad", False], [1, 1] if transposed else [0, 0], [shape.stride] * 2
+    backward = torch.ops.aten.convolution_backward
+    return lambda: backward(dy, x, w, None, stride, [2, 2], [1, 1], transposed, extra, 1, mask)[int(part == "wgrad")]
 
-    def call(large, small, w):
-        x, dy = (small, large) if transposed else (large, small)
-        if part == "forward":
-            if transposed:
-                return lambda: torch.nn.functional.conv_transpose2d(x, w, None, 2, 2, output_padding=1)
-            return lambda: torch.nn.functional.conv2d(x, w, None, shape.stride, 2)
-        mask = (part == "dgrad", part == "wgrad", False)
-        return lambda: convolution_backward(dy, x, w, shape.stride, transposed, mask)[int(part == "wgrad")]
 
-    return [call(*tensors) for tensors in layouts]
+def our_call(shape, part, large, small, w, transposed):
+    """(the call, its output)."""
+    eng = side().engine
+    operation = getattr(eng, f"{'conv_transpose2d' if transposed else 'conv2d'}_{part}")
+    x, dy = (small, large) if transposed else (large, small)
+    # a weight gradient is wide, as master weights are
+    out = eng.empty(w.shape, eng.wide) if part == "wgrad" else eng.empty({"forward": dy, "dgrad": x}[part].shape)
+    inputs = {"forward": (x, w), "dgrad": (dy, w), "wgrad": (x, dy)}[part]
+    return (lambda: operation(out, *inputs, stride=shape.stride)), out
 
 
 def run(benchmark, shape, part, transposed):
-    eng, large, small, w, layouts = arrays(shape)
-    operations = SimpleNamespace(
-        forward=eng.conv_transpose2d_forward if transposed else eng.conv2d_forward,
-        dgrad=eng.conv_transpose2d_dgrad if transposed else eng.conv2d_dgrad,
-        wgrad=eng.conv_transpose2d_wgrad if transposed else eng.conv2d_wgrad,
-    )
-    x, dy = (small, large) if transposed else (large, small)
-    out = eng.empty({"forward": dy, "dgrad": x, "wgrad": w}[part].shape)
-    inputs = {"forward": (x, w), "dgrad": (dy, w), "wgrad": (x, dy)}[part]
-
-    def ours():
-        getattr(operations, part)(out, *inputs, stride=shape.stride)
-
-    peer = fastest(*peers(shape, part, layouts, transposed))
-    ours()
+    first = arrays(shape, 0)
+    ours, out = our_call(shape, part, *first, transposed)
+    candidates = [torch_call(shape, part, twins(*first, f), transposed) for f in FORMATS]
     with torch.no_grad():
-        result = peer()
-        agree(eng.to_numpy(out), result.permute(2, 3, 1, 0) if part == "wgrad" else result.permute(0, 2, 3, 1))
-        compare(benchmark, ours, peer, flop=shape.flop)
+        layout = FORMATS[candidates.index(best(side(), *candidates))]
+        ours()
+        result = candidates[0]()
+        agree(side(), out, result.permute(2, 3, 1, 0) if part == "wgrad" else result.permute(0, 2, 3, 1))
+        del candidates, result
+
+        def build(seed):
+            own = arrays(shape, seed)
+            return our_call(shape, part, *own, transposed)[0], torch_call(shape, part, twins(*own, layout), transposed)
+
+        held = sum(a.nbytes for a in first)
+        compare(benchmark, side(), build, held=held, flop=shape.flop, nbytes=held)
 
 
 @pytest.mark.parametrize("shape", CONVS, ids=lambda s: s.name)

@@ -1,20 +1,20 @@
-"""One training step of paper64 against PyTorch, plain and lean. `python -m bench.step` adds memory and writes a report."""
+"""One training step of BENCH_NETWORK against PyTorch. `python -m bench.step` adds memory and writes a report."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from bench.contestants import defaults, fastest, make
 from bench.harness import compare
-from bench.shapes import BATCH
-from bench.step import faster_layout, make
+from bench.shapes import BATCH, SPEC
+from bench.side import side
 
-NETWORK = os.environ.get("BENCH_NETWORK", "paper64")
+PLACE = {"device": side().name, "precision": side().precision}
 
 
-@pytest.mark.parametrize("peer", ["plain", "lean"])
+@pytest.mark.parametrize("peer", defaults(side().name)[1:])
 def test_step(benchmark, peer):
     """Correctness is tests/test_peers.py and tests/test_vaegan.py."""
-    layout = faster_layout(peer, NETWORK, BATCH)
-    compare(benchmark, make("ours", NETWORK, BATCH), make(peer, NETWORK, BATCH, layout))
+    settings = fastest(peer, SPEC, BATCH, **PLACE)
+    ours, theirs = (make(name, SPEC, BATCH, settings=s, **PLACE) for name, s in (("ours", ""), (peer, settings)))
+    compare(benchmark, side(), lambda seed: (ours.step, theirs.step), held=1e12, graphs=False)

@@ -1,14 +1,31 @@
-"""The comparison with PyTorch as a table at the end of `pytest bench --benchmark-only`."""
+"""The comparison with PyTorch as a table at the end of `pytest bench --benchmark-only`, and with ``--results FILE`` as a JSON file."""
 
 from __future__ import annotations
 
-from bench.harness import busy_cores, quiet_note
+import json
+import sys
+from pathlib import Path
+
+from bench.harness import busy_cores, machine, quiet_note
+from bench.shapes import BATCH, NETWORK
+from bench.side import THREADS, side
 
 _busy: list[float | None] = []
+_peaks: list[dict[str, float]] = []
+RATES = ("gflop_per_s", "torch_gflop_per_s", "gb_per_s", "torch_gb_per_s", "images_per_s")
+KEPT = ("ours_ms", "torch_ms", "times_torch", "sets", "flop", "bytes", *RATES)
 
 
-def pytest_sessionstart():
+def pytest_addoption(parser):
+    parser.addoption("--results", metavar="FILE", help="write the comparison with PyTorch, and this machine's peaks, to a JSON file")
+
+
+def pytest_sessionstart(session):
     _busy.append(busy_cores())
+    if session.config.getoption("--results") and side().name == "cpu":
+        from bench.peaks import measure
+
+        _peaks.append(measure(THREADS))
 
 
 def pytest_sessionfinish():
@@ -24,6 +41,16 @@ def pytest_terminal_summary(terminalreporter):
     write(f"against PyTorch {first['torch']}, {first['threads']} threads, {first['cpu']}, medians of alternating rounds:")
     for name, info in rows:
         rates = [f"{info[k]:.0f} {unit}" for k, unit in (("gflop_per_s", "GFLOP/s"), ("gb_per_s", "GB/s")) if k in info]
-        write(f"{name:<60} {info['ours_ms']:>10.2f} ms  torch {info['torch_ms']:>10.2f} ms  x{info['times_torch']:.2f}  {' '.join(rates)}")
+        write(f"{name:<60} {info['ours_ms']:>10.3f} ms  torch {info['torch_ms']:>10.3f} ms  x{info['times_torch']:.2f}  {' '.join(rates)}")
     if quiet_note(*_busy):
         write(quiet_note(*_busy), red=True)
+    path = terminalreporter.config.getoption("--results")
+    if path:
+        result = {
+            "command": "pytest " + " ".join(a for a in sys.argv[1:]), "network": NETWORK, "batch_size": BATCH, "machine": machine(side()),
+            "peaks": _peaks[0] if _peaks else {}, "busy_cores_of_others": _busy,
+            "rows": [{"name": name, **{k: info[k] for k in KEPT if k in info}} for name, info in rows],
+        }  # fmt: skip
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write(f"written to {path}")

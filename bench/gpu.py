@@ -15,7 +15,9 @@ bits       the same bits from two runs
 tma        boxes outside their tensor; a Triton kernel inside a captured graph
 peaks      what this GPU reaches: copies, matrix products
 time       a step, and each of its kernels, beside the least possible
+peers      the step beside PyTorch's, eager to max-autotune
 train      a training run, on real faces where --data gives them
+cudnn      every operation beside cuDNN's and cuBLAS's
 sanitizer  compute-sanitizer's memcheck and racecheck on two steps of a tiny network
 """
 
@@ -45,7 +47,7 @@ PRECISIONS = ("bf16", "tf32", "float32")
 #: Seconds: below the first a section is not begun; the second is the most that it gets, so that one that hangs leaves time for others.
 LIMITS = {
     "compile": (15, 170), "kernels": (20, 170), "step": (20, 150), "bits": (10, 60), "tma": (8, 45), "peaks": (8, 45),
-    "time": (20, 130), "train": (40, 130), "sanitizer": (30, 150),
+    "time": (20, 130), "peers": (30, 170), "train": (40, 130), "cudnn": (40, 170), "sanitizer": (30, 150),
 }  # fmt: skip
 LAST = 8.0  # seconds kept for the archive and the table
 GRACE = 6.0  # seconds between a section's own limit and its end by force

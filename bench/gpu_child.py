@@ -19,6 +19,7 @@ HOMES = {
     "compile": ("bench.gpu_compile", "compile_section"), "kernels": ("bench.gpu_kernels", "kernels_section"),
     "step": ("bench.gpu_step", "step_section"), "bits": ("bench.gpu_bits", "bits_section"), "tma": ("bench.gpu_tma", "tma_section"),
     "peaks": ("bench.gpu_peaks", "peaks_section"), "time": ("bench.gpu_time", "time_section"),
+    "peers": ("bench.gpu_peers", "peers_section"), "cudnn": ("bench.gpu_peers", "cudnn_section"),
     "train": ("bench.gpu_train", "train_section"), "sanitizer": ("bench.gpu_sanitizer", "sanitizer_section"),
 }  # fmt: skip
 

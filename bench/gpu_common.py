@@ -9,14 +9,14 @@ import os
 import platform
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
 #: In the order of their value: what comes first is what a cut-off run must have found out.
-SECTIONS = ("compile", "kernels", "step", "bits", "tma", "peaks", "time", "train", "sanitizer")
+SECTIONS = ("compile", "kernels", "step", "bits", "tma", "peaks", "time", "peers", "train", "cudnn", "sanitizer")
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,34 @@ def device_precisions(options: Options, engine: Any) -> tuple[str, ...]:
 
 
 def spec_of(name: str) -> Any:
-    """A network by name; "tiny" and "little" have the same kinds of layer and are small enough for the emulation, and for a sanitizer."""
+    """A network by name; "tiny" and "little" have the same kinds of layer and are small enough for the emulation, and for a sanitizer.
+
+    Changes follow behind colons: ``paper64:96px`` for images of 96 pixels, ``paper64:x0.5`` with half of the channels and units.
+    """
     from models.networks import NetworkSpec, network
 
+    name, *changes = name.split(":")
+    if changes:
+        spec = spec_of(name)
+        for change in changes:
+            spec = wider(spec, float(change[1:])) if change.startswith("x") else replace(spec, image_size=int(change.removesuffix("px")))
+        return replace(spec, name=":".join([name, *changes]))
     if name == "tiny":
         return NetworkSpec("tiny", 8, 3, 8, (16, 16, 16), 16, (16, 16, 16, 16), (16, 16, 16, 16), 16, metric=3)
     if name == "little":
         return NetworkSpec("little", 16, 3, 16, (16, 32, 32), 48, (32, 32, 16, 16), (16, 32, 32, 32), 48, metric=3)
     return network(name)
+
+
+def wider(spec: Any, factor: float) -> Any:
+    """All channels and units times ``factor``, in steps of 8; images, latents and Dis_l's place stay."""
+
+    def scaled(value: Any) -> Any:
+        return tuple(map(scaled, value)) if isinstance(value, tuple) else max(8, 8 * round(value * factor / 8))
+
+    return replace(
+        spec, **{k: scaled(getattr(spec, k)) for k in ("encoder", "encoder_units", "decoder", "discriminator", "discriminator_units")}
+    )
 
 
 def versions() -> dict[str, Any]:

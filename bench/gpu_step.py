@@ -124,7 +124,8 @@ def step_part(engine: Any, combination: Combination, seed: int) -> dict[str, Any
     """The row of one combination."""
     network, n, objective, steps, name = combination
     spec = spec_of(network)
-    mine, theirs = Stepper(engine, spec, n, objective, seed=seed), Stepper(reference_engine(), spec, n, objective, seed=seed)
+    mine = Stepper(engine, spec, n, objective, seed=seed)
+    theirs = Stepper(reference_engine(), spec, n, objective, seed=seed, fuse_update=False)  # every gradient is wanted
     state = mid_training(theirs.state(), seed)
     theirs.model.load_state(state)
     theirs.body()  # its gradients tell how large the mean squares of a training would be
@@ -132,8 +133,9 @@ def step_part(engine: Any, combination: Combination, seed: int) -> dict[str, Any
     theirs.engine.put(theirs.counter, np.zeros(1, np.int64))
     step = engine.record(mine.body)
     if engine.name == "cuda" and engine.device.name == "gpu":
-        mine.model.load_state(state)
-        step()  # places every buffer; the next call captures
+        for _ in range(2):  # places every buffer and finds them in their places; the next call captures
+            mine.model.load_state(state)
+            step()
         engine.put(mine.counter, np.zeros(1, np.int64))
     errors: list[dict[str, float]] = []
     worst: list[dict[str, str]] = []

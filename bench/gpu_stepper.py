@@ -19,12 +19,15 @@ class Stepper:
 
     Args:
         engine: any. spec: of the network. batch: images a step.
-        images: uint8 [n, S, S, C], or None: random ones. seed: of parameters, images and noise.
+        images: uint8 [n, S, S, C], or None: random ones. seed: of parameters, images and noise. fuse_update: as `VAEGAN`'s.
     """
 
-    def __init__(self, engine: Any, spec: Any, batch: int, objective: Objective, *, images: np.ndarray | None = None, seed: int = 0):
+    def __init__(
+        self, engine: Any, spec: Any, batch: int, objective: Objective, *, images: np.ndarray | None = None, seed: int = 0,
+        fuse_update: bool = True,
+    ):  # fmt: skip
         self.engine, self.objective, self.seed, self.batch = engine, objective, seed, batch
-        self.model = VAEGAN(engine, spec, seed=seed)
+        self.model = VAEGAN(engine, spec, seed=seed, fuse_update=fuse_update)
         size = (batch, spec.image_size, spec.image_size, spec.channels)
         source = drawn_images(spec, max(64, 2 * batch), seed) if images is None else images
         self.per_epoch = len(source) // batch

@@ -131,7 +131,7 @@ def check_boxes(engine: Any, report: Report) -> None:
 
 
 def check_capture(engine: Any, report: Report) -> None:
-    """Three calls of a recorded kernel (one eager, one captured and launched, one launched), and one outside: x must be 4."""
+    """Three calls of a recorded kernel (the last launches a captured graph), and one outside: x must be 4."""
     x = engine.empty((1000,), np.float32)
     engine.put(x, np.zeros(1000, np.float32))
 

@@ -1,4 +1,4 @@
-"""Timing against PyTorch in the same run: same threads, alternating rounds, results compared before anything is timed."""
+"""Timing against PyTorch in the same run: same device and threads, alternating rounds, results compared before anything is timed."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Any
 import numpy as np
 import torch
 
-import kernels
+from bench.side import THREADS, Side, prepare_torch
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-THREADS = int(os.environ.get("BENCH_THREADS", CORES))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
+SHORTEST = 2e-3  # seconds of a round on a GPU
+
+Call = Callable[[], Any]
 
 
-def setup(precision: str = "float32") -> Any:
-    """The CPU engine, with PyTorch on as many threads."""
-    torch.set_num_threads(THREADS)
-    return kernels.engine("cpu", precision=precision, threads=THREADS)
-
-
-def machine() -> dict[str, Any]:
-    """What a timing must be read with."""
+def machine(place: Side | None = None) -> dict[str, Any]:
+    """What a timing must be read with; of a GPU its name, driver and the versions that matter there."""
     model = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
         model = names[0] if names else model
-    return {
+    facts = {
         "cpu": model, "cores": os.cpu_count(), "threads": THREADS, "system": platform.platform(terse=True),
         "python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
+    if place is not None:
+        facts |= {"device": place.name, "precision": place.precision}
+        if place.name != "cpu":
+            facts |= {"engine": place.engine.describe(), "cudnn": torch.backends.cudnn.version(), "cuda": torch.version.cuda}
+    return facts
 
 
 #: Cores in use by others above which a comparison says nothing: PyTorch's OpenMP threads spin while they wait for each
@@ -67,45 +67,60 @@ def quiet_note(*busy: float | None) -> str:
     return f"NOT A QUIET MACHINE: other processes kept {worst} cores busy; these ratios must not be reported" if worst > BUSY else ""
 
 
-def elapsed(work: Callable[[], Any]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def fastest(*candidates: Callable[[], Any]) -> Callable[[], Any]:
+def best(place: Side, *candidates: Call) -> Call:
     """The candidate with the best of three calls after one to warm up: PyTorch is given the memory layout that suits it."""
-    best = []
+    prepare_torch(place)
+    times = []
     for work in candidates:
         work()
-        best.append(min(elapsed(work) for _ in range(3)))
-    return candidates[best.index(min(best))]
+        times.append(min(place.elapsed(work) for _ in range(3)))
+    return candidates[times.index(min(times))]
 
 
-def agree(got: Any, expected: torch.Tensor, limit: float = 1e-4) -> None:
-    """No timing of a wrong result."""
-    got, expected_array = np.asarray(got, np.float64), expected.detach().double().numpy()
-    assert got.shape == expected_array.shape, (got.shape, expected_array.shape)
-    error = np.linalg.norm(got - expected_array) / np.linalg.norm(expected_array)
-    assert error < limit, f"relative error {error:.2e} against PyTorch"
+def agree(place: Side, got: Any, expected: torch.Tensor, factor: float = 1.0) -> None:
+    """No timing of a wrong result: relative error at most ``factor`` times the precision's limit."""
+    ours, theirs = np.asarray(place.engine.to_numpy(got), np.float64), expected.detach().double().cpu().numpy()
+    assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
+    error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+    assert error < factor * place.limit, f"relative error {error:.2e} against PyTorch"
 
 
 def compare(
-    benchmark: Any, ours: Callable[[], Any], peer: Callable[[], Any], *, flop: float = 0.0, nbytes: float = 0.0, rounds: int = ROUNDS
-) -> None:
-    """Time `ours` as a pytest-benchmark with a round of `peer` before each of its rounds; both land in the report."""
+    benchmark: Any, place: Side, build: Callable[[int], tuple[Call, Call]], *, held: float, flop: float = 0.0, nbytes: float = 0.0,
+    graphs: bool = True, rounds: int = ROUNDS,
+) -> None:  # fmt: skip
+    """Time ours as a pytest-benchmark with a round of PyTorch's before each of its rounds; both land in the report.
+
+    Args:
+        build: of a seed, (our call, PyTorch's call) on arrays of their own; set 0 is the one whose results were compared.
+        held: bytes of one set of arrays of one side, from which the number of sets follows.
+        flop, nbytes: of one call, for rates in the report.
+        graphs: capture the calls on a GPU; False where they are captured already.
+    """
+    prepare_torch(place)
+    sets = [build(seed) for seed in range(place.sets(held) if graphs else 1)]
+    ours, peer = (place.ours([a for a, _ in sets]), place.peer([b for _, b in sets])) if graphs else sets[0]
     ours()
     peer()
+    times = max(1, round(SHORTEST / max(1e-9, place.elapsed(ours)))) if place.on_gpu else 1
     peer_times: list[float] = []
-    benchmark.pedantic(ours, setup=lambda: peer_times.append(elapsed(peer)), rounds=rounds, iterations=1)
+
+    def turn() -> None:
+        for _ in range(times):
+            ours()
+        if place.on_gpu:
+            place.wait()
+
+    benchmark.pedantic(turn, setup=lambda: peer_times.append(place.elapsed(peer, times)), rounds=rounds, iterations=1)
     info = benchmark.extra_info
-    info.update(machine())
+    info.update(machine(place))
     if benchmark.stats is None:  # --benchmark-disable
         return
-    seconds, peer_seconds = benchmark.stats.stats.median, statistics.median(peer_times)
-    info["torch_ms"], info["ours_ms"] = round(1e3 * peer_seconds, 3), round(1e3 * seconds, 3)
+    calls = times * len(sets)
+    seconds, peer_seconds = benchmark.stats.stats.median / calls, statistics.median(peer_times) / len(sets)
+    info["torch_ms"], info["ours_ms"], info["sets"] = round(1e3 * peer_seconds, 5), round(1e3 * seconds, 5), len(sets)
     info["times_torch"] = round(peer_seconds / seconds, 3)
+    info |= {"flop": flop, "bytes": nbytes}
     if flop:
         info["gflop_per_s"], info["torch_gflop_per_s"] = round(flop / seconds / 1e9, 1), round(flop / peer_seconds / 1e9, 1)
     if nbytes:

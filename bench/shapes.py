@@ -1,4 +1,4 @@
-"""The layers of Table 1 (paper64) with the batches that a training step sends through them.
+"""The layers of a network (Table 1's paper64, or BENCH_NETWORK) with the batches that a training step sends through them.
 
 Enc sees N images, Dec 2N latents ([z; z_p]), Dis 3N images ([x; x̃; x_p]).
 """
@@ -8,8 +8,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from bench.gpu_common import spec_of
+from models.networks import NetworkSpec
+
 #: N. Smaller for a smoke test: BENCH_BATCH=2 (PyTorch's batch norm refuses one image at an FC layer).
 BATCH = int(os.environ.get("BENCH_BATCH", "16"))
+NETWORK = os.environ.get("BENCH_NETWORK", "paper64")
 
 
 @dataclass(frozen=True)
@@ -48,32 +52,39 @@ class LinearShape:
         return 2.0 * self.n * self.inputs * self.outputs
 
 
-CONVS = [
-    ConvShape("enc conv1 3-64", BATCH, 64, 3, 64, 2),
-    ConvShape("enc conv2 64-128", BATCH, 32, 64, 128, 2),
-    ConvShape("enc conv3 128-256", BATCH, 16, 128, 256, 2),
-    ConvShape("dec image 32-3", 2 * BATCH, 64, 32, 3, 1),
-    ConvShape("dis conv1 3-32", 3 * BATCH, 64, 3, 32, 1),
-    ConvShape("dis conv2 32-128", 3 * BATCH, 64, 32, 128, 2),
-    ConvShape("dis conv3 128-256", 3 * BATCH, 32, 128, 256, 2),
-    ConvShape("dis conv4 256-256", 3 * BATCH, 16, 256, 256, 2),
-]
+def convolutions(spec: NetworkSpec, n: int) -> list[ConvShape]:
+    """Enc's, Dec's last and Dis's convolutions."""
+    found, size = [], spec.image_size
+    for i, (a, b) in enumerate(zip((spec.channels, *spec.encoder), spec.encoder, strict=False)):
+        found.append(ConvShape(f"enc conv{i + 1} {a}-{b}", n, size >> i, a, b, 2))
+    found.append(ConvShape(f"dec image {spec.decoder[-1]}-{spec.channels}", 2 * n, size, spec.decoder[-1], spec.channels, 1))
+    for i, (a, b) in enumerate(zip((spec.channels, *spec.discriminator), spec.discriminator, strict=False)):
+        found.append(ConvShape(f"dis conv{i + 1} {a}-{b}", 3 * n, size >> max(0, i - 1), a, b, 1 if i == 0 else 2))
+    return found
 
-# ci is the upconv's output (the large image), co its input
-UPCONVS = [
-    ConvShape("dec up1 256-256", 2 * BATCH, 16, 256, 256, 2),
-    ConvShape("dec up2 256-128", 2 * BATCH, 32, 128, 256, 2),
-    ConvShape("dec up3 128-32", 2 * BATCH, 64, 32, 128, 2),
-]
 
+def upconvolutions(spec: NetworkSpec, n: int) -> list[ConvShape]:
+    """Dec's; ci is the upconv's output (the large image), co its input."""
+    pairs = list(zip(spec.decoder, spec.decoder[1:], strict=False))
+    return [ConvShape(f"dec up{i + 1} {a}-{b}", 2 * n, spec.grid << (i + 1), b, a, 2) for i, (a, b) in enumerate(pairs)]
+
+
+SPEC = spec_of(NETWORK)
+CELLS = SPEC.grid**2
+CONVS, UPCONVS = convolutions(SPEC, BATCH), upconvolutions(SPEC, BATCH)
 LINEARS = [
-    LinearShape("enc fc", BATCH, 16384, 2048),
-    LinearShape("enc mu", BATCH, 2048, 128),
-    LinearShape("dec fc", 2 * BATCH, 128, 16384),
-    LinearShape("dis fc", 3 * BATCH, 16384, 512),
+    LinearShape("enc fc", BATCH, CELLS * SPEC.encoder[-1], SPEC.encoder_units),
+    LinearShape("enc mu", BATCH, SPEC.encoder_units, SPEC.latent),
+    LinearShape("dec fc", 2 * BATCH, SPEC.latent, CELLS * SPEC.decoder[0]),
+    LinearShape("dis fc", 3 * BATCH, CELLS * SPEC.discriminator[-1], SPEC.discriminator_units),
 ]
 
-METRIC = (BATCH, 8, 8, 256)  # Dis_l of x̃
-LATENT = (BATCH, 128)
+ROWS = SPEC.image_size >> (SPEC.metric - 1)
+METRIC = (BATCH, ROWS, ROWS, SPEC.discriminator[SPEC.metric - 1])  # Dis_l of x̃
+LATENT = (BATCH, SPEC.latent)
 LOGITS = 3 * BATCH
-WEIGHTS = {"enc fc": (16384, 2048), "dec fc": (128, 16384), "dis conv4": (5, 5, 256, 256)}
+WEIGHTS = {
+    "enc fc": (CELLS * SPEC.encoder[-1], SPEC.encoder_units),
+    "dec fc": (SPEC.latent, CELLS * SPEC.decoder[0]),
+    "dis conv4": (5, 5, *SPEC.discriminator[-2:]),
+}

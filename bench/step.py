@@ -1,129 +1,25 @@
-"""The whole training step against PyTorch: time in alternating rounds, peak memory of each alone.
+"""The whole training step against PyTorch: time in alternating rounds, peak memory of each contestant alone.
 
     python -m bench.step --network paper64 --batch-size 16 --rounds 7 --out bench/results/step-cpu.json
+    python -m bench.step --network paper64,paper32 --batch-size 16,64,256 --device cuda --out bench/results/step-h100.json
 
-Contestants: `ours`; `plain`, eager PyTorch as public VAE/GAN code is written; `lean`, PyTorch without waste (bench/peers).
-All three do the same step (tests/test_peers.py); PyTorch runs in the faster of its two memory layouts.
+`bench.contestants` says who they are. Results are written after every network and batch size; a batch that does not fit is said so.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import gc
 import json
 import statistics
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from bench import memory as scales
+from bench.contestants import NAMES, Contestant, defaults, fastest, make
 
-CONTESTANTS = ("ours", "plain", "lean")
-LR = 3e-4
-
-
-def data(engine: Any, spec: Any, n: int) -> tuple[np.ndarray, ...]:
-    """x in [-1, 1], eps, z_p."""
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (n, spec.image_size, spec.image_size, spec.channels))
-    return tuple(engine.asarray(a) for a in (x, *(rng.standard_normal((n, spec.latent)) for _ in range(2))))
-
-
-def make(name: str, network_name: str, n: int, layout: str | None = None) -> Callable[[], None]:
-    """A step of one contestant, ready to be called over and over. ``layout``: "NCHW" or "NHWC" for PyTorch."""
-    from bench.harness import setup
-    from models.networks import network
-    from models.vaegan import VAEGAN, Objective
-
-    engine, spec = setup(), network(network_name)
-    arrays = data(engine, spec, n)
-    model = VAEGAN(engine, spec, seed=0)
-    if name == "ours":
-        objective = Objective(gate=False)  # the gate would skip work of ours alone
-        return lambda: model.train_step(*arrays, objective, LR)
-    return _peer(name, model.state_arrays(), arrays, layout)
-
-
-def _peer(name: str, state: dict[str, Any], arrays: tuple[np.ndarray, ...], layout: str | None) -> Callable[[], None]:
-    """A step of PyTorch from the same weights and batch."""
-    import torch
-
-    from bench.peers.networks import Networks
-    from bench.peers.pytorch import Lean, Plain
-
-    parts = [{k.removeprefix(p): a for k, a in state.items() if k.startswith(p)} for p in ("parameters/", "statistics/")]
-    networks = Networks(parts[0])
-    networks.load(*parts)
-    memory_format = torch.channels_last if layout == "NHWC" else torch.contiguous_format
-    networks = networks.to(memory_format=memory_format)
-    peer = {"plain": Plain, "lean": Lean}[name](networks, lr=LR)
-    x, eps, z_p = (torch.from_numpy(a.copy()) for a in arrays)
-    x = x.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
-    return lambda: peer.step(x, eps, z_p)
-
-
-def faster_layout(name: str, network_name: str, n: int) -> str:
-    """PyTorch's better memory layout for a contestant."""
-    from bench.harness import elapsed
-
-    times = {}
-    for layout in ("NCHW", "NHWC"):
-        step = make(name, network_name, n, layout)
-        step()
-        times[layout] = min(elapsed(step) for _ in range(2))
-        del step
-        gc.collect()
-    return min(times, key=times.__getitem__)
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process. Not ru_maxrss on Linux: there a child starts with its parent's peak."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(float(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024.0**2 if sys.platform == "darwin" else 1024.0)
-
-
-def reset_peak() -> None:
-    """Give freed memory back to the system and let `peak_mb` start anew from what is held now (Linux; elsewhere nothing)."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def memory_mb(name: str, network_name: str, n: int, layout: str | None) -> dict[str, float]:
-    """Peak resident memory of a process that makes two steps, and what its imports alone take."""
-    command = [sys.executable, "-m", "bench.step", "--alone", name, "--network", network_name, "--batch-size", str(n)]
-    done = subprocess.run([*command, *(["--layout", layout] if layout else [])], capture_output=True, text=True, check=True)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def alone(name: str, network_name: str, n: int, layout: str | None) -> None:
-    """The child of `memory_mb`: prints its peak memory after two steps, and after its imports, as JSON."""
-
-    if name == "ours":
-        import kernels
-        import models.vaegan
-
-        _ = kernels, models.vaegan
-    else:
-        import bench.peers.pytorch
-
-        _ = bench.peers.pytorch
-    imports = peak_mb()
-    step = make(name, network_name, n, layout)
-    reset_peak()  # PyTorch's weights came from a model of ours, gone by now: it is not to be charged for that
-    step()
-    step()
-    print(json.dumps({"peak_mb": round(peak_mb(), 1), "imports_mb": round(imports, 1)}))
+SHORTEST = 0.2  # seconds of a contestant's turn on a GPU
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -131,29 +27,37 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def measure(network_name: str, n: int, rounds: int) -> dict[str, Any]:
+def case(network: str, n: int, names: list[str], rounds: int, *, device: str, precision: str, memory: bool = True) -> dict[str, Any]:
     """Alternate the contestants in one process, then weigh each in a process of its own."""
-    from bench.harness import busy_cores, elapsed, machine
+    from bench.gpu_common import spec_of
+    from bench.harness import busy_cores
+    from bench.side import side
 
-    busy = [busy_cores()]
-    layouts: dict[str, str | None] = {"ours": None, **{c: faster_layout(c, network_name, n) for c in ("plain", "lean")}}
-    steps = {c: make(c, network_name, n, layouts[c]) for c in CONTESTANTS}
-    for step in steps.values():
-        step()
-    times: dict[str, list[float]] = {c: [] for c in CONTESTANTS}
+    place: dict[str, str] = {"device": device, "precision": precision}
+    spec, busy = spec_of(network), [busy_cores()]
+    settings = {name: fastest(name, spec, n, **place) for name in names}
+    contestants: dict[str, Contestant] = {name: make(name, spec, n, settings=settings[name], **place) for name in names}
+    turns = {}
+    for name, contestant in contestants.items():
+        for _ in range(3 if device == "cuda" else 1):
+            contestant.step()
+        one = side(device, precision).elapsed(contestant.step) if device == "cuda" else SHORTEST
+        turns[name] = max(1, round(SHORTEST / max(one, 1e-6)))
+    times: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
-        for c in CONTESTANTS[i % 3 :] + CONTESTANTS[: i % 3]:  # nobody always runs behind the same one
-            times[c].append(elapsed(steps[c]))
-    steps.clear()
+        k = i % len(names)
+        for name in names[k:] + names[:k]:  # nobody always runs behind the same one
+            times[name].append(side(device, precision).elapsed(contestants[name].step, turns[name]))
+    contestants.clear()
     gc.collect()
     busy.append(busy_cores())
     return {
-        "command": "python -m bench.step " + " ".join(sys.argv[1:]), "network": network_name, "batch_size": n, "rounds": rounds,
-        "machine": machine(), "layout": layouts, "busy_cores_of_others": busy, "seconds": {c: spread(t) for c, t in times.items()},
+        "network": network, "batch_size": n, "rounds": rounds, "settings": settings, "busy_cores_of_others": busy,
+        "seconds": {name: spread(t) for name, t in times.items()},
         "times_faster_than": {
-            c: spread([a / b for a, b in zip(times[c], times["ours"], strict=True)]) for c in ("plain", "lean")
+            name: spread([a / b for a, b in zip(times[name], times["ours"], strict=True)]) for name in names if name != "ours"
         },
-        "memory": {c: memory_mb(c, network_name, n, layouts[c]) for c in CONTESTANTS},
+        "memory": {name: scales.measure(name, network, n, settings=settings[name], **place) for name in names} if memory else {},
     }  # fmt: skip
 
 
@@ -161,40 +65,65 @@ def report(result: dict[str, Any]) -> str:
     """The result as a person reads it."""
     from bench.harness import quiet_note
 
-    m = result["machine"]
-    lines = [
-        f"{result['network']}, batch {result['batch_size']}, {result['rounds']} alternating rounds, {m['threads']} threads, {m['cpu']}",
-        f"Python {m['python']}, NumPy {m['numpy']}, PyTorch {m['torch']}, {m['date']}",
-    ]
-    for c in CONTESTANTS:
-        s, mem, ratio = result["seconds"][c], result["memory"][c], result["times_faster_than"].get(c)
-        line = f"  {c:<6} {s['median']:8.3f} s a step ({s['min']:.3f} to {s['max']:.3f})   peak {mem['peak_mb']:7.0f} MB, "
-        line += f"imports {mem['imports_mb']:.0f} MB"
-        if ratio:
-            line += f"   ours is {ratio['median']:.2f}x as fast ({ratio['min']:.2f} to {ratio['max']:.2f}), {result['layout'][c]}"
-        lines.append(line)
-    note = quiet_note(*result["busy_cores_of_others"])
-    return "\n".join([*lines, *([note] if note else [])])
+    m, lines = result["machine"], []
+    lines.append(
+        f"{m.get('engine', m)['device'] if m['device'] != 'cpu' else m['cpu']}, {m['threads']} threads, {m['precision']}; {m['date']}"
+    )
+    lines.append(f"Python {m['python']}, NumPy {m['numpy']}, PyTorch {m['torch']}")
+    for row in result["cases"]:
+        lines.append(f"{row['network']}, batch {row['batch_size']}, {row.get('rounds', 0)} alternating rounds")
+        if "failed" in row:
+            lines.append(f"  {row['failed']}")
+            continue
+        for name, seconds in row["seconds"].items():
+            held, ratio = row["memory"].get(name), row["times_faster_than"].get(name)
+            line = f"  {name:<8} {1e3 * seconds['median']:9.2f} ms a step ({1e3 * seconds['min']:.2f} to {1e3 * seconds['max']:.2f})"
+            if held:
+                line += f"   peak {held['peak_mb']:7.0f} MB: state {held['state_mb']:.0f}, activations {held['activations_mb']:.0f}"
+                line += f", imports {held['imports_mb']:.0f}" if held["imports_mb"] else ""
+            if ratio:
+                line += f"   ours is {ratio['median']:.2f}x as fast ({ratio['min']:.2f} to {ratio['max']:.2f}), {row['settings'][name]}"
+            lines.append(line)
+        note = quiet_note(*row["busy_cores_of_others"])
+        lines += [note] if note else []
+    return "\n".join(lines)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Time a training step against PyTorch on the CPU.")
-    parser.add_argument("--network", default="paper64")
-    parser.add_argument("--batch-size", type=int, default=16)
+    from bench.harness import machine
+    from bench.side import side
+
+    parser = argparse.ArgumentParser(prog="python -m bench.step", description="Time a training step against PyTorch.")
+    parser.add_argument("--network", default="paper64", help="one or more, with commas between (default: paper64)")
+    parser.add_argument("--batch-size", default="16", help="one or more, with commas between (default: 16)")
+    parser.add_argument("--device", choices=("cpu", "cuda", "host"), default="cpu", help="host: the CUDA engine emulated (default: cpu)")
+    parser.add_argument("--precision", choices=("float32", "tf32", "bf16"), help="default: float32 on the CPU, bf16 on a GPU")
+    parser.add_argument("--contestants", help=f"of {', '.join(NAMES)} (default: all that the device is for)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, help="JSON file for the result")
-    parser.add_argument("--alone", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--layout", choices=("NCHW", "NHWC"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.alone:
-        alone(args.alone, args.network, args.batch_size, args.layout)
-        return
-    result = measure(args.network, args.batch_size, args.rounds)
+    parser.add_argument("--no-memory", action="store_true", help="do not weigh them")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    arguments = parser.parse_args(argv)
+    precision = arguments.precision or ("bf16" if arguments.device == "cuda" else "float32")
+    names = arguments.contestants.split(",") if arguments.contestants else list(defaults(arguments.device))
+    if names[0] != "ours" or set(names) - set(NAMES):
+        sys.exit(f"--contestants: got {','.join(names)}, expected ours first, then some of {', '.join(NAMES[1:])}")
+    result: dict[str, Any] = {
+        "command": "python -m bench.step " + " ".join(sys.argv[1:] if argv is None else argv),
+        "machine": machine(side(arguments.device, precision)), "cases": [],
+    }  # fmt: skip
+    for network in arguments.network.split(","):
+        for n in map(int, arguments.batch_size.split(",")):
+            place = {"device": arguments.device, "precision": precision, "memory": not arguments.no_memory}
+            try:
+                row = case(network, n, names, arguments.rounds, **place)
+            except (MemoryError, RuntimeError) as error:  # out of memory has a class of its own with each of three libraries
+                row = {"network": network, "batch_size": n, "failed": f"not measured: {str(error).splitlines()[0]}"}
+            result["cases"].append(row)
+            if arguments.out:
+                arguments.out.parent.mkdir(parents=True, exist_ok=True)
+                arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(report(result))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class Engine:
     """Operations on one device in one precision. Made by `engine`, not by hand.
 
     Attributes: ``name`` ("cpu" or "cuda"), ``precision``, ``dtype`` (of activations and operands), ``wide`` (of parameters and
-    statistics), ``threads`` (0 on a GPU), ``fuses_update`` (whether `linear_wgrad_rmsprop` pays), ``notice`` (a line for the user).
+    statistics), ``threads`` (0 on a GPU), ``notice`` (a line for the user).
     """
 
     name: str
@@ -80,7 +80,6 @@ class Engine:
     dtype: np.dtype[Any]
     wide: np.dtype[Any]
     threads: int
-    fuses_update = False
     notice = ""
 
     def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
@@ -104,8 +103,8 @@ class Engine:
         raise NotImplementedError
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """A function that does what ``body`` does. A GPU runs it once, then records it as one graph and replays that: ``body`` must
-        issue the same operations on the same arrays each time."""
+        """A function that does what ``body`` does. A GPU runs it until nothing needs placing any more, then records it as one graph and
+        replays that: ``body`` must issue the same operations on the same arrays each time."""
         return body
 
     def synchronize(self) -> None:

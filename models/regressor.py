@@ -76,6 +76,7 @@ class Regressor:
         """One step of rate ``lr`` on images x [N, S, S, C] and what is to be read off them, targets wide [N, outputs]."""
         self.backpropagate(x, targets)
         self.optimizer.update(lr)
+        self.pool.settle()
         self._images = len(x)
 
     def fetch_loss(self) -> float:

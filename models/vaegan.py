@@ -39,7 +39,7 @@ class VAEGAN:
         seed: of the initial parameters. A network starts with the same values in each system.
         optimizer, weight_decay: see `models.optimizers.Optimizer`.
         fuse_update: whether Enc's FC weights, two thirds of all, are updated where their gradient is made (RMSProp only), so that
-            it is never stored; None: where the engine says that this pays.
+            it is never stored.
 
     Raises:
         ValueError: an unknown system.
@@ -55,7 +55,7 @@ class VAEGAN:
 
     def __init__(
         self, engine: Engine, spec: NetworkSpec, *, system: str = "vaegan", seed: int = 0, optimizer: str = "rmsprop",
-        weight_decay: float = 2e-5, fuse_update: bool | None = None,
+        weight_decay: float = 2e-5, fuse_update: bool = True,
     ):  # fmt: skip
         if system not in SYSTEMS:
             raise ValueError(f"system: got {system!r}, expected one of {', '.join(SYSTEMS)}")
@@ -70,8 +70,7 @@ class VAEGAN:
         networks = {name: network if name in SYSTEMS[system].networks else None for name, network in networks.items()}
         self.encoder, self.decoder, self.discriminator = networks.values()
         self.optimizer = Optimizer(engine, optimizer, weight_decay)
-        fuse = optimizer == "rmsprop" and (engine.fuses_update if fuse_update is None else fuse_update)
-        self.fused = [self.encoder.largest] if fuse and self.encoder else []
+        self.fused = [self.encoder.largest] if fuse_update and optimizer == "rmsprop" and self.encoder else []
         trained = self.trained
         for p in self.parameters:
             p.place(engine, seed=seed, index=index[p.name], grad=p in trained and p not in self.fused)
@@ -122,6 +121,7 @@ class VAEGAN:
         for p in self.fused:
             p.product = None
         self.engine.count_gate(self.gate_counts, self.flags)
+        self.pool.settle()
         self._rows = (len(x), len(x), len(x) if self.system == "gan" else objective.generated(len(x)))
 
     def fetch_losses(self) -> dict[str, float]:

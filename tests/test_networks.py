@@ -137,10 +137,10 @@ def test_pool_keeps_types_apart_and_refuses_what_is_not_its_own(engine64):
     other = pool.take((3, 5), np.dtype(np.float32))
     assert one.dtype == engine64.dtype and other.dtype == np.float32
     pool.give(one, other)
-    assert pool.take((16,), np.dtype(np.float32)).base is other.base, "a buffer that is free is the next one taken"
+    assert pool.take((2, 7), np.dtype(np.float32)).base is other.base, "a buffer that is free and large enough is taken"
     placed = pool.bytes
-    assert placed == 16 * 8 + 16 * 4
-    again = pool.take((2, 8))
+    assert placed == 15 * 8 + 15 * 4
+    again = pool.take((2, 7))
     assert pool.bytes == placed
     for wrong in (other, again[:1]):
         with pytest.raises(ValueError, match="did not hand out"):
@@ -148,6 +148,47 @@ def test_pool_keeps_types_apart_and_refuses_what_is_not_its_own(engine64):
     pool.give(again)
     with pytest.raises(ValueError, match="given back before"):
         pool.give(again)
+
+
+def test_pool_takes_the_smallest_that_holds_an_array_and_settles(engine64):
+    pool = Pool(engine64)
+
+    def step():
+        large, small = pool.take((100,)), pool.take((7, 3))
+        pool.give(large)
+        middle, least = pool.take((40,)), pool.take((5,))
+        pool.give(small)
+        last = pool.take((20,))
+        pool.give(middle, least, last)
+        return [array.base.size for array in (large, small, middle, least, last)]
+
+    assert step() == [100, 21, 100, 5, 21], "the large one serves the middle one; nothing free holds the least"
+    placed = pool.bytes
+    assert placed == 8 * (100 + 21 + 5)
+    assert step() == step() == [100, 21, 100, 5, 21] and pool.bytes == placed
+
+
+def test_pool_settles_on_what_a_step_needs(engine64):
+    pool = Pool(engine64)
+
+    def step():
+        early = pool.take((60,))
+        pool.give(early)
+        first, second = pool.take((80,)), pool.take((80,), np.dtype(np.float32))
+        third = pool.take((90,))
+        pool.give(first, second, third)
+        return early.base.size
+
+    assert step() == 60 and pool.bytes == 8 * (60 + 80 + 90) + 4 * 80
+    kept = pool.take((1,))
+    pool.settle()
+    assert pool.bytes == 8 * (60 + 80 + 90) + 4 * 80, "not while something is handed out"
+    pool.give(kept)
+    pool.settle()
+    assert pool.bytes == 8 * (80 + 90) + 4 * 80
+    assert step() == 80 and pool.bytes == 8 * (80 + 90) + 4 * 80
+    pool.take((1000,))
+    assert pool.bytes == 8 * (80 + 90 + 1000) + 4 * 80, "anything else still gets its array"
 
 
 def test_all_networks_are_listed():

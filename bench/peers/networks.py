@@ -95,13 +95,16 @@ class Discriminator(nn.Module):
 
 
 class Networks(nn.Module):
-    """Enc, Dec and Dis with the sizes of `parameters` ({"encoder/conv1/weight": array, ...})."""
+    """Enc, Dec and Dis with the sizes of `parameters` ({"encoder/conv1/weight": array, ...}).
 
-    def __init__(self, parameters: dict[str, np.ndarray], dtype: torch.dtype = torch.float32):
+    ``metric``: which of Dis's convolutions gives Dis_l; None: the fourth for 64 pixels, else the third, as in Table 1's networks.
+    """
+
+    def __init__(self, parameters: dict[str, np.ndarray], dtype: torch.dtype = torch.float32, metric: int | None = None):
         super().__init__()
         shapes = {name: array.shape for name, array in parameters.items()}
         self.encoder, self.decoder = Encoder(shapes), Decoder(shapes)
-        self.discriminator = Discriminator(shapes, metric=4 if self.decoder.size == 8 else 3)
+        self.discriminator = Discriminator(shapes, metric=metric or (4 if self.decoder.size == 8 else 3))
         self.to(dtype)
 
     def named(self) -> dict[str, nn.Module]:

@@ -1,5 +1,7 @@
 """One training step of the same VAE/GAN (same networks, batch norm groups, losses, weights, RMSProp) in PyTorch, twice.
 
+(`bench.peers.compiled` has the third: `Lean` with all that PyTorch offers to make it fast.)
+
 `Plain` is written as public VAE/GAN code is: three losses, each with zero_grad and a full backward(retain_graph=True).
 `Lean` is what one writes in PyTorch to waste nothing: each network applied once, only the gradients that are needed, the
 same passes as in `models.algorithm1`. Both are held against this repository's gradients in tests/test_peers.py.
@@ -20,13 +22,16 @@ from bench.peers.networks import Networks
 WEIGHT_DECAY = 2e-5
 
 
-def optimizer(module: torch.nn.Module, lr: float, foreach: bool | None = None) -> torch.optim.Optimizer:
-    """RMSProp as in the paper's code; weight decay on convolution and FC weights but not on the latent heads."""
+def optimizer(module: torch.nn.Module, lr: float, foreach: bool | None = None, capturable: bool = False) -> torch.optim.Optimizer:
+    """RMSProp as in the paper's code; weight decay on convolution and FC weights but not on the latent heads.
+
+    ``capturable``: with its state on the device, so that a CUDA graph can hold the update.
+    """
     heads = {id(p) for name in ("mu", "logvar") for p in getattr(module, name, torch.nn.Module()).parameters()}
     decayed = [p for p in module.parameters() if p.ndim > 1 and id(p) not in heads]
     others = [p for p in module.parameters() if p.ndim == 1 or id(p) in heads]
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others}]
-    return torch.optim.RMSprop(groups, lr=lr, alpha=0.9, eps=1e-8, foreach=foreach)
+    return torch.optim.RMSprop(groups, lr=lr, alpha=0.9, eps=1e-8, foreach=foreach, capturable=capturable)
 
 
 class Peer:
@@ -93,34 +98,54 @@ class Lean(Peer):
 
     foreach = True
 
-    def gradients(self, x: Tensor, eps: Tensor, z_p: Tensor) -> list[list[Tensor]]:
-        enc, dec, dis = self.modules
-        p_enc, p_dec, p_dis = (list(m.parameters()) for m in self.modules)
-        n, grad = len(x), torch.autograd.grad
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and log variance."""
+        mu, logvar = self.networks.encoder(x)
+        return mu, logvar
 
-        mu, logvar = enc(x)
+    def decode(self, z: Tensor) -> Tensor:
+        """Images of latents."""
+        images: Tensor = self.networks.decoder(z)
+        return images
+
+    def trunk(self, images: Tensor) -> Tensor:
+        """What lies below Dis_l."""
+        dis = self.networks.discriminator
+        below: Tensor = dis.below(dis.first(images))
+        return below
+
+    def top(self, below: Tensor) -> tuple[Tensor, Tensor]:
+        """Dis_l, and L_GAN of [real; generated; generated]."""
+        dis = self.networks.discriminator
+        features = dis.metric(below)
+        return features, self.gan_loss(dis.head(features), len(below) // 3)
+
+    def gradients(self, x: Tensor, eps: Tensor, z_p: Tensor) -> list[list[Tensor]]:
+        p_enc, p_dec, p_dis = (list(m.parameters()) for m in self.modules)
+        n, grad, metric = len(x), torch.autograd.grad, self.networks.discriminator.metric
+
+        mu, logvar = self.encode(x)
         latent = [t.detach().requires_grad_() for t in (mu, logvar)]
         z = latent[0] + torch.exp(0.5 * latent[1]) * eps
         z_leaf = z.detach().requires_grad_()
-        generated = dec(torch.cat([z_leaf, z_p]))
+        generated = self.decode(torch.cat([z_leaf, z_p]))
         images = generated.detach().requires_grad_()
-        below = dis.below(dis.first(torch.cat([x, images])))
-        features = dis.metric(below)
-        gan = self.gan_loss(dis.head(features), n)
+        below = self.trunk(torch.cat([x, images]))
+        features, gan = self.top(below)
 
         *d_dis, d_gan = grad(gan, [*p_dis, images], retain_graph=True)
         with torch.no_grad():
             # L_like's error is 0 for all but the reconstructions, until batch norm spreads it
             e_like = features[n : 2 * n] - features[:n]
             e_below = torch.zeros_like(below)
-            metric = dis.metric
-            e_below[n : 2 * n] = torch.nn.grad.conv2d_input(below[n : 2 * n].shape, metric.weight, e_like, metric.stride, metric.padding)
+            weight = metric.weight.to(e_like.dtype)
+            e_below[n : 2 * n] = torch.nn.grad.conv2d_input(below[n : 2 * n].shape, weight, e_like, metric.stride, metric.padding)
         del features, gan
         (d_like,) = grad(below, images, e_below)
         del below
         (dz,) = grad(generated, z_leaf, d_like, retain_graph=True)
         d_dec = grad(generated, p_dec, d_like.mul_(self.gamma).sub_(d_gan, alpha=1 / self.weight))
         del generated
-        d_latent = grad([z, self.kl(*latent)], latent, [dz, torch.ones(())])
+        d_latent = grad([z, self.kl(*latent)], latent, [dz, torch.ones_like(dz[0, 0])])
         d_enc = grad([mu, logvar], p_enc, d_latent)
         return [list(d_enc), list(d_dec), list(d_dis)]

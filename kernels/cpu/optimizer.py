@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cpu.linear import linear_wgrad
-from kernels.cpu.threads import elementwise, scratch
+from kernels.cpu.threads import elementwise, parallel, ranges, scratch
 from kernels.engine import UpdateEntry
 from kernels.shapes import check_array, check_float
 
 STATES = {"rmsprop": 1, "adam": 3}  # arrays of optimiser state
+FUSED = 1 << 18  # elements of the gradient in a piece of `linear_wgrad_rmsprop`
 
 
 def _check(w: np.ndarray, enabled: np.ndarray | None, **arrays: np.ndarray) -> None:
@@ -51,22 +51,23 @@ def rmsprop_update(
     _check(w, enabled, ms=ms, dw=dw)
     if enabled is not None and not enabled[0]:
         return
-    lr = _rate(lr)
+    rate = _rate(lr)
+    elementwise(lambda w, ms, dw: _rmsprop_piece(w, ms, dw, rate, decay, eps, weight_decay), w, ms, dw)
 
-    def work(w: np.ndarray, ms: np.ndarray, dw: np.ndarray) -> None:
-        g = _gradient(dw, w, weight_decay)
-        step = scratch("step", w.shape, w.dtype)
-        np.multiply(g, g, out=step)
-        step *= 1.0 - decay
-        ms *= decay
-        ms += step
-        np.sqrt(ms, out=step)
-        step += eps
-        np.divide(g, step, out=step)
-        step *= lr
-        w -= step
 
-    elementwise(work, w, ms, dw)
+def _rmsprop_piece(w: np.ndarray, ms: np.ndarray, dw: np.ndarray, lr: float, decay: float, eps: float, weight_decay: float) -> None:
+    """`rmsprop_update` of a piece, on one thread."""
+    g = _gradient(dw, w, weight_decay)
+    step = scratch("step", w.shape, w.dtype)
+    np.multiply(g, g, out=step)
+    step *= 1.0 - decay
+    ms *= decay
+    ms += step
+    np.sqrt(ms, out=step)
+    step += eps
+    np.divide(g, step, out=step)
+    step *= lr
+    w -= step
 
 
 def adam_update(
@@ -155,11 +156,21 @@ def linear_wgrad_rmsprop(
     w: np.ndarray, ms: np.ndarray, copy: np.ndarray | None, x: np.ndarray, dy: np.ndarray, *, lr: Any, decay: float = 0.9,
     eps: float = 1e-8, weight_decay: float = 0.0, enabled: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """`linear_wgrad` and `rmsprop_update` in one: a GPU never writes dw = xᵀ · dy to memory. Here it is scratch.
+    """`linear_wgrad` and `rmsprop_update` in one, some rows at a time: dw = xᵀ · dy never exists as a whole.
 
     Args: w, ms [I, O], updated in place; copy [I, O], the operand copy (or None, or w); x [N, I]; dy [N, O].
     """
-    dw = scratch("fused wgrad", w.shape, w.dtype)
-    linear_wgrad(dw, x, dy)
-    rmsprop_update(w, ms, dw, lr=lr, decay=decay, eps=eps, weight_decay=weight_decay, enabled=enabled)
+    _check(w, enabled, ms=ms)
+    check_array("x", x, (len(x), len(w)), w.dtype)
+    check_array("dy", dy, (len(x), w.shape[1]), w.dtype)
+    if enabled is not None and not enabled[0]:
+        return
+    rate = _rate(lr)
+
+    def work(rows: tuple[int, int]) -> None:
+        here = slice(*rows)
+        dw = np.matmul(x[:, here].T, dy, out=scratch("fused wgrad", w[here].shape, w.dtype))
+        _rmsprop_piece(w[here], ms[here], dw, rate, decay, eps, weight_decay)
+
+    parallel(work, ranges(len(w), max(1, FUSED // w.shape[1])))
     _refresh(UpdateEntry(w, copy, (ms,), None, weight_decay, enabled))

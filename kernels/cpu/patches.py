@@ -29,15 +29,17 @@ def pieces(n: int, oh: int, ow: int, columns: int, itemsize: int) -> list[Piece]
     return [(i, i + 1, a, b) for i in range(n) for a, b in ranges(oh, -(-oh // parts))]
 
 
-def padded_rows(x: np.ndarray, piece: Piece, top: int, rows: int, stride: int, left: int, width: int) -> np.ndarray:
-    """The ``rows`` input rows that a piece reads, in scratch, with zeros outside the image.
+def padded_rows(
+    x: np.ndarray, piece: Piece, top: int, rows: int, stride: int, left: int, width: int, name: str = "padded"
+) -> np.ndarray:  # fmt: skip
+    """The ``rows`` input rows that a piece reads, in scratch of this name, with zeros outside the image.
 
     Row 0 of the result is input row ``r0 * stride - top``, column 0 is input column ``-left``; ``width`` columns.
     Returns ``[n1-n0, rows, width, C]``.
     """
     n0, n1, r0, _ = piece
     h, w, c = x.shape[1:]
-    out = scratch("padded", (n1 - n0, rows, width, c), x.dtype)
+    out = scratch(name, (n1 - n0, rows, width, c), x.dtype)
     first = r0 * stride - top
     above, below = min(max(0, -first), rows), min(max(0, first + rows - h), rows)
     inside = min(w, width - left)

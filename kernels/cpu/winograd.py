@@ -29,8 +29,12 @@ TILE, POINTS = 4, 36
 PHASES = ((1, 0), (0, 0), (0, 1), (1, 1))
 #: Tiles in a piece: enough rows for the products to repay BLAS for packing the weights, few enough for the caches.
 PIECE_TILES = 128
-#: wgrad keeps the transformed input of so many bytes at a time; beyond, sums are accumulated lot by lot.
-LOT_BYTES = 32 << 20
+#: wgrad keeps transformed inputs and errors of so many bytes at a time; beyond, sums are accumulated lot by lot.
+LOT_BYTES = 48 << 20
+#: Elements of transformed weights in a piece.
+WEIGHTS = 1 << 18
+#: A piece goes from one of these scratch buffers to the other and back: each holds what the step before last has done with.
+PING, PONG = "winograd ping", "winograd pong"
 
 _BT = np.array(
     [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]],
@@ -75,13 +79,19 @@ def _weights(w: np.ndarray, first_tap: int) -> np.ndarray:
     ci, co = w.shape[2:]
     out = scratch("winograd weights", (POINTS, 4, ci, co), w.dtype)
 
-    def work(k: int) -> None:
+    def work(job: tuple[int, tuple[int, int]]) -> None:
+        k, cut = job
         rows, cols, transform = _taps(k, first_tap)
-        taps = w[rows, cols].reshape(-1, ci * co)
-        out[:, k] = (transform.astype(w.dtype) @ taps).reshape(POINTS, ci, co)
+        taps = w[rows, cols, slice(*cut)]
+        out[:, k, slice(*cut)] = (transform.astype(w.dtype) @ taps.reshape(transform.shape[1], -1)).reshape(POINTS, -1, co)
 
-    parallel(work, range(4))
+    parallel(work, _jobs(ci, co))
     return out
+
+
+def _jobs(ci: int, co: int) -> list[tuple[int, tuple[int, int]]]:
+    """(phase, first and last input channel) for the transforms of weights: pieces whose copies stay small."""
+    return [(k, cut) for k in range(4) for cut in ranges(ci, max(1, WEIGHTS // (POINTS * co)))]
 
 
 def _taps(k: int, first_tap: int) -> tuple[slice, slice, np.ndarray]:
@@ -98,12 +108,12 @@ def _taps(k: int, first_tap: int) -> tuple[slice, slice, np.ndarray]:
 
 
 def _input(x: np.ndarray, piece: Piece, tw: int, out: np.ndarray) -> None:
-    """Bᵀ d B of a piece's tiles for every phase of the large image → out [P, T, 4, Ci]."""
+    """Bᵀ d B of a piece's tiles for every phase of the large image → out [P, T, 4, Ci], which may be in PONG."""
     n0, n1, t0, t1 = piece
     ci = x.shape[3]
-    padded = padded_rows(x, piece, 2, 8 * (t1 - t0) + 4, 8, 2, 8 * tw + 4)
+    padded = padded_rows(x, piece, 2, 8 * (t1 - t0) + 4, 8, 2, 8 * tw + 4, PONG)
     sn, sh, sw, sc = padded.strides
-    tiles = scratch("tiles", (6, 6, n1 - n0, t1 - t0, tw, 4, ci), x.dtype)
+    tiles = scratch(PING, (6, 6, n1 - n0, t1 - t0, tw, 4, ci), x.dtype)
     for k, (a, b) in enumerate(PHASES):
         strides = (2 * sh, 2 * sw, sn, 8 * sh, 8 * sw, sc)
         np.copyto(tiles[..., k, :], as_strided(padded[:, a:, b:], (6, 6, n1 - n0, t1 - t0, tw, ci), strides))
@@ -119,13 +129,13 @@ def forward(y: np.ndarray, x: np.ndarray, w: np.ndarray) -> None:
     def work(piece: Piece) -> None:
         n0, n1, t0, t1 = piece
         count = (n1 - n0) * (t1 - t0) * tw
-        points = scratch("points", (POINTS, count, 4, ci), x.dtype)
+        points = scratch(PONG, (POINTS, count, 4, ci), x.dtype)
         _input(x, piece, tw, points)
-        products = scratch("products", (POINTS, count, co), x.dtype)
+        products = scratch(PING, (POINTS, count, co), x.dtype)
         for p in range(POINTS):
             run = _run(p, 5)
             np.matmul(_matrix(points[p], run), weights[p, run].reshape(-1, co), out=products[p])
-        outputs = scratch("outputs", (4, 4, n1 - n0, t1 - t0, tw, co), x.dtype)
+        outputs = scratch(PONG, (4, 4, n1 - n0, t1 - t0, tw, co), x.dtype)
         np.matmul(_AA.astype(x.dtype), products.reshape(POINTS, -1), out=outputs.reshape(16, -1))
         block = y[n0:n1, 4 * t0 : 4 * t1]
         for i in range(4):
@@ -153,19 +163,19 @@ def dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray) -> None:
     def work(piece: Piece) -> None:
         n0, n1, t0, t1 = piece
         count = (n1 - n0) * (t1 - t0) * tw
-        padded = padded_rows(dy, piece, 1, 4 * (t1 - t0) + 2, 4, 1, 4 * tw + 2)
+        padded = padded_rows(dy, piece, 1, 4 * (t1 - t0) + 2, 4, 1, 4 * tw + 2, PONG)
         sn, sh, sw, sc = padded.strides
-        tiles = scratch("tiles", (6, 6, n1 - n0, t1 - t0, tw, co), dy.dtype)
+        tiles = scratch(PING, (6, 6, n1 - n0, t1 - t0, tw, co), dy.dtype)
         np.copyto(tiles, as_strided(padded, tiles.shape, (sh, sw, sn, 4 * sh, 4 * sw, sc)))
-        points = scratch("points", (POINTS, count, co), dy.dtype)
+        points = scratch(PONG, (POINTS, count, co), dy.dtype)
         np.matmul(_BB.astype(dy.dtype), tiles.reshape(POINTS, -1), out=points.reshape(POINTS, -1))
-        products = scratch("products", (POINTS, count, 4, ci), dy.dtype)
+        products = scratch(PING, (POINTS, count, 4, ci), dy.dtype)
         for p in range(POINTS):
             run = _run(p, 0)
             if run != slice(0, 4):
                 products[p] = 0
             np.matmul(points[p], weights[p, run].reshape(-1, co).T, out=_matrix(products[p], run))
-        outputs = scratch("outputs", (4, 4, n1 - n0, t1 - t0, tw, 4, ci), dy.dtype)
+        outputs = scratch(PONG, (4, 4, n1 - n0, t1 - t0, tw, 4, ci), dy.dtype)
         np.matmul(_AA.astype(dy.dtype), products.reshape(POINTS, -1), out=outputs.reshape(16, -1))
         block = dx[n0:n1, 8 * t0 : min(8 * t1, h)]
         for i in range(4):
@@ -182,31 +192,35 @@ def wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray) -> None:
     n, oh, ow, co = dy.shape
     ci, th, tw = x.shape[3], _tiles(oh), _tiles(ow)
     total = scratch("winograd weights", (POINTS, 4, ci, co), dw.dtype)
-    lot = max(1, LOT_BYTES // (POINTS * 4 * ci * th * tw * x.itemsize))  # images
+    lot = max(1, LOT_BYTES // (POINTS * (4 * ci + co) * th * tw * x.itemsize))  # images
     for n0, n1 in ranges(n, lot):
         _wgrad_lot(total, x[n0:n1], dy[n0:n1], th, tw, first=n0 == 0)
 
-    def finish(k: int) -> None:
+    def finish(job: tuple[int, tuple[int, int]]) -> None:
+        k, cut = job
         rows, cols, transform = _taps(k, 0)
-        dw[rows, cols] = (transform.T.astype(dw.dtype) @ total[:, k].reshape(POINTS, -1)).reshape(dw[rows, cols].shape)
+        part = dw[rows, cols, slice(*cut)]
+        part[...] = (transform.T.astype(dw.dtype) @ total[:, k, slice(*cut)].reshape(POINTS, -1)).reshape(part.shape)
 
-    parallel(finish, range(4))
+    parallel(finish, _jobs(ci, co))
 
 
 def _wgrad_lot(total: np.ndarray, x: np.ndarray, dy: np.ndarray, th: int, tw: int, *, first: bool) -> None:
     """One product over all tiles of some images for each point, added to ``total`` [P, 4, Ci, Co] (or written, the first)."""
     n, ci, co = len(x), x.shape[3], dy.shape[3]
-    points = scratch("lot points", (POINTS, n * th * tw, 4, ci), x.dtype)
-    errors = scratch("lot errors", (POINTS, n * th * tw, co), x.dtype)
+    count = POINTS * n * th * tw
+    both = scratch("winograd lot", (count * (4 * ci + co),), x.dtype)
+    points = both[: count * 4 * ci].reshape(POINTS, -1, 4, ci)
+    errors = both[count * 4 * ci :].reshape(POINTS, -1, co)
 
     def transform(piece: Piece) -> None:
         n0, n1, t0, t1 = piece
         start = (n0 * th + t0) * tw
         here = slice(start, start + (n1 - n0) * (t1 - t0) * tw)
-        own = scratch("points", (POINTS, here.stop - start, 4, ci), x.dtype)
+        own = scratch(PONG, (POINTS, here.stop - start, 4, ci), x.dtype)
         _input(x, piece, tw, own)
         points[:, here] = own
-        tiles = scratch("outputs", (4, 4, n1 - n0, t1 - t0, tw, co), x.dtype)
+        tiles = scratch(PING, (4, 4, n1 - n0, t1 - t0, tw, co), x.dtype)
         block = dy[n0:n1, 4 * t0 : 4 * t1]
         for i in range(4):
             for j in range(4):
@@ -214,7 +228,9 @@ def _wgrad_lot(total: np.ndarray, x: np.ndarray, dy: np.ndarray, th: int, tw: in
                 if pixels.shape[1:3] != tiles.shape[3:5]:  # the last tiles reach beyond the image: no error there
                     tiles[i, j] = 0
                 tiles[i, j, :, : pixels.shape[1], : pixels.shape[2]] = pixels
-        errors[:, here] = (_AA.T.astype(x.dtype) @ tiles.reshape(16, -1)).reshape(POINTS, -1, co)
+        own = scratch(PONG, (POINTS, here.stop - start, co), x.dtype)
+        np.matmul(_AA.T.astype(x.dtype), tiles.reshape(16, -1), out=own.reshape(POINTS, -1))
+        errors[:, here] = own
 
     parallel(transform, _pieces(n, th, tw))
 

@@ -38,8 +38,6 @@ class CUDAEngine(Fused, ConvTranspose2d, Conv2d, Linear, BatchNorm, Activations,
         ValueError: another precision.
     """
 
-    fuses_update = True  # linear_wgrad_rmsprop saves the traffic of a large gradient
-
     def __init__(self, device: Device, precision: str = "bf16"):
         if precision not in PRECISIONS:
             raise ValueError(f"precision: got {precision!r}, which the CUDA engine does not have; expected one of {', '.join(PRECISIONS)}")

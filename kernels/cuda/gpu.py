@@ -40,6 +40,7 @@ class CuPyDevice(Device):
         self._scratch: dict[str, Any] = {}
         self._outgrown: list[Any] = []
         self._graphs = 0
+        self._placed = 0  # arrays so far
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         kind = np.dtype(dtype)
@@ -56,6 +57,7 @@ class CuPyDevice(Device):
 
     def _allocate(self, size: int) -> Any:
         self._refuse_in_capture("places an array")
+        self._placed += 1
         with self.stream:
             try:
                 return self._cupy.cuda.alloc(size)
@@ -82,17 +84,17 @@ class CuPyDevice(Device):
         self.stream.synchronize()
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """The first call runs ``body`` (which compiles and places what is missing), the second captures it as a CUDA graph, and from
-        then on the graph is launched. The arrays that ``body`` uses must stay where they are."""
+        """Runs ``body``, which compiles and places what is missing, until a call finds everything in its place: then ``body`` is captured
+        as a CUDA graph, and from then on the graph is launched. The arrays that ``body`` uses must stay where they are."""
         graph: Any = None
-        calls = 0
+        before = -1
 
         def replay() -> None:
-            nonlocal graph, calls
-            calls += 1
-            if calls == 1:
-                return body()
+            nonlocal graph, before
             if graph is None:
+                if before != self._placed:  # something was placed since the last call began: this one may place more
+                    before = self._placed
+                    return body()
                 graph = self._capture(body)
             graph.launch(self.stream)
 

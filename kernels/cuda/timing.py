@@ -59,8 +59,8 @@ def repeated(device: Device, work: Callable[[], None], times: int) -> Callable[[
             work()
 
     graph: Callable[[], None] = device.record(body)
-    graph()
-    graph()  # the second call captures
+    for _ in range(3):  # places, finds everything in its place, captures
+        graph()
     return graph
 
 

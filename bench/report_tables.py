@@ -1,0 +1,109 @@
+"""The tables of `bench.report`: Markdown from result files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def source(result: dict[str, Any]) -> str:
+    """Where a result was measured, in a line."""
+    m = result["machine"]
+    device = m.get("device", "cpu")
+    where = f"{m['cpu']}, {m['threads']} threads" if device == "cpu" else f"{m['engine']['device']}, cuDNN {m.get('cudnn')}"
+    return f"{where}, {m.get('precision', 'float32')}, PyTorch {m['torch']}, {m['date']}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Three figures."""
+    ms = 1e3 * seconds
+    return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.3g} ms"
+
+
+def ratio_text(spread: dict[str, float]) -> str:
+    """``1.88 (1.74–1.89)``."""
+    return f"{spread['median']:.2f} ({spread['min']:.2f}–{spread['max']:.2f})"
+
+
+def step_table(result: dict[str, Any]) -> str:
+    """Time, ratio to each peer and memory of each network and batch size."""
+    rows = []
+    for case in result["cases"]:
+        head = f"{case['network']}, batch {case['batch_size']}"
+        if "failed" in case:
+            rows.append([head, "", case["failed"], "", "", "", ""])
+            continue
+        for name, seconds in case["seconds"].items():
+            memory, against = case["memory"].get(name), case["times_faster_than"].get(name)
+            held = [f"{memory[key]:,.0f} MB" for key in ("peak_mb", "state_mb", "activations_mb")] if memory else ["", "", ""]
+            rows.append([head, name, milliseconds(seconds["median"]), ratio_text(against) if against else "", *held])
+            head = ""
+    return table(["", "contestant", "a step", "x ours", "peak memory", "state", "activations"], rows)
+
+
+def scaling_table(result: dict[str, Any]) -> str:
+    """A line for each case of the three sweeps."""
+    rows = []
+    unit = {"batch": "", "size": " px", "width": "x"}
+    for case in result["cases"]:
+        head = f"{case['sweep']} {case['value']:g}{unit[case['sweep']]}"
+        if "failed" in case:
+            rows.append([head, case["failed"], "", "", ""])
+            continue
+        (peer, against), *_ = case["times_faster_than"].items()
+        seconds, memory = case["seconds"], case["memory"]
+        rows.append(
+            [
+                head,
+                milliseconds(seconds["ours"]["median"]),
+                ratio_text(against),
+                *(f"{memory[n]['peak_mb']:,.0f} MB" for n in ("ours", peer)),
+            ]
+        )
+    return table([result["network"], "a step", "x", "peak memory", "the peer's"], rows)
+
+
+def of_roofline(row: dict[str, Any], peaks: dict[str, float]) -> float | None:
+    """The least time that the machine's peaks allow for the row's operations and bytes, over its time."""
+    if not peaks:
+        return None
+    floor = max(row.get("flop", 0.0) / (1e9 * peaks["gflop_per_s"]), row.get("bytes", 0.0) / (1e9 * peaks["gb_per_s"]))
+    return 1e3 * floor / row["ours_ms"] if floor else None
+
+
+def kernel_table(result: dict[str, Any]) -> str:
+    """A line for each operation: time, ratio, fraction of the roofline."""
+    rows = []
+    for row in result["rows"]:
+        share = of_roofline(row, result["peaks"])
+        rate = f"{row['gflop_per_s']:,.0f} GFLOP/s" if "gflop_per_s" in row else f"{row['gb_per_s']:,.1f} GB/s" if "gb_per_s" in row else ""
+        name = row["name"].removeprefix("test_").replace("[", ": ").removesuffix("]")
+        rows.append([name, f"{row['ours_ms']:.3g} ms", f"{row['times_torch']:.2f}", rate, f"{100 * share:.0f} %" if share else ""])
+    text = table([f"{result['network']}, batch {result['batch_size']}", "ours", "x", "rate", "of the roofline"], rows)
+    if result["peaks"]:
+        p = result["peaks"]
+        text += f"\nThe roofline: {p['gflop_per_s']:,.0f} GFLOP/s (a large product) and {p['gb_per_s']:.1f} GB/s (a copy), "
+        text += (
+            "measured in the same run.\nOperations are those of the definition; Winograd executes a third of them, so it can pass 100 %.\n"
+        )
+    return text
+
+
+def breakdown_table(result: dict[str, Any], most: int = 16) -> str:
+    """The largest operations of a step, then the rest."""
+    total = result["step_seconds"]
+    rows = [
+        [row["operation"], row["shapes"], str(row["calls"]), milliseconds(row["seconds"]), f"{100 * row['seconds'] / total:.1f} %"]
+        for row in result["rows"][:most]
+    ]
+    rest = sum(row["seconds"] for row in result["rows"][most:])
+    known = sum(row["seconds"] for row in result["rows"])
+    rows.append([f"{len(result['rows']) - most} more", "", "", milliseconds(rest), f"{100 * rest / total:.1f} %"])
+    rows.append(["outside of operations", "", "", milliseconds(total - known), f"{100 * (total - known) / total:.1f} %"])
+    return table([f"{result['network']}, batch {result['batch_size']}", "arrays", "calls", "time", "of the step"], rows)
