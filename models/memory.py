@@ -70,7 +70,7 @@ class Pool:
 
 def _suffices(sizes: list[int], history: list[tuple[int, int]]) -> bool:
     """Whether buffers of these ``sizes`` (rising) serve a step that takes and gives so."""
-    free, used = list(sizes), {}
+    free, used = list(sizes), dict[int, int]()
     for number, n in history:
         if n == 0:
             insort(free, used.pop(number))
