@@ -19,7 +19,8 @@ class Pool:
         self._engine = engine
         self._free: dict[Any, list[tuple[int, int, Any]]] = {}  # by type, sorted: elements, number, buffer
         self._owner: dict[int, tuple[Any, Any, int]] = {}  # id of an array handed out → its entry in _free, the array, its number
-        self._history: dict[Any, list[tuple[int, int]]] | None = {}  # by type, until `settle`: (number, elements), or 0 for given back
+        self._history: dict[Any, list[tuple[int, int]]] | None = None  # by type, while watched: (number, elements), or 0 for given back
+        self._settled = False
         self._count = 0
         self.bytes = 0  # placed now, handed out or free
 
@@ -52,8 +53,12 @@ class Pool:
             if self._history is not None:
                 self._history[dtype].append((number, 0))
 
+    def watch(self) -> None:
+        """To be called before every step: from here to `settle` what the first one takes and gives back is noted."""
+        self._history = None if self._settled or self._owner else {}
+
     def settle(self) -> None:
-        """To be called behind the first step: drops every buffer without which the same step would find room, the largest first.
+        """To be called behind every step: after the first, drops every buffer without which it would have found room, the largest first.
 
         A buffer made for an early error may lie idle when most is in use, and its own user could have had a larger one.
         """
@@ -65,7 +70,7 @@ class Pool:
                 if _suffices([n for n, *_ in rest], history):
                     self._free[dtype] = rest
                     self.bytes -= entry[2].nbytes
-        self._history = None
+        self._history, self._settled = None, True
 
 
 def _suffices(sizes: list[int], history: list[tuple[int, int]]) -> bool:

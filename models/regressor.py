@@ -74,6 +74,7 @@ class Regressor:
 
     def train_step(self, x: Any, targets: Any, lr: Any) -> None:
         """One step of rate ``lr`` on images x [N, S, S, C] and what is to be read off them, targets wide [N, outputs]."""
+        self.pool.watch()
         self.backpropagate(x, targets)
         self.optimizer.update(lr)
         self.pool.settle()

@@ -114,6 +114,7 @@ class VAEGAN:
             ValueError: attributes of another shape, missing, or given to a model that has none.
         """
         self._check_attributes(attributes, len(x))
+        self.pool.watch()
         for p in self.fused:
             p.product = self.optimizer.fused_update(p, lr)
         STEPS[self.system](self, x, eps, z_p, objective, attributes)

@@ -179,6 +179,7 @@ def test_pool_settles_on_what_a_step_needs(engine64):
         pool.give(first, second, third)
         return early.base.size
 
+    pool.watch()
     assert step() == 60 and pool.bytes == 8 * (60 + 80 + 90) + 4 * 80
     kept = pool.take((1,))
     pool.settle()
@@ -189,6 +190,19 @@ def test_pool_settles_on_what_a_step_needs(engine64):
     assert step() == 80 and pool.bytes == 8 * (80 + 90) + 4 * 80
     pool.take((1000,))
     assert pool.bytes == 8 * (80 + 90 + 1000) + 4 * 80, "anything else still gets its array"
+
+
+def test_pool_notes_nothing_outside_a_first_step(engine64):
+    """A model that only decodes lives long: what is noted would grow with every call."""
+    pool = Pool(engine64)
+    pool.give(pool.take((3,)))
+    assert pool._history is None
+    pool.watch()
+    pool.give(pool.take((3,)))
+    pool.settle()
+    pool.watch()
+    pool.give(pool.take((3,)))
+    assert pool._history is None
 
 
 def test_all_networks_are_listed():
