@@ -44,10 +44,7 @@ def ours(task, n):
 
 def peer(task, n, state, memory_format):
     """PyTorch's call: modules in evaluation mode, in the precision's dtype."""
-    parts = [{k.removeprefix(p): a for k, a in state.items() if k.startswith(p)} for p in ("parameters/", "statistics/")]
-    networks = Networks(parts[0], metric=SPEC.metric)
-    networks.load(*parts)
-    networks = networks.eval().to(side().torch_device, side().dtype, memory_format=memory_format)
+    networks = Networks.from_state(state, SPEC.metric).eval().to(side().torch_device, side().dtype, memory_format=memory_format)
     x, _, z = (torch.from_numpy(a).to(side().torch_device, side().dtype) for a in batch(SPEC, n))
     x = x.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
     return {

@@ -93,10 +93,7 @@ def _peer(name: str, spec: Any, state: dict[str, np.ndarray], arrays: tuple[np.n
     layout, _, mode = settings.partition(", ")
     last = layout == "NHWC"
     memory_format = torch.channels_last if last else torch.contiguous_format
-    parts = [{k.removeprefix(p): a for k, a in state.items() if k.startswith(p)} for p in ("parameters/", "statistics/")]
-    networks = Networks(parts[0], metric=spec.metric)
-    networks.load(*parts)
-    networks = networks.to(place.torch_device, memory_format=memory_format)
+    networks = Networks.from_state(state, spec.metric).to(place.torch_device, memory_format=memory_format)
     if name == "compiled":
         chosen = Settings(
             compile=None if mode == "eager" else mode, autocast=place.precision == "bf16", channels_last=last, graph=place.on_gpu

@@ -107,6 +107,14 @@ class Networks(nn.Module):
         self.discriminator = Discriminator(shapes, metric=metric or (4 if self.decoder.size == 8 else 3))
         self.to(dtype)
 
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray], metric: int) -> Networks:
+        """With the weights and running statistics of a `VAEGAN.state_arrays`, as NumPy arrays."""
+        parts = [{k.removeprefix(p): a for k, a in state.items() if k.startswith(p)} for p in ("parameters/", "statistics/")]
+        networks = cls(parts[0], metric=metric)
+        networks.load(*parts)
+        return networks
+
     def named(self) -> dict[str, nn.Module]:
         """This repository's block names, each with the module (a layer, or a layer and its batch norm) of that block."""
         e, d, s = self.encoder, self.decoder, self.discriminator
