@@ -97,7 +97,7 @@ def line_of(row: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     from bench.harness import machine
-    from bench.side import side
+    from bench.side import side, usual_precision
 
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description="Step time and memory against batch, size and width.")
     parser.add_argument("--network", default="small32", help="the middle of the sweeps (default: small32)")
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--longest", type=float, default=120.0, help="seconds that a case may take (default: 120)")
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
     arguments = parser.parse_args(argv)
-    precision = arguments.precision or ("bf16" if arguments.device == "cuda" else "float32")
+    precision = arguments.precision or usual_precision(arguments.device)
     names = [name for name in defaults(arguments.device) if name != "plain"]
     result: dict[str, Any] = {
         "command": "python -m bench.scaling " + " ".join(sys.argv[1:] if argv is None else argv),

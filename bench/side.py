@@ -125,11 +125,16 @@ class Side:
         return (time.perf_counter() - start) / times
 
 
+def usual_precision(device: str) -> str:
+    """What is compared on a device where nothing else is asked for."""
+    return "bf16" if device == "cuda" else "float32"
+
+
 @functools.cache
 def side(name: str | None = None, precision: str | None = None) -> Side:
     """The side that BENCH_DEVICE and BENCH_PRECISION name, or these."""
     name = name or os.environ.get("BENCH_DEVICE", "cpu")
-    precision = precision or os.environ.get("BENCH_PRECISION") or ("bf16" if name == "cuda" else "float32")
+    precision = precision or os.environ.get("BENCH_PRECISION") or usual_precision(name)
     if name == "cpu":
         return Side(name, precision, kernels.engine("cpu", precision=precision, threads=THREADS))
     if name == "host":

@@ -92,7 +92,7 @@ def report(result: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     from bench.harness import machine
-    from bench.side import side
+    from bench.side import side, usual_precision
 
     parser = argparse.ArgumentParser(prog="python -m bench.step", description="Time a training step against PyTorch.")
     parser.add_argument("--network", default="paper64", help="one or more, with commas between (default: paper64)")
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no-memory", action="store_true", help="do not weigh them")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     arguments = parser.parse_args(argv)
-    precision = arguments.precision or ("bf16" if arguments.device == "cuda" else "float32")
+    precision = arguments.precision or usual_precision(arguments.device)
     names = arguments.contestants.split(",") if arguments.contestants else list(defaults(arguments.device))
     if names[0] != "ours" or set(names) - set(NAMES):
         sys.exit(f"--contestants: got {','.join(names)}, expected ours first, then some of {', '.join(NAMES[1:])}")
