@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.below import Below
-from kernels.cpu.reduce import row_pieces, sum_rows, widen
+from kernels.cpu.activations import clip
+from kernels.cpu.reduce import repeated, row_pieces, sum_products, sum_rows, widen
 from kernels.cpu.threads import parallel, scratch
 from kernels.shapes import check_array, check_float, check_groups
 
@@ -32,11 +33,6 @@ def _cuts(x: np.ndarray, groups: tuple[int, ...]) -> tuple[list[Cut], np.ndarray
         cuts += [(g, start + a, start + b) for a, b in row_pieces(rows, x.shape[-1])]
         start += rows
     return cuts, np.array(groups, np.float64)[:, None] * per_image
-
-
-def _per_row(vector: np.ndarray, wide: np.ndarray) -> np.ndarray:
-    """A channel vector [C] repeated to the row length of ``widen``'s result."""
-    return np.tile(vector, wide.shape[1] // len(vector))
 
 
 def _check(x: np.ndarray, mean: np.ndarray, var: np.ndarray, groups: tuple[int, ...]) -> None:
@@ -70,9 +66,9 @@ def batch_norm_statistics(mean: np.ndarray, var: np.ndarray, x: np.ndarray, grou
         means[i] = sum_rows(piece) / (b - a)
         wide = widen(piece)
         centred = scratch("bn", wide.shape, x.dtype)
-        np.subtract(wide, _per_row(means[i].astype(x.dtype), wide), out=centred)
-        np.multiply(centred, centred, out=centred)
-        squares[i] = sum_rows(centred.reshape(piece.shape))
+        np.subtract(wide, repeated(means[i].astype(x.dtype), wide), out=centred)
+        centred = centred.reshape(piece.shape)
+        squares[i] = sum_products(centred, centred)
 
     parallel(work, range(len(cuts)))
     group = np.array([cut[0] for cut in cuts])
@@ -108,11 +104,11 @@ def batch_norm_forward(
     def work(cut: Cut) -> None:
         g, a, b = cut
         source, out = widen(xs[a:b]), widen(ys[a:b])
-        np.subtract(source, _per_row(mean[g], out), out=out)  # before scaling: x · scale − mean · scale would cancel
-        out *= _per_row(scale[g], out)
-        out += _per_row(beta, out)
+        np.subtract(source, repeated(mean[g], out), out=out)  # before scaling: x · scale − mean · scale would cancel
+        out *= repeated(scale[g], out)
+        out += repeated(beta, out)
         if relu:
-            np.maximum(out, 0, out=out)
+            clip(out, out)
 
     parallel(work, _cuts(x, groups)[0])
 
@@ -137,9 +133,8 @@ def _mask_and_sum(
         sums[i] = sum_rows(g[a:b])
         if x is not None and mean is not None:
             centred = scratch("bn", wide.shape, g.dtype)
-            np.subtract(widen(x[a:b]), _per_row(mean[group], wide), out=centred)
-            centred *= wide
-            products[i] = sum_rows(centred.reshape(b - a, c))
+            np.subtract(widen(x[a:b]), repeated(mean[group], wide), out=centred)
+            products[i] = sum_products(centred.reshape(b - a, c), g[a:b])
 
     parallel(work, range(len(cuts)))
     groups = np.array([cut[0] for cut in cuts])
@@ -201,13 +196,13 @@ def batch_norm_backward(
     def finish(cut: Cut) -> None:
         g, a, b = cut
         wide = widen(out[a:b])
-        wide *= _per_row(scale[g], wide)
+        wide *= repeated(scale[g], wide)
         if batch_statistics:
             centred = scratch("bn", wide.shape, x.dtype)
-            np.subtract(widen(xs[a:b]), _per_row(mean[g], wide), out=centred)
-            centred *= _per_row(slope[g], wide)
+            np.subtract(widen(xs[a:b]), repeated(mean[g], wide), out=centred)
+            centred *= repeated(slope[g], wide)
             wide += centred
-            wide += _per_row(offset[g], wide)
+            wide += repeated(offset[g], wide)
 
     parallel(finish, cuts)
 

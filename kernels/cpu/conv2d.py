@@ -16,13 +16,13 @@ from kernels.below import Below
 from kernels.cpu import winograd
 from kernels.cpu.activations import activate
 from kernels.cpu.batch_norm import finish_below
-from kernels.cpu.patches import Piece, im2col, padded_rows, pieces, tap
+from kernels.cpu.patches import Piece, beside, beside_wgrad, im2col, padded_rows, pieces, tap, windows
 from kernels.cpu.phases import Phases
-from kernels.cpu.reduce import column_sums
+from kernels.cpu.reduce import add_row, column_sums
 from kernels.cpu.threads import add_product, parallel, scratch
 from kernels.shapes import check_array, check_conv
 
-#: Up to this many output channels a BLAS product with Co columns is slow; `_few_outputs` has KH·KW·Co columns instead.
+#: Up to this many input or output channels a product of Ci rows or Co columns is slow: several neighbouring outputs are made at once.
 FEW = 4
 #: From this many input channels on, wgrad is a product for each kernel tap; below, one for all taps.
 WIDE = 64
@@ -58,16 +58,22 @@ def _convolve(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | No
     _, oh, ow, _ = y.shape
     if bias is None and winograd.suits(w, stride, len(x), oh, ow):
         return winograd.forward(y, x, w)
-    matrix = w.reshape(-1, co)
+    block = _block(ci, co, ow)
+    matrix = beside(w, block, stride).reshape(-1, block * co) if block > 1 else w.reshape(-1, co)
 
     def work(piece: Piece) -> None:
         n0, n1, r0, r1 = piece
-        rows = y[n0:n1, r0:r1].reshape(-1, co)
-        np.matmul(im2col(x, piece, kh, kw, stride, ow), matrix, out=rows)
+        rows = y[n0:n1, r0:r1].reshape(-1, block * co)
+        np.matmul(im2col(x, piece, kh, kw, stride, ow, block), matrix, out=rows)
         if bias is not None:
-            rows += bias
+            add_row(rows.reshape(-1, co), bias)
 
-    parallel(work, pieces(len(x), oh, ow, kh * kw * ci, x.itemsize))
+    parallel(work, pieces(len(x), oh, ow, len(matrix) // block, x.itemsize))
+
+
+def _block(ci: int, co: int, ow: int) -> int:
+    """How many neighbouring outputs one row of the product makes: two where there are few inputs, and few outputs to spare the copy."""
+    return 2 if ci <= FEW and co < WIDE and ow % 2 == 0 else 1
 
 
 def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int = 1, below: Below | None = None) -> None:
@@ -145,19 +151,23 @@ def _patches_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, stride: int) -
     """
     kh, kw, ci, co = dw.shape
     _, oh, ow, _ = dy.shape
-    cuts = pieces(len(x), oh, ow, kh * kw * ci, x.itemsize)
+    block = _block(ci, co, ow)
+    shape = (kh, kw + (block - 1) * stride, ci, block, co)
+    cuts = pieces(len(x), oh, ow, kh * shape[1] * ci // block, x.itemsize)
     lots = min(8, len(cuts))
-    parts = scratch("wgrad", (lots, kh * kw * ci, co), dw.dtype)
+    parts = scratch("wgrad", (lots, kh * shape[1] * ci, block * co), dw.dtype)
 
     def work(lot: int) -> None:
         out = parts[lot]
         for index, piece in enumerate(cuts[lot::lots]):
             n0, n1, r0, r1 = piece
-            left, right = im2col(x, piece, kh, kw, stride, ow), dy[n0:n1, r0:r1].reshape(-1, co)
+            left, right = im2col(x, piece, kh, kw, stride, ow, block), dy[n0:n1, r0:r1].reshape(-1, block * co)
             add_product(out, left.T, right, first=index == 0)
 
     parallel(work, range(lots))
-    np.sum(parts, axis=0, out=dw.reshape(-1, co))
+    total = np.sum(parts, axis=0, out=dw.reshape(-1, co) if block == 1 else None)
+    if block > 1:
+        beside_wgrad(dw, total.reshape(shape), stride)
 
 
 def _phased_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray) -> None:
@@ -182,31 +192,30 @@ def _phased_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray) -> None:
 
 
 def _few_outputs(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None) -> None:
-    """Stride 1, few output channels: multiply every pixel by all KH·KW·Co weights once, then add shifted planes.
+    """Stride 1, few output channels: a product for several neighbouring outputs and all KH kernel rows at once, then KH shifted sums.
 
-    No patch matrix: the product [KH·KW·Co, pixels] has long rows, and adding them shifted is cheap.
+    Patches reach over columns only: x is copied about twice, not KH · KW times, and a row of the product has KH · block · Co columns.
     """
     _, h, width, co = y.shape
     kh, kw, ci, _ = w.shape
-    wide = width + kw - 1
-    # [Co·KH·KW, Ci]: the planes of one output channel lie together
-    matrix = np.ascontiguousarray(w.transpose(3, 0, 1, 2)).reshape(-1, ci)
+    block = 4 if width % 4 == 0 else 2 if width % 2 == 0 else 1
+    matrix = beside(w, block, 1).transpose(1, 2, 0, 3, 4).reshape(-1, kh * block * co)
 
     def work(piece: Piece) -> None:
         n0, n1, r0, r1 = piece
         count, rows = n1 - n0, r1 - r0
-        padded = padded_rows(x, piece, kh // 2, rows + kh - 1, 1, kw // 2, wide)
-        planes = scratch("planes", (co, kh, kw, count, rows + kh - 1, wide), x.dtype)
-        np.matmul(matrix, padded.reshape(-1, ci).T, out=planes.reshape(len(matrix), -1))
-        total = scratch("total", (count, rows, width), x.dtype)
-        for channel in range(co):
-            total[...] = 0 if bias is None else bias[channel]
-            for a in range(kh):
-                for b in range(kw):
-                    total += planes[channel, a, b, :, a : a + rows, b : b + width]
-            y[n0:n1, r0:r1, :, channel] = total
+        padded = padded_rows(x, piece, kh // 2, rows + kh - 1, 1, kw // 2, width + kw - 1)
+        patches = windows(padded, rows + kh - 1, width // block, 1, kw + block - 1, (1, block))
+        sums = scratch("planes", (count, rows + kh - 1, width // block, kh, block * co), x.dtype)
+        np.matmul(patches, matrix, out=sums.reshape(len(patches), -1))
+        out = y[n0:n1, r0:r1].reshape(count, rows, width // block, block * co)
+        np.copyto(out, sums[:, :rows, :, 0])
+        for a in range(1, kh):
+            out += sums[:, a : a + rows, :, a]
+        if bias is not None:
+            add_row(out.reshape(-1, co), bias)
 
-    parallel(work, pieces(len(x), h, width, kh * kw * co, x.itemsize))
+    parallel(work, pieces(len(x), h, width, len(matrix) // block, x.itemsize))
 
 
 def _few_outputs_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray) -> None:

@@ -52,18 +52,44 @@ def padded_rows(
     return out
 
 
-def im2col(x: np.ndarray, piece: Piece, kh: int, kw: int, stride: int, ow: int) -> np.ndarray:
-    """Patches of a piece: ``[(n1-n0) * (r1-r0) * OW, KH * KW * Ci]``, columns in (kh, kw, ci) order."""
-    n0, n1, r0, r1 = piece
-    c = x.shape[3]
+def im2col(x: np.ndarray, piece: Piece, kh: int, kw: int, stride: int, ow: int, block: int = 1) -> np.ndarray:
+    """Patches of a piece: ``[(n1-n0) * (r1-r0) * OW / block, KH * KB * Ci]``, columns in (kh, kw, ci) order.
+
+    A patch lies under ``block`` neighbouring outputs of a row and has KB = KW + (block − 1) · stride columns of pixels: `beside` makes
+    the weights for it.
+    """
+    _, _, r0, r1 = piece
     width = (ow - 1) * stride + kw
     padded = padded_rows(x, piece, (kh - 1) // 2, (r1 - r0 - 1) * stride + kh, stride, (kw - 1) // 2, width)
+    return windows(padded, r1 - r0, ow // block, kh, kw + (block - 1) * stride, (stride, block * stride))
+
+
+def windows(padded: np.ndarray, rows: int, columns: int, kh: int, kw: int, strides: tuple[int, int]) -> np.ndarray:
+    """The KH x KW windows of ``padded [n, …, …, C]`` at every (row stride, column stride) pixels: ``[n * rows * columns, KH * KW * C]``."""
+    n, _, _, c = padded.shape
     sn, sh, sw, sc = padded.strides
-    shape = (n1 - n0, r1 - r0, ow, kh, kw * c)  # kw and ci lie together in memory: one run of KW * Ci elements
-    view = as_strided(padded, shape, (sn, sh * stride, sw * stride, sh, sc))
-    columns = scratch("columns", shape, x.dtype)
-    np.copyto(columns, view)
-    return columns.reshape(-1, kh * kw * c)
+    shape = (n, rows, columns, kh, kw * c)  # kw and ci lie together in memory: one run of KW * C elements
+    view = as_strided(padded, shape, (sn, sh * strides[0], sw * strides[1], sh, sc))
+    out = scratch("columns", shape, padded.dtype)
+    np.copyto(out, view)
+    return out.reshape(-1, kh * kw * c)
+
+
+def beside(w: np.ndarray, block: int, stride: int) -> np.ndarray:
+    """Weights [KH, KW, Ci, Co] for ``block`` neighbouring outputs at once: ``[KH, KW + (block − 1) · stride, Ci, block, Co]``, zero where
+    an output does not see a pixel. More multiplications, but a patch is copied once for all of them, and the products are wider."""
+    kh, kw, ci, co = w.shape
+    out = np.zeros((kh, kw + (block - 1) * stride, ci, block, co), w.dtype)
+    for i in range(block):
+        out[:, i * stride : i * stride + kw, :, i] = w
+    return out
+
+
+def beside_wgrad(dw: np.ndarray, wide: np.ndarray, stride: int) -> None:
+    """The transpose of `beside`: dw [KH, KW, Ci, Co] from ``wide [KH, KW + (block − 1) · stride, Ci, block, Co]``."""
+    np.copyto(dw, wide[:, : dw.shape[1], :, 0])
+    for i in range(1, wide.shape[3]):
+        dw += wide[:, i * stride : i * stride + dw.shape[1], :, i]
 
 
 def tap(x: np.ndarray, piece: Piece, kh: int, kw: int, pad: tuple[int, int], stride: int, out: np.ndarray) -> None:

@@ -23,10 +23,27 @@ def widen(matrix: np.ndarray) -> np.ndarray:
     return matrix.reshape(rows // f, f * c)
 
 
+def repeated(vector: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    """A vector of channels [C] repeated to the row length of `widen`'s result."""
+    return vector[None].repeat(wide.shape[1] // len(vector), axis=0).reshape(-1)
+
+
+def add_row(matrix: np.ndarray, vector: np.ndarray) -> None:
+    """matrix [rows, C] += vector [C]."""
+    wide = widen(matrix)
+    wide += repeated(vector, wide)
+
+
 def sum_rows(matrix: np.ndarray) -> np.ndarray:
     """Column sums of a small [rows, C] matrix, in its own dtype → float64 [C]."""
     wide = np.add.reduce(widen(matrix), axis=0)
     return wide.reshape(-1, matrix.shape[1]).sum(axis=0, dtype=np.float64)
+
+
+def sum_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Column sums of a · b, element by element, of small [rows, C] matrices → float64 [C]; the products are not stored."""
+    wide = np.einsum("ij,ij->j", widen(a), widen(b))
+    return wide.reshape(-1, a.shape[1]).sum(axis=0, dtype=np.float64)
 
 
 def column_sums(out: np.ndarray, matrix: np.ndarray) -> None:

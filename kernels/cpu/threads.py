@@ -85,7 +85,7 @@ def scratch(name: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
 
 #: Largest and smallest element-wise piece, in elements. Large ones, although they leave the L2 cache: between two NumPy calls
 #: a thread must take the interpreter's lock back, and pieces of 10 µs a call ran slower on two threads than on one.
-LARGEST, SMALLEST = 1 << 19, 1 << 14
+LARGEST, SMALLEST = 1 << 19, 1 << 18
 
 
 def piece_size(elements: int) -> int:
