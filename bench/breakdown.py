@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from kernels.engine import OPERATIONS
+from vaegan_kernels.json_files import write_json
 
 Key = tuple[str, str]
 
@@ -125,8 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     result |= measure(arguments.network, arguments.batch_size, arguments.rounds)
     print(text_of(result))
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

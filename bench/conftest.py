@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from bench.harness import busy_cores, machine, quiet_note
 from bench.shapes import BATCH, NETWORK
 from bench.side import THREADS, side
+from vaegan_kernels.json_files import write_json
 
 _busy: list[float | None] = []
 _peaks: list[dict[str, float]] = []
@@ -51,6 +51,5 @@ def pytest_terminal_summary(terminalreporter):
             "peaks": _peaks[0] if _peaks else {}, "busy_cores_of_others": _busy,
             "rows": [{"name": name, **{k: info[k] for k in KEPT if k in info}} for name, info in rows],
         }  # fmt: skip
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(Path(path), result)
         write(f"written to {path}")

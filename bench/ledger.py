@@ -8,7 +8,6 @@ that an H100 would take at its measured peaks: a floor, not a timing.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from bench.dry import record_step
 from bench.minimum import minimum
 from models.algorithm1 import Objective
 from models.networks import NETWORKS, network
+from vaegan_kernels.json_files import write_json
 
 #: One H100: operations and bytes a second. The bf16 peak was measured with large products, not read from a data sheet.
 MATRIX_PEAK = {"bf16": 800e12, "tf32": 400e12, "float32": 60e12}
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.out:
         command = " ".join(["python -m bench.ledger", *(argv if argv is not None else sys.argv[1:])])
         about = {"command": command, "date": time.strftime("%Y-%m-%d")}
-        arguments.out.write_text(json.dumps({**about, **result}, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.out, {**about, **result})
     return 0
 
 

@@ -10,7 +10,6 @@ is not begun, and the result says so.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from bench.contestants import defaults
 from bench.step import case
+from vaegan_kernels.json_files import write_json
 
 BATCHES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SIZES = (32, 48, 64, 96, 128)
@@ -121,8 +121,7 @@ def main(argv: list[str] | None = None) -> None:
         for row in sweep(cases, names, arguments.rounds, arguments.longest, device=arguments.device, precision=precision):
             print(line_of(row), flush=True)
             result["cases"].append(row)
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from bench import memory as scales
 from bench.contestants import NAMES, Contestant, defaults, fastest, make
+from vaegan_kernels.json_files import write_json
 
 SHORTEST = 0.2  # seconds of a contestant's turn on a GPU
 
@@ -121,8 +121,7 @@ def main(argv: list[str] | None = None) -> None:
                 row = {"network": network, "batch_size": n, "failed": f"not measured: {str(error).splitlines()[0]}"}
             result["cases"].append(row)
             if arguments.out:
-                arguments.out.parent.mkdir(parents=True, exist_ok=True)
-                arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+                write_json(arguments.out, result)
     print(report(result))
 
 

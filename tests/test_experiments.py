@@ -12,7 +12,8 @@ from PIL import Image
 
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments import common, reconstructions, report, samples, tables, walk
-from vaegan_kernels.experiments.results import plain, read_json, write_json
+from vaegan_kernels.experiments.results import read_json
+from vaegan_kernels.json_files import plain, write_json
 from vaegan_kernels.trainer import Trainer
 
 FLAGS = ("--steps", "2", "--batch-size", "4", "--device", "cpu", "--threads", "1", "--quiet")

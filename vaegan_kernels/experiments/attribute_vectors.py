@@ -22,7 +22,8 @@ from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, config_of, parse, run_of, train_flags
 from vaegan_kernels.experiments.correlations import agreement, correlations, order_of, pairs_table, write_matrix
 from vaegan_kernels.experiments.reconstructions import test_images
-from vaegan_kernels.experiments.results import about, load_data, open_model, write_json
+from vaegan_kernels.experiments.results import about, load_data, open_model
+from vaegan_kernels.json_files import write_json
 from vaegan_kernels.run_folder import save_image
 from vaegan_kernels.sample import check_count
 

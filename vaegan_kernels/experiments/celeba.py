@@ -24,11 +24,10 @@ from vaegan_kernels.experiments.results import (
     add_regressor,
     load_data,
     open_model,
-    plain,
     read_json,
     regressor_of,
-    write_json,
 )
+from vaegan_kernels.json_files import plain, write_json
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.tables import markdown, number, numbers_of, spread
 from vaegan_kernels.sample import check_count
