@@ -55,16 +55,17 @@ def test_lots_of_wgrad_add_up(engine64, rng, monkeypatch):
 
 
 def test_wide_layers_take_this_way_and_agree_with_im2col(engine, rng, monkeypatch):
-    shape = (16, 16, 16, 64), (5, 5, 64, 64), (16, 8, 8, 64)
+    shape = (32, 16, 16, 64), (5, 5, 64, 64), (32, 8, 8, 64)
     arrays = [draw(engine, rng, *s) for s in shape]
-    assert winograd.suits(arrays[1], 2, 16, 8, 8)
+    assert winograd.suits(arrays[1], 2, 32, 8, 8)
+    assert not winograd.suits(arrays[1], 2, 31, 8, 8) and winograd.suits(arrays[1], 2, 16, 8, 8, least=64)
     calls = []
     for name in ("forward", "dgrad", "wgrad"):
         inner = getattr(winograd, name)
         monkeypatch.setattr(winograd, name, lambda *a, inner=inner, name=name: (calls.append(name), inner(*a)))
     fast = run(engine, *arrays, conv2d)
     assert calls == ["forward", "dgrad", "wgrad"]
-    monkeypatch.setattr(winograd, "suits", lambda *a: False)
+    monkeypatch.setattr(winograd, "suits", lambda *a, **k: False)
     for name, got, want in zip(("y", "dx", "dw"), fast, run(engine, *arrays, conv2d), strict=True):
         assert_close(got, want, TOLERANCE[engine.precision], name)
 

@@ -126,7 +126,7 @@ def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int =
         column_sums(dbias, dy.reshape(-1, co))
     if stride == 1 and co <= FEW:
         return _few_outputs_wgrad(dw, x, dy)
-    if winograd.suits(dw, stride, *dy.shape[:3]):
+    if winograd.suits(dw, stride, *dy.shape[:3], least=64):
         return winograd.wgrad(dw, x, dy)
     if ci < WIDE:
         return _patches_wgrad(dw, x, dy, stride)

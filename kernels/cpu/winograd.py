@@ -45,13 +45,14 @@ _AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0
 _BB, _AA = np.kron(_BT, _BT), np.kron(_AT, _AT)
 
 
-def suits(w: np.ndarray, stride: int, n: int, oh: int, ow: int) -> bool:
-    """Whether this way pays: 5x5, stride 2, channels that repay the tiles' transforms, tiles that repay the weights'.
+def suits(w: np.ndarray, stride: int, n: int, oh: int, ow: int, least: int = 128) -> bool:
+    """Whether this way pays: 5x5, stride 2, channels that repay the tiles' transforms, ``least`` tiles that repay the weights'.
 
-    Measured against im2col on two cores: twice as fast from 128 to 256 channels, a little faster at 32 to 128, slower below.
+    Measured against im2col on two cores: twice as fast from 128 to 256 channels, a little faster at 32 to 128, slower below; forward and
+    dgrad from 128 tiles on, wgrad, which transforms its weights only once, from 64.
     """
     kh, kw, ci, co = w.shape
-    return (kh, kw, stride) == (5, 5, 2) and min(ci, co) >= 32 and ci * co >= 4096 and n * _tiles(oh) * _tiles(ow) >= 64
+    return (kh, kw, stride) == (5, 5, 2) and min(ci, co) >= 32 and ci * co >= 4096 and n * _tiles(oh) * _tiles(ow) >= least
 
 
 def _tiles(size: int) -> int:

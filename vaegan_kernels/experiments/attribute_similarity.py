@@ -20,9 +20,9 @@ from vaegan_kernels.cli import Parser, run_main, whole_number
 from vaegan_kernels.experiments.attribute_vectors import check_attributes, check_regressor
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, parse, run_of
 from vaegan_kernels.experiments.results import about, add_regressor, load_data, open_model, read_json, regressor_of
-from vaegan_kernels.json_files import plain, write_json
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.similarity import cosine_rows, described, squared_errors, table
+from vaegan_kernels.json_files import plain, write_json
 from vaegan_kernels.progress import Counter
 from vaegan_kernels.run_folder import save_image
 from vaegan_kernels.sample import check_count

@@ -27,9 +27,9 @@ from vaegan_kernels.experiments.results import (
     read_json,
     regressor_of,
 )
-from vaegan_kernels.json_files import plain, write_json
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.tables import markdown, number, numbers_of, spread
+from vaegan_kernels.json_files import plain, write_json
 from vaegan_kernels.sample import check_count
 
 # Of a configuration, what a plan leaves out: where it runs and what it reports, what differs from run to run, what the data decides.

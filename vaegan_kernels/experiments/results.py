@@ -13,7 +13,7 @@ from vaegan_kernels import checkpoint
 from vaegan_kernels.cli import whole_number
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import config_of, train_flags
-from vaegan_kernels.run_folder import RunFolder, write_atomically
+from vaegan_kernels.run_folder import RunFolder
 
 
 def load_data(arguments: argparse.Namespace) -> Any:

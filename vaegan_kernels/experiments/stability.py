@@ -19,10 +19,10 @@ from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import add_common, as_flags, config_of, parse, train_flags
 from vaegan_kernels.experiments.parallel import Job, add_jobs, check_jobs, job_of, train_all
 from vaegan_kernels.experiments.results import about, add_regressor, load_data, open_model, read_json, regressor_of
-from vaegan_kernels.json_files import write_json
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.stability_figure import SHOWN, draw_page
 from vaegan_kernels.experiments.tables import markdown, number, numbers_of, spread
+from vaegan_kernels.json_files import write_json
 from vaegan_kernels.metrics import read_metrics
 from vaegan_kernels.run_folder import RunFolder
 from vaegan_kernels.sample import check_count

@@ -1,0 +1,76 @@
+"""Every command of the task pages in docs/ (fenced as ``sh``) runs, in the page's order, on a folder of small photos, with few steps."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+
+import numpy as np
+import pytest
+from app_case import ROOT, call
+from PIL import Image
+
+PAGES = ("photos", "gamma", "curves", "collapse", "gpu")
+PREFIX = ["python", "-m"]
+FEW = {"--steps": "3", "--epochs": "1", "--stop-after": "2", "--batch-size": "4", "--count": "4", "--tune-steps": "2"}
+
+
+def commands(page):
+    """The lines of the page's ``sh`` blocks, split into words, continuation lines joined."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+def shortened(words):
+    """The command with small numbers of steps and images, whatever the page says."""
+    words = [FEW.get(before, word) if before else word for before, word in zip([None, *words], words, strict=False)]
+    if words[0] == "vaegan_kernels.train" and "--resume" not in words and "--config" not in words:
+        words += [] if "--batch-size" in words else ["--batch-size", FEW["--batch-size"]]
+        words += [] if "--steps" in words else ["--steps", FEW["--steps"]]
+        words += [] if "--data" in words else ["--limit", "200"]
+        words += ["--threads", "1"]
+    return words
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder ``photos`` of 48 pictures of several sizes, and no other place to read or write."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, random = tmp_path / "photos", np.random.default_rng(0)
+    folder.mkdir()
+    for name in ["one", "two", *(f"picture{i:02}" for i in range(46))]:
+        small = Image.fromarray(random.integers(0, 256, (5, 5, 3), np.uint8))
+        small.resize(tuple(int(n) for n in random.integers(40, 90, 2))).save(folder / f"{name}.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_page(page, photos, capfd):
+    found = commands(page)
+    assert found, f"docs/{page}.md: no block fenced as sh"
+    for words in found:
+        assert words[:2] == PREFIX, words
+        module, *arguments = shortened(words[2:])
+        code = call(importlib.import_module(module).main, *arguments)
+        captured = capfd.readouterr()
+        assert code == 0, f"{shlex.join(words)}: {captured.err}"
+
+
+def test_pages_lead_only_where_something_is():
+    """Links between the pages, and from the README, have a target; every page is reached from the README."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = {path: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+    for path, text in {ROOT / "README.md": readme, **pages}.items():
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert (path.parent / target).exists(), f"{path.name}: {target} is not there"
+    reached, todo = set(), [readme]
+    while todo:
+        for name in set(re.findall(r"([\w-]+\.md)", todo.pop())) - reached:
+            if (page := ROOT / "docs" / name) in pages:
+                reached.add(name)
+                todo.append(pages[page])
+    assert {path.name for path in pages} <= reached
