@@ -47,17 +47,17 @@ def layers(spec: NetworkSpec) -> dict[str, list[Layer]]:
     """Table 1 as matrix products, for each network from input to output; Dis_l's convolution is ``metric``."""
     s, grid, latent = spec.image_size, spec.grid, spec.latent
     e, d, w = (spec.channels, *spec.encoder), spec.decoder, (spec.channels, *spec.discriminator)
-    encoder = [conv(f"encoder/conv{i + 1}", e[i], e[i + 1], s >> i, s >> (i + 1)) for i in range(3)]
-    encoder += [linear("encoder/fc", grid * grid * e[3], spec.encoder_units, norm=True)]
+    encoder = [conv(f"encoder/conv{i + 1}", e[i], e[i + 1], s >> i, s >> (i + 1)) for i in range(len(spec.encoder))]
+    encoder += [linear("encoder/fc", grid * grid * e[-1], spec.encoder_units, norm=True)]
     encoder += [linear(f"encoder/{head}", spec.encoder_units, latent, norm=False) for head in ("mu", "logvar")]
     decoder = [linear("decoder/fc", latent, grid * grid * d[0], norm=True)]
-    decoder += [conv(f"decoder/up{i + 1}", d[i], d[i + 1], grid << i, grid << (i + 1)) for i in range(3)]
-    decoder += [conv("decoder/image", d[3], spec.channels, s, s, norm=False, act=True, bias=True)]
+    decoder += [conv(f"decoder/up{i + 1}", d[i], d[i + 1], grid << i, grid << (i + 1)) for i in range(len(d) - 1)]
+    decoder += [conv("decoder/image", d[-1], spec.channels, s, s, norm=False, act=True, bias=True)]
     dis = [conv("discriminator/conv1", w[0], w[1], s, s, norm=False, act=True, bias=True)]
-    for i in range(1, 4):
+    for i in range(1, len(spec.discriminator)):
         layer = conv(f"discriminator/conv{i + 1}", w[i], w[i + 1], s >> (i - 1), s >> i)
         dis.append(layer._replace(name=layer.name + " (metric)") if i + 1 == spec.metric else layer)
-    dis += [linear("discriminator/fc", grid * grid * w[4], spec.discriminator_units, norm=True)]
+    dis += [linear("discriminator/fc", grid * grid * w[-1], spec.discriminator_units, norm=True)]
     dis += [linear("discriminator/output", spec.discriminator_units, 1, norm=False)]
     return {"encoder": encoder, "decoder": decoder, "discriminator": dis}
 

@@ -25,7 +25,7 @@ class Discriminator:
         first = Conv(context, "discriminator/conv1", spec.channels, widths[0], activation="relu")
         blocks: list[Layer] = [first]
         above: list[Layer] = []
-        for i in range(1, 4):
+        for i in range(1, len(widths)):
             name, ci, co = f"discriminator/conv{i + 1}", widths[i - 1], widths[i]
             if i + 1 == spec.metric:
                 self.metric = Conv(context, name, ci, co, stride=2, bias=False)
@@ -33,7 +33,7 @@ class Discriminator:
             else:
                 (blocks if i + 1 < spec.metric else above).append(ConvBNReLU(context, name, ci, co))
         units = spec.discriminator_units
-        above.append(LinearBNReLU(context, "discriminator/fc", spec.grid**2 * widths[3], units, attributes=spec.attributes))
+        above.append(LinearBNReLU(context, "discriminator/fc", spec.grid**2 * widths[-1], units, attributes=spec.attributes))
         above.append(Linear(context, "discriminator/output", spec.discriminator_units, 1))
         self.body, self.head = Sequential(blocks), Sequential(above)
 

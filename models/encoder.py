@@ -1,4 +1,4 @@
-"""Enc (Table 1): three stride-2 convolutions and an FC layer, BN and ReLU behind each, then the linear heads μ, log σ²."""
+"""Enc (Table 1): stride-2 convolutions and an FC layer, BN and ReLU behind each, then the linear heads μ, log σ²."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ from models.parameter import Parameter, Statistic
 
 def trunk(context: Context, name: str, spec: NetworkSpec, attributes: int = 0) -> Sequential:
     """Images → the FC layer's units, [N, encoder_units]: all of Enc but its heads. ``attributes``: more inputs of the FC layer."""
-    c1, c2, c3 = spec.encoder
-    return Sequential(
-        [
-            ConvBNReLU(context, f"{name}/conv1", spec.channels, c1),
-            ConvBNReLU(context, f"{name}/conv2", c1, c2),
-            ConvBNReLU(context, f"{name}/conv3", c2, c3),
-            LinearBNReLU(context, f"{name}/fc", spec.grid**2 * c3, spec.encoder_units, attributes=attributes),
-        ],
-    )
+    widths = (spec.channels, *spec.encoder)
+    convs = [ConvBNReLU(context, f"{name}/conv{i}", widths[i - 1], widths[i]) for i in range(1, len(widths))]
+    return Sequential([*convs, LinearBNReLU(context, f"{name}/fc", spec.grid**2 * widths[-1], spec.encoder_units, attributes=attributes)])
 
 
 class Encoder:

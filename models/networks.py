@@ -1,4 +1,4 @@
-"""Sizes of the networks: ``paper64`` (Table 1), ``paper32`` (the authors' 32x32 networks) and ``small32``.
+"""Sizes of the networks: ``paper64`` (Table 1), ``paper32`` (the authors' 32x32 networks), ``small32``, and larger ones by `grown`.
 
 ``small32`` has the same kinds of layer as ``paper32`` at a quarter to a half of the width, for machines with no GPU.
 """
@@ -15,9 +15,9 @@ class NetworkSpec:
     Attributes:
         image_size, channels: images are [N, image_size, image_size, channels].
         latent: size of z.
-        encoder: channels of Enc's three stride-2 convolutions; encoder_units: its FC layer.
-        decoder: channels of Dec's first image (at 1/8 size) and of its three upconvs.
-        discriminator: channels of Dis's four convolutions, the first of stride 1; discriminator_units: its FC layer.
+        encoder: channels of Enc's stride-2 convolutions, three in Table 1; encoder_units: its FC layer.
+        decoder: channels of Dec's first image (of `grid` rows) and of its upconvs, as many as Enc has convolutions.
+        discriminator: channels of Dis's convolutions, the first of stride 1, the others of stride 2; discriminator_units: its FC layer.
         metric: which of Dis's convolutions gives Dis_l, the learned metric (its output before BN), counted from 1.
         attributes: length of the vector that a conditional form is given with each image (section 4.2); 0: none.
     """
@@ -26,18 +26,18 @@ class NetworkSpec:
     image_size: int
     channels: int
     latent: int
-    encoder: tuple[int, int, int]
+    encoder: tuple[int, ...]
     encoder_units: int
-    decoder: tuple[int, int, int, int]
-    discriminator: tuple[int, int, int, int]
+    decoder: tuple[int, ...]
+    discriminator: tuple[int, ...]
     discriminator_units: int
     metric: int
     attributes: int = 0
 
     @property
     def grid(self) -> int:
-        """Rows of the smallest feature map: three halvings of the image."""
-        return self.image_size // 8
+        """Rows of the smallest feature map: a halving of the image for each of Enc's convolutions."""
+        return self.image_size >> len(self.encoder)
 
     @property
     def metric_size(self) -> int:
@@ -64,6 +64,20 @@ class NetworkSpec:
         }
 
 
+def grown(spec: NetworkSpec, name: str) -> NetworkSpec:
+    """``spec`` for images of twice the size.
+
+    The rule: one more stage at the coarse end, as wide as the one that is there: a convolution behind Enc's last and behind Dis's last, an
+    upconv before Dec's first. The smallest feature map and all FC layers stay as they are, and Dis_l stays on a map of 8 x 8, where the
+    paper has it at 64 pixels and the authors have it at 32. Layers near the pixels keep their widths, so a step takes about four times
+    as long, and the networks gain one 5x5 layer each.
+    """
+    return replace(
+        spec, name=name, image_size=2 * spec.image_size, encoder=(*spec.encoder, spec.encoder[-1]),
+        decoder=(spec.decoder[0], *spec.decoder), discriminator=(*spec.discriminator, spec.discriminator[-1]), metric=spec.metric + 1,
+    )  # fmt: skip
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "paper64": NetworkSpec(
         "paper64", 64, 3, 128, (64, 128, 256), 2048, (256, 256, 128, 32), (32, 128, 256, 256), 512, metric=4
@@ -75,6 +89,9 @@ NETWORKS: dict[str, NetworkSpec] = {
         "small32", 32, 3, 128, (16, 48, 64), 256, (64, 48, 32, 16), (16, 32, 48, 64), 128, metric=3
     ),
 }  # fmt: skip
+NETWORKS["paper128"] = grown(NETWORKS["paper64"], "paper128")
+NETWORKS["small64"] = grown(NETWORKS["small32"], "small64")
+NETWORKS["small128"] = grown(NETWORKS["small64"], "small128")
 
 
 def network(name: str, *, channels: int = 3, encoder_units: int | None = None, attributes: int = 0) -> NetworkSpec:

@@ -12,7 +12,7 @@ from vaegan_case import batch, make_model, objective, part
 
 from bench.peers.networks import Networks
 from models.memory import Pool
-from models.networks import NETWORKS, network
+from models.networks import network
 from models.vaegan import VAEGAN
 
 
@@ -203,7 +203,3 @@ def test_pool_notes_nothing_outside_a_first_step(engine64):
     pool.watch()
     pool.give(pool.take((3,)))
     assert pool._history is None
-
-
-def test_all_networks_are_listed():
-    assert set(NETWORKS) == {"paper64", "paper32", "small32"}

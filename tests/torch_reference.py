@@ -39,8 +39,13 @@ class Reference:
         # Dec starts from S/8 x S/8 maps of as many channels as its first upconv reads: weight [5, 5, Co, Ci].
         channels = parameters["decoder/up1/weight"].shape[3]
         self.start = math.isqrt(parameters["decoder/fc/weight"].shape[1] // channels)
-        # Dis_l is Dis's third stride-2 convolution at 64 pixels, its second in the 32-pixel networks.
-        self.metric = "conv4" if 8 * self.start == 64 else "conv3"
+        # Dis_l is a map of 8 x 8: Dis's third stride-2 convolution at 64 pixels, its second in the authors' 32-pixel networks.
+        last = len(self.blocks("discriminator", "conv"))
+        self.metric = f"discriminator/conv{last if self.start == 8 else last - 1}"
+
+    def blocks(self, network, kind):
+        """["encoder/conv1", "encoder/conv2", ...], as many as there are."""
+        return [f"{network}/{kind}{i}" for i in range(1, 10) if f"{network}/{kind}{i}/weight" in self.p]
 
     def of(self, network):
         """The parameters of one network, by name."""
@@ -82,8 +87,7 @@ class Reference:
     def trunk(self, network, x, a=None):
         """Enc up to its heads; the regressor's trunk is the same."""
         groups, h = (len(x),), x
-        for name in ("conv1", "conv2", "conv3"):
-            block = f"{network}/{name}"
+        for block in self.blocks(network, "conv"):
             h = F.relu(self.batch_norm(block, self.conv(block, h, 2), groups, EPS_CONV))
         h = h.permute(0, 2, 3, 1).reshape(len(x), -1)  # flattened as rows, columns, channels
         h = h if a is None else torch.cat([h, a], dim=1)
@@ -98,28 +102,25 @@ class Reference:
         h = z if a is None else torch.cat([z, a.repeat(len(z) // len(a), 1)], dim=1)
         h = F.relu(self.batch_norm("decoder/fc", self.linear("decoder/fc", h), groups, EPS_FC))
         h = h.reshape(len(z), self.start, self.start, -1).permute(0, 3, 1, 2)
-        for name in ("up1", "up2", "up3"):
-            block = f"decoder/{name}"
+        for block in self.blocks("decoder", "up"):
             h = F.relu(self.batch_norm(block, self.upconv(block, h), groups, EPS_CONV))
         return torch.tanh(self.conv("decoder/image", h, 1))
 
     def features(self, images, groups):
         """Dis_l: the output of the metric's convolution before its batch norm."""
         h = F.relu(self.conv("discriminator/conv1", images, 1))
-        for name in ("conv2", "conv3", "conv4"):
-            block = f"discriminator/{name}"
+        for block in self.blocks("discriminator", "conv")[1:]:
             h = self.conv(block, h, 2)
-            if name == self.metric:
+            if block == self.metric:
                 return h
             h = F.relu(self.batch_norm(block, h, groups, EPS_CONV))
         raise AssertionError("no such layer")
 
     def logits(self, features, groups, a=None):
         """The rest of Dis, from Dis_l; `a` as in `decoder`."""
-        block = f"discriminator/{self.metric}"
-        h = F.relu(self.batch_norm(block, features, groups, EPS_CONV))
-        if self.metric == "conv3":
-            block = "discriminator/conv4"
+        blocks = self.blocks("discriminator", "conv")
+        h = F.relu(self.batch_norm(self.metric, features, groups, EPS_CONV))
+        for block in blocks[blocks.index(self.metric) + 1 :]:
             h = F.relu(self.batch_norm(block, self.conv(block, h, 2), groups, EPS_CONV))
         h = h.permute(0, 2, 3, 1).reshape(len(h), -1)
         h = h if a is None else torch.cat([h, a.repeat(len(h) // len(a), 1)], dim=1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vaegan_kernels.cli import close_match
-from vaegan_kernels.config import Config
+from vaegan_kernels.config import FIELDS, Config, resolve
 from vaegan_kernels.errors import UserError
 
 
@@ -24,6 +25,46 @@ def normalise(flags: dict[str, Any]) -> dict[str, Any]:
     if "attributes" in flags:
         flags["attributes"] = ",".join(part.strip() for part in flags["attributes"].split(","))
     return flags
+
+
+def configuration(arguments: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> Config:
+    """The configuration of train's parsed ``arguments``, over ``stored`` settings of an earlier run. Raises `UserError`."""
+    flags = normalise({name: value for name, value in arguments.items() if name in FIELDS})
+    return resolve({**flags, **sized(flags, stored or {}, arguments.get("image_size"))}, stored)
+
+
+def sized(flags: Mapping[str, Any], stored: Mapping[str, Any], size: int | None) -> dict[str, Any]:
+    """The network, as a flag, that ``--image-size`` asks for: that of the same family; a packed file's own size where nothing asks for
+    another, and its channels likewise. Empty where there is nothing to choose.
+
+    Raises:
+        UserError: a size that no network of the family has, or another than that of ``--network``.
+    """
+    from models.networks import NETWORKS
+    from models.presets import PRESETS
+
+    preset = flags.get("preset", stored.get("preset", Config.preset))
+    if preset not in PRESETS or flags.get("network", "small32") not in NETWORKS:
+        return {}  # `resolve` says so
+    name = flags.get("network") or stored.get("network") or PRESETS[preset]["network"]
+    chosen: dict[str, Any] = {}
+    if size is None and "network" not in flags and not stored and Path(flags.get("data") or "").suffix.lower() in (".h5", ".hdf5"):
+        from vaegan_kernels.data.packed import packed_shape
+
+        _, size, channels = packed_shape(flags["data"])
+        if channels in (1, 3) and "image_channels" not in flags:
+            chosen["image_channels"] = channels
+        if size not in {spec.image_size for spec in NETWORKS.values()}:
+            return chosen  # `check_source` says which sizes there are
+    if size is None or NETWORKS[name].image_size == size:
+        return chosen
+    family = name.rstrip("0123456789")
+    sizes = [spec.image_size for other, spec in NETWORKS.items() if other.rstrip("0123456789") == family]
+    if size not in sizes:
+        raise UserError(f"--image-size: got {size}, expected one of {', '.join(map(str, sorted(sizes)))}")
+    if "network" in flags:
+        raise UserError(f"--image-size {size} and --network {name}: give one of them, or --network {family}{size}")
+    return {**chosen, "network": f"{family}{size}"}
 
 
 def with_attributes(config: Config) -> Config:

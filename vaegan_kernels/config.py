@@ -17,7 +17,7 @@ from vaegan_kernels.cli import check_choice, close_match
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.fields import check_value, coerce, flag, option
 
-NETWORKS = ("paper64", "paper32", "small32")
+NETWORKS = ("small32", "small64", "small128", "paper32", "paper64", "paper128")
 PRESETS = ("paper", "released", "quick")
 SYSTEMS = ("vaegan", "vae", "vae-dis", "gan")
 
@@ -36,7 +36,7 @@ class Config:
     data_seed: int = option(0, "Data", "seed of the built-in drawings", minimum=0)
     flip: bool = option(True, "Data", "mirror each training image left-right with probability 1/2")
 
-    network: str = option("small32", "Network", "network family and image size", choices=NETWORKS)
+    network: str = option("small32", "Network", "network family and pixels a side", choices=NETWORKS)
     encoder_units: int | None = option(None, "Network", "width of the encoder's top layer (default: the network's)", minimum=1)
 
     model: str = option(

@@ -38,6 +38,10 @@ def make_parser() -> Parser:
     for field in FIELDS.values():
         add_option(groups[field.metadata["group"]], field, PRESETS)
 
+    groups["Network"].add_argument(
+        "--image-size", type=whole_number, metavar="{32,64,128}",
+        help="the network of the same family for images of that size (default: --network's; a packed file's own)",
+    )  # fmt: skip
     folder = groups["Run folder"]
     folder.add_argument(
         "--out",

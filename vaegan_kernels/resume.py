@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from vaegan_kernels import checkpoint
-from vaegan_kernels.config import CHANGEABLE, Config, read_config
+from vaegan_kernels.checks import normalise
+from vaegan_kernels.config import CHANGEABLE, FIELDS, Config, read_config
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.fields import flag
 from vaegan_kernels.run_folder import RunFolder
 
 
-def prepare_resume(arguments: Any, flags: dict[str, Any]) -> tuple[RunFolder, Config, checkpoint.Header | None]:
+def prepare_resume(arguments: Any) -> tuple[RunFolder, Config, checkpoint.Header | None]:
     """The folder, configuration and checkpoint header of the run to go on with. Raises `UserError` for anything that does not fit."""
     if arguments.config:
         raise UserError("--config: not with --resume, a run goes on with its own settings; leave it out")
@@ -32,7 +33,12 @@ def prepare_resume(arguments: Any, flags: dict[str, Any]) -> tuple[RunFolder, Co
         stored = Config.from_dict(read_config(folder.config), str(folder.config))
     else:
         raise UserError(f"--resume: nothing to resume: no checkpoint.h5 in {folder.path}; give the folder of a run, or start a new one")
+    if arguments.image_size not in (None, stored.network_spec().image_size):
+        own = stored.network_spec().image_size
+        wrong = f"--image-size: got {arguments.image_size}, but the run in {folder.path} has {own}"
+        raise UserError(f"{wrong}; leave it out, or start a new run")
     changes = {}
+    flags = normalise({name: value for name, value in vars(arguments).items() if name in FIELDS})
     for name, value in flags.items():
         if name in CHANGEABLE:
             changes[name] = value

@@ -12,9 +12,9 @@ from typing import Any
 
 from kernels import OutOfMemory
 from vaegan_kernels import checkpoint, gan_file
-from vaegan_kernels.checks import check_data, normalise, with_attributes
+from vaegan_kernels.checks import check_data, configuration, with_attributes
 from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, describe_out_of_memory, run_main
-from vaegan_kernels.config import FIELDS, Config, read_config, resolve
+from vaegan_kernels.config import Config, read_config
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.options import make_parser, open_engine
 from vaegan_kernels.resume import prepare_resume
@@ -27,16 +27,15 @@ STATE_ARRAYS = {"rmsprop": 2, "adam": 3}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. Errors are raised for `run_main`."""
     arguments = make_parser().parse_args(argv)
-    flags = normalise({name: value for name, value in vars(arguments).items() if name in FIELDS})
     say = (lambda text: None) if arguments.quiet else (lambda text: print(text, flush=True))
     if arguments.stop_after is not None and arguments.stop_after < 1:
         raise UserError(f"--stop-after: got {arguments.stop_after}, expected a whole number of at least 1")
 
     header: checkpoint.Header | None = None
     if arguments.resume is not None:
-        folder, config, header = prepare_resume(arguments, flags)
+        folder, config, header = prepare_resume(arguments)
     else:
-        config = resolve(flags, read_config(arguments.config) if arguments.config else None)
+        config = configuration(vars(arguments), read_config(arguments.config) if arguments.config else None)
     engine, device = open_engine(config)
     if header is not None and header.config.precision != engine.precision:
         device += f"; until now the run was in {header.config.precision}: its numbers go on, not its bits"
@@ -76,7 +75,7 @@ def smaller(config: Config) -> str:
     """What to change where a GPU is full."""
     choices = [f"a --batch-size below {config.batch_size}"] if config.batch_size > 1 else []
     choices += ["--precision bf16"] if config.precision != "bf16" else []
-    choices += ["a smaller --network"] if config.network != "small32" else []
+    choices += ["a smaller --network or --image-size"] if config.network != "small32" else []
     return f"try {', '.join([*choices, 'a GPU with more room'])} or --device cpu"
 
 

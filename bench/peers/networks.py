@@ -1,6 +1,6 @@
 """Table 1 as `torch.nn` modules, as PyTorch users write it (NCHW), and weights moved in from this repository's layouts.
 
-Sizes are read off the arrays of a model's state, so one class serves paper64, paper32 and small32.
+Sizes are read off the arrays of a model's state, so one class serves all networks.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ def fc_block(w: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(nn.Linear(w[0], w[1], bias=False), nn.BatchNorm1d(w[1], eps=1e-5, momentum=0.1), nn.ReLU(inplace=True))
 
 
+def numbered(shapes: dict[str, tuple[int, ...]], prefix: str) -> list[tuple[int, ...]]:
+    """The weights prefix1, prefix2, … that there are."""
+    names = (f"{prefix}{i}/weight" for i in range(1, 10))
+    return [shapes[name] for name in names if name in shapes]
+
+
 class Encoder(nn.Module):
     """Images [N, C, S, S] to mu and log variance [N, latent]."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]):
         super().__init__()
-        self.convs = nn.Sequential(*(conv_block(shapes[f"encoder/conv{i}/weight"]) for i in (1, 2, 3)))
+        self.convs = nn.Sequential(*(conv_block(w) for w in numbered(shapes, "encoder/conv")))
         self.fc = fc_block(shapes["encoder/fc/weight"])
         self.mu = nn.Linear(*shapes["encoder/mu/weight"])
         self.logvar = nn.Linear(*shapes["encoder/logvar/weight"])
@@ -53,7 +59,7 @@ class Decoder(nn.Module):
         self.fc = fc_block(shapes["decoder/fc/weight"])
         self.channels = shapes["decoder/up1/weight"][3]
         self.size = math.isqrt(shapes["decoder/fc/weight"][1] // self.channels)
-        self.ups = nn.Sequential(*(upconv_block(shapes[f"decoder/up{i}/weight"]) for i in (1, 2, 3)))
+        self.ups = nn.Sequential(*(upconv_block(w) for w in numbered(shapes, "decoder/up")))
         w = shapes["decoder/image/weight"]
         self.image = nn.Conv2d(w[2], w[3], w[0], padding=w[0] // 2)
 
@@ -67,9 +73,9 @@ class Discriminator(nn.Module):
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], metric: int):
         super().__init__()
-        w = shapes["discriminator/conv1/weight"]
+        w, *others = numbered(shapes, "discriminator/conv")
         self.first = nn.Sequential(nn.Conv2d(w[2], w[3], w[0], padding=w[0] // 2), nn.ReLU(inplace=True))
-        blocks = [conv_block(shapes[f"discriminator/conv{i}/weight"]) for i in (2, 3, 4)]
+        blocks = [conv_block(other) for other in others]
         self.below = nn.Sequential(*blocks[: metric - 2])
         self.metric = blocks[metric - 2][0]
         self.above = nn.Sequential(*blocks[metric - 2][1:], *blocks[metric - 1 :])
@@ -89,7 +95,7 @@ class Discriminator(nn.Module):
         return features, self.head(features)
 
     def convolutions(self) -> list[nn.Module]:
-        """conv1 to conv4, each followed by its batch norm (None for conv1)."""
+        """conv1, conv2, …, each followed by its batch norm (None for conv1)."""
         modules = [*self.below, nn.Sequential(self.metric, self.above[0]), *self.above[2:]]
         return [nn.Sequential(self.first[0]), *modules]
 
@@ -97,14 +103,15 @@ class Discriminator(nn.Module):
 class Networks(nn.Module):
     """Enc, Dec and Dis with the sizes of `parameters` ({"encoder/conv1/weight": array, ...}).
 
-    ``metric``: which of Dis's convolutions gives Dis_l; None: the fourth for 64 pixels, else the third, as in Table 1's networks.
+    ``metric``: which of Dis's convolutions gives Dis_l; None: the one whose map is 8 x 8, as in Table 1's networks.
     """
 
     def __init__(self, parameters: dict[str, np.ndarray], dtype: torch.dtype = torch.float32, metric: int | None = None):
         super().__init__()
         shapes = {name: array.shape for name, array in parameters.items()}
         self.encoder, self.decoder = Encoder(shapes), Decoder(shapes)
-        self.discriminator = Discriminator(shapes, metric=metric or (4 if self.decoder.size == 8 else 3))
+        last = len(numbered(shapes, "discriminator/conv"))  # its map has as many rows as Dec's first image, 8 or 4
+        self.discriminator = Discriminator(shapes, metric=metric or (last if self.decoder.size == 8 else last - 1))
         self.to(dtype)
 
     @classmethod

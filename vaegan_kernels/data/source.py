@@ -14,7 +14,6 @@ from vaegan_kernels.data.packed import packed_attribute_names, packed_shape, rea
 from vaegan_kernels.errors import UserError
 
 Source = str | Path | None
-_NETWORKS = {32: "small32 or paper32", 64: "paper64"}
 
 
 def kind_of(source: Source) -> str:
@@ -49,7 +48,10 @@ def kind_of(source: Source) -> str:
 def _check_packed(path: Path, image_size: int, channels: int) -> None:
     _, size, found = packed_shape(path)
     if size != image_size:
-        other = f", or use a network of {size} pixels (--network {_NETWORKS[size]})" if size in _NETWORKS else ""
+        from models.networks import NETWORKS
+
+        fitting = [name for name, spec in NETWORKS.items() if spec.image_size == size]
+        other = f", or use a network of {size} pixels (--network {' or '.join(fitting)})" if fitting else ""
         raise UserError(
             f"{path}: holds images of {size} pixels, {image_size} are needed; pack them again with --image-size {image_size}{other}"
         )

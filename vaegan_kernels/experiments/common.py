@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vaegan_kernels import train
-from vaegan_kernels.checks import check_data, normalise, with_attributes
+from vaegan_kernels.checks import check_data, configuration, with_attributes
 from vaegan_kernels.cli import Parser, whole_number
-from vaegan_kernels.config import CHANGEABLE, FIELDS, Config, read_config, resolve
+from vaegan_kernels.config import CHANGEABLE, FIELDS, Config, read_config
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.fields import flag
 from vaegan_kernels.options import make_parser
@@ -94,7 +94,7 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
 def config_of(flags: Sequence[str]) -> Config:
     """The configuration of ``train`` with these flags. Raises `UserError` (or exits with one line) for a bad one."""
     parsed = vars(make_parser().parse_args(list(flags)))
-    return with_attributes(resolve(normalise({name: value for name, value in parsed.items() if name in FIELDS}), None))
+    return with_attributes(configuration(parsed))
 
 
 def run_name(system: str, *, conditional: bool = False, seed: int = 0) -> str:
