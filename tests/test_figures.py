@@ -69,7 +69,7 @@ def test_curves(generator, tmp_path):
 
 def test_running_mean(rng):
     values = rng.standard_normal(300)
-    smooth = figures._smooth(values)
+    smooth = figures.smooth(values)
     assert smooth.shape == values.shape and smooth.std() < values.std()
     assert smooth[150] == pytest.approx(values[145:156].mean())
 

@@ -122,7 +122,6 @@ def write_curves(
     if len(metrics) < 2 or not panels:
         return
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
 
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(11, 6.6 if rows == 2 else 3.8))
@@ -138,13 +137,12 @@ def write_curves(
                 continue
             colour = f"C{number}"
             axes.plot(steps, values, color=colour, lw=0.8, alpha=0.35)
-            axes.plot(steps, _smooth(values), color=colour, lw=1.6, label=label)
+            axes.plot(steps, smooth(values), color=colour, lw=1.6, label=label)
         name = "Pixel likelihood" if pixels and name == "Feature likelihood" else name
         axes.set_title(f"{name}{', per image' if 'share' not in name else ''}", loc="left", fontsize=10)
-        if scale == "log" and _positive(metrics, curves):
+        if scale == "log" and positive(metrics, curves):
             axes.set_yscale("log")
-            for axis in ("major", "minor"):  # 150, not 1.5 x 10^2
-                getattr(axes.yaxis, f"set_{axis}_formatter")(LogFormatter(minor_thresholds=(2, 0.5)))
+            log_labels(axes)
         axes.grid(alpha=0.25, lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         if "share" in name:
@@ -157,11 +155,20 @@ def write_curves(
     write_atomically(out, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
-def _positive(metrics: list[dict[str, Any]], curves: tuple[tuple[str, str], ...]) -> bool:
+def log_labels(axes: Any) -> None:
+    """Numbers beside a logarithmic axis as 150, not 1.5 x 10^2."""
+    from matplotlib.ticker import LogFormatter
+
+    for axis in ("major", "minor"):
+        getattr(axes.yaxis, f"set_{axis}_formatter")(LogFormatter(minor_thresholds=(2, 0.5)))
+
+
+def positive(metrics: list[dict[str, Any]], curves: tuple[tuple[str, str], ...]) -> bool:
+    """Whether all values can stand on a logarithmic axis."""
     return all(line.get(key, 1.0) > 0 for line in metrics for key, _ in curves)
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
     """A centred running mean over about a thirtieth of the run, shorter at the ends."""
     half = max(1, len(values) // 60)
     sums = np.concatenate([[0.0], np.cumsum(values)])
