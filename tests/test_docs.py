@@ -11,7 +11,7 @@ import pytest
 from app_case import ROOT, call
 from PIL import Image
 
-PAGES = ("photos", "gamma", "curves", "collapse", "gpu")
+PAGES = ("photos", "gamma", "curves", "collapse", "gpu", "export")
 PREFIX = ["python", "-m"]
 FEW = {"--steps": "3", "--epochs": "1", "--stop-after": "2", "--batch-size": "4", "--count": "4", "--tune-steps": "2"}
 
@@ -55,9 +55,27 @@ def test_commands_of_a_page(page, photos, capfd):
     for words in found:
         assert words[:2] == PREFIX, words
         module, *arguments = shortened(words[2:])
+        module = "vaegan_kernels.import_model" if module == "vaegan_kernels.import" else module  # the command's name is a keyword
         code = call(importlib.import_module(module).main, *arguments)
         captured = capfd.readouterr()
         assert code == 0, f"{shlex.join(words)}: {captured.err}"
+
+
+def test_python_of_the_export_page(photos, monkeypatch, capfd):
+    """Its snippets run in the export's folder, one after the other."""
+    assert call(importlib.import_module("vaegan_kernels.train").main, *shortened(["vaegan_kernels.train", "--out", "run"])[1:]) == 0
+    assert call(importlib.import_module("vaegan_kernels.export").main, "run") == 0
+    monkeypatch.chdir("exported")
+    monkeypatch.syspath_prepend(".")
+    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(snippets) == 3
+    found = {}
+    for snippet in snippets:
+        exec(compile(snippet, "docs/export.md", "exec"), found)  # noqa: S102
+    assert found["pictures"].shape == (16, 3, 32, 32) and found["metric"].shape == (16, 48, 8, 8)
+    assert found["images"].shape == (16, 3, 32, 32) and found["probability"].shape == (16,)
+    assert found["weight"].shape == (3, 16, 5, 5) and found["sizes"]["latent"] == 128
 
 
 def test_pages_lead_only_where_something_is():

@@ -1,0 +1,117 @@
+"""``python -m vaegan_kernels.export CHECKPOINT``: the model for other tools, as a PyTorch module, safetensors and ONNX."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaegan_kernels import checkpoint, portable
+from vaegan_kernels.cli import Parser, check_choice, run_main
+from vaegan_kernels.errors import UserError
+from vaegan_kernels.run_folder import check_room, check_writable, nearest_existing, write_atomically
+
+FORMATS = {"torch": "torch", "safetensors": "safetensors", "onnx": "onnx"}  # format: the package that writes it
+SOURCE = Path(__file__).parent / "exported" / "vaegan_torch.py"
+EPILOG = """examples:
+  python -m vaegan_kernels.export runs/my-run --out exported
+  python -m vaegan_kernels.export runs/my-run --format onnx --out exported
+docs/export.md shows how each is used, and how a model that was changed elsewhere comes back (python -m vaegan_kernels.import)."""
+
+
+def torch_files(model: Any, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
+    """vaegan.pt, a state_dict; vaegan_torch.py, the module that takes it."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({name: torch.from_numpy(array.copy()) for name, array in tensors.items()}, buffer)
+    return {"vaegan.pt": buffer.getvalue(), "vaegan_torch.py": SOURCE.read_bytes()}
+
+
+def safetensors_files(model: Any, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
+    """vaegan.safetensors: the same tensors, the description in its metadata."""
+    from safetensors.numpy import save
+
+    return {"vaegan.safetensors": save(tensors, metadata={"format": "pt", "vaegan": json.dumps(about)})}
+
+
+def onnx_files(model: Any, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
+    """encoder.onnx, decoder.onnx, discriminator.onnx: those networks that the model has."""
+    from vaegan_kernels.onnx_graphs import onnx_bytes
+
+    return {f"{name}.onnx": onnx_bytes(name, tensors, model.spec, about) for name in about["sizes"]["networks"]}
+
+
+WRITERS: dict[str, Callable[[Any, dict[str, np.ndarray], dict[str, Any]], dict[str, bytes]]] = {
+    "torch": torch_files, "safetensors": safetensors_files, "onnx": onnx_files,
+}  # fmt: skip
+
+
+def chosen(asked: str | None) -> tuple[list[str], list[str]]:
+    """(the formats to write, those left out for want of a package). Raises `UserError` for one asked for that is unknown or cannot be."""
+    wanted = list(FORMATS) if asked is None else [part.strip() for part in asked.split(",")]
+    for name in wanted:
+        check_choice("--format", name, FORMATS)
+    absent = [name for name in wanted if importlib.util.find_spec(FORMATS[name]) is None]
+    if absent and (asked is not None or len(absent) == len(wanted)):
+        raise UserError(f"--format {absent[0]}: needs the package {FORMATS[absent[0]]}; pip install {FORMATS[absent[0]]}")
+    return [name for name in dict.fromkeys(wanted) if name not in absent], absent
+
+
+def names_of(formats: Sequence[str], networks: Sequence[str]) -> list[str]:
+    """The files that an export writes."""
+    own = {"torch": ["vaegan.pt", "vaegan_torch.py"], "safetensors": ["vaegan.safetensors"], "onnx": [f"{name}.onnx" for name in networks]}
+    return ["vaegan.json", *(name for one in formats for name in own[one])]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    from vaegan_kernels.inference import load_model
+
+    parser = Parser(prog="python -m vaegan_kernels.export", description=__doc__.split(": ", 1)[1], epilog=EPILOG)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a checkpoint.h5")
+    parser.add_argument("--out", metavar="FOLDER", default="exported", help="the folder to write to (default: exported)")
+    parser.add_argument("--format", metavar="A,B,..", help="of torch, safetensors, onnx (default: all whose packages are installed)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier export")
+    arguments = parser.parse_args(argv)
+    formats, absent = chosen(arguments.format)
+    checkpoint.find(arguments.checkpoint)
+    model = load_model(arguments.checkpoint)
+    about = portable.description(model)
+    out = Path(arguments.out)
+    files = names_of(formats, about["sizes"]["networks"])
+    check_folder(out, files, overwrite=arguments.overwrite)
+
+    tensors = portable.state_dict(model.network.state_arrays(), model.spec, tuple(about["sizes"]["networks"]))
+    check_room(nearest_existing(out), (len(formats) + 1) * sum(array.nbytes for array in tensors.values()))
+    made = {"vaegan.json": (json.dumps(about, indent=1) + "\n").encode()}
+    for name in formats:
+        made |= WRITERS[name](model, tensors, about)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in files:
+        write_atomically(out / name, lambda file, data=made[name]: file.write(data))  # type: ignore[misc]
+        print(f"{out / name}  {len(made[name]) / 1e6:.1f} MB")
+    for name in absent:
+        print(f"left out: {name} (pip install {FORMATS[name]})")
+    return 0
+
+
+def check_folder(out: Path, files: Sequence[str], *, overwrite: bool) -> None:
+    """Raise `UserError` unless ``files`` can be written in the folder ``out``."""
+    existing = nearest_existing(out)
+    if not existing.is_dir():
+        raise UserError(f"--out: {existing} is a file, expected a folder")
+    check_writable(existing, probe=True, flag="--out", wanted=out)
+    for name in files:
+        if (out / name).exists() and not overwrite:
+            raise UserError(f"--out: {out / name} exists already; choose another folder or give --overwrite")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
