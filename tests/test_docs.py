@@ -72,7 +72,7 @@ def test_python_of_the_export_page(photos, monkeypatch, capfd):
     assert len(snippets) == 3
     found = {}
     for snippet in snippets:
-        exec(compile(snippet, "docs/export.md", "exec"), found)  # noqa: S102
+        exec(compile(snippet, "docs/export.md", "exec"), found)
     assert found["pictures"].shape == (16, 3, 32, 32) and found["metric"].shape == (16, 48, 8, 8)
     assert found["images"].shape == (16, 3, 32, 32) and found["probability"].shape == (16,)
     assert found["weight"].shape == (3, 16, 5, 5) and found["sizes"]["latent"] == 128
