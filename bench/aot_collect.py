@@ -46,12 +46,13 @@ class Case(NamedTuple):
     inference: bool = False
     system: str = "vaegan"
     pairs: tuple[tuple[str, str], ...] = ()
+    augment: bool = False
 
 
 def cases(everything: bool) -> list[Case]:
     """CI's cases, or all: other networks, batches, groupings of statistics and losses."""
     paper, conditional = network("paper64"), network("paper64", attributes=ATTRIBUTES)
-    first = [Case("", paper)]
+    first = [Case("", paper), Case("augmented", paper, augment=True)]
     systems = [
         Case("conditional", conditional),
         *(Case(system, paper, system=system) for system in SYSTEMS if system != "vaegan"),
@@ -73,6 +74,7 @@ def cases(everything: bool) -> list[Case]:
         Case("released", network("paper64", encoder_units=1024), objective=Objective(negatives="prior", real_weight=0.5)),
         Case("grey", network("paper64", channels=1)),
         Case("paper32", network("paper32"), inference=True),
+        Case("paper128", network("paper128"), 16),
         Case("small32", network("small32"), 16, Objective(bn_groups="split"), inference=True),
     ]
 
@@ -165,7 +167,7 @@ def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
     else:
         model = VAEGAN(engine, case.spec, system=case.system, seed=0, optimizer=case.optimizer)
         trace.learn(model)
-        step_body(engine, model, case.batch, case.objective)()
+        step_body(engine, model, case.batch, case.objective, augment=case.augment)()
         if case.inference:
             infer(model, case.batch)
     trace.close("")

@@ -33,6 +33,7 @@ K_INNERMOST = (
 
 EXCEPTIONS: tuple[Exemption, ...] = (
     Exemption("random.cu:gather_batch *", "*", "*", "vectors", "mirrored pixels of three bytes do not lie in pieces of 16; 2 MB a step"),
+    Exemption("random.cu:augment_batch *", "*", "*", "vectors", "four neighbours of any place in an image, three bytes each; 2 MB a step"),
     Exemption("decoder/fc linear_bn_relu_forward *", "sm_90", "bf16", "asynchronous", SHORT),
     Exemption("encoder/mu linear_dgrad *", "sm_90", "bf16", "asynchronous", SHORT),
     Exemption("regressor/output linear_dgrad *", "sm_90", "bf16", "asynchronous", SHORT),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernels import philox
+from kernels.augmentation import AUTHORS
 from models.algorithm1 import Objective
 from models.networks import network
 from models.vaegan import VAEGAN
@@ -14,8 +15,8 @@ from models.vaegan import VAEGAN
 DATA_SET = 1000  # images of the data set that the batches are gathered from; no launch depends on it
 
 
-def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, images: Any = None) -> Any:
-    """What the trainer does in one step, batch and noise included, as a function of nothing."""
+def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, images: Any = None, *, augment: bool = False) -> Any:
+    """What the trainer does in one step, batch and noise included, as a function of nothing; the images varied with ``augment``."""
     spec = model.spec
     shape = (batch, spec.image_size, spec.image_size, spec.channels)
     if images is None:
@@ -29,7 +30,11 @@ def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, imag
         table = engine.empty((len(images), spec.attributes), engine.wide)
 
     def body() -> None:
-        engine.gather_batch(x, images, order, counter, per_epoch=len(images) // batch, seed=0, flip=True)
+        options = {"per_epoch": len(images) // batch, "seed": 0, "flip": True}
+        if augment:
+            engine.augment_batch(x, images, order, counter, strengths=AUTHORS, **options)
+        else:
+            engine.gather_batch(x, images, order, counter, **options)
         if attributes is not None:
             engine.gather_rows(attributes, table, order, counter, per_epoch=len(images) // batch)
         engine.normal(eps, seed=0, step=counter, stream=philox.STREAM_EPS)

@@ -36,7 +36,7 @@ OPERATIONS = (
     "reparametrize_forward", "reparametrize_backward",
     "feature_likelihood", "gan_loss", "generator_loss", "equilibrium_gate",
     "rmsprop_update", "adam_update", "rmsprop_update_all", "adam_update_all", "linear_wgrad_rmsprop",
-    "gather_images", "gather_batch", "gather_rows", "look_up_rate", "advance", "count_gate",
+    "gather_images", "gather_batch", "augment_batch", "gather_rows", "look_up_rate", "advance", "count_gate",
     "add", "scale", "fill", "copy", "concatenate",
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gamma": 1e-6, "real_weight": 0.5, "negatives": "prior", "generator_loss": "minimax", "gan_eps": 1e-3,
         "bn_groups": "joint", "margin": 0.35, "optimizer": "rmsprop",
         "learning_rate": 0.025 / 64, "learning_rate_stop": 1e-5 / 64, "schedule_epochs": 250,
-        "batch_size": 64, "steps": 250 * 250, "weight_decay": 2e-5, "network": "paper64", "encoder_units": 1024,
+        "batch_size": 64, "steps": 250 * 250, "weight_decay": 2e-5, "network": "paper64", "encoder_units": 1024, "augment": True,
     },
     # Faces within minutes on two cores, found by search (docs/first-run.md says what else was tried). A small batch, because the number
     # of updates counts. The authors' repeated passes: with one joint pass L_like's error reaches the samples X_p through batch norm, and

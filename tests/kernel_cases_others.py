@@ -9,6 +9,8 @@ import numpy as np
 from kernel_check import Case, Draw, Slot
 from kernel_shapes import EPS, masked_sums, normal_layer
 
+from kernels.augmentation import AUTHORS, Augmentation
+
 
 def batch_norm(shape: tuple[int, ...], groups: tuple[int, ...]) -> Iterator[Case]:
     """The four operations of batch norm; the statistics of values far from 0, where a plain sum of squares would cancel."""
@@ -190,6 +192,9 @@ def batches() -> Iterator[Case]:
         counter = d.given(np.array([3 + 17 // n]), "int64")
         return (d.out(n, size, size, c), images, order, counter), {"per_epoch": 17 // n, "seed": 5, "flip": flip}
 
+    def varied(case: Any, strengths: Augmentation) -> Any:
+        return case[0], {**case[1], "strengths": strengths}
+
     def rows(d: Draw, n: int, columns: int) -> Any:
         order = d.given(d.rng.permutation(17).astype(np.int32), "int32")
         counter = d.given(np.array([3 + 17 // n]), "int64")
@@ -200,6 +205,9 @@ def batches() -> Iterator[Case]:
 
     for n, size, c, flip in ((4, 32, 3, True), (3, 8, 1, False), (5, 7, 3, True)):
         yield Case("gather_batch", f"{n}x{size}x{size}x{c}, flip {flip}", lambda d, a=(n, size, c, flip): gather(d, *a))
+    for n, size, c, strengths in ((4, 32, 3, AUTHORS), (3, 8, 1, AUTHORS), (5, 7, 3, Augmentation(0.1, 0.1, 0.5, 0.3, 0.3, 0.2))):
+        label = f"{n}x{size}x{size}x{c}"
+        yield Case("augment_batch", label, lambda d, a=(n, size, c, True), s=strengths: varied(gather(d, *a), s))
     for s in ((4, 40), (3, 73)):
         yield Case("gather_rows", f"{s}", lambda d, s=s: rows(d, *s))
     for n, columns, attributes in ((5, 24, 40), (3, 4099, 73)):

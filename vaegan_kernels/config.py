@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kernels.augmentation import AUTHORS, Augmentation
 from vaegan_kernels.cli import check_choice, close_match
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.fields import check_value, coerce, flag, option
@@ -35,6 +36,18 @@ class Config:
     limit: int | None = option(None, "Data", "use at most N images, evenly taken from each split", minimum=1)
     data_seed: int = option(0, "Data", "seed of the built-in drawings", minimum=0)
     flip: bool = option(True, "Data", "mirror each training image left-right with probability 1/2")
+
+    augment: bool = option(False, "Augmentation", "vary each training image, each time anew; the defaults are the authors' strengths")
+    augment_translation: float = option(
+        round(AUTHORS.translation, 6), "Augmentation", "shift, standard deviation in shares of the image's side", minimum=0.0, maximum=1.0
+    )
+    augment_scale: float = option(AUTHORS.scale, "Augmentation", "scale N(1, X)", minimum=0.0, maximum=0.15)
+    augment_rotation: float = option(AUTHORS.rotation, "Augmentation", "rotation N(0, X) radians", minimum=0.0, maximum=3.2)
+    augment_gamma: float = option(AUTHORS.gamma, "Augmentation", "exponent exp(N(X^2, X) / ln 2) of all channels", minimum=0.0, maximum=1.0)
+    augment_contrast: float = option(
+        AUTHORS.contrast, "Augmentation", "the same exponent of saturation and value", minimum=0.0, maximum=1.0
+    )
+    augment_hue: float = option(AUTHORS.hue, "Augmentation", "hue + N(0, X) turns of the colour circle", minimum=0.0, maximum=1.0)
 
     network: str = option("small32", "Network", "network family and pixels a side", choices=NETWORKS)
     encoder_units: int | None = option(None, "Network", "width of the encoder's top layer (default: the network's)", minimum=1)
@@ -105,6 +118,9 @@ class Config:
                 raise UserError(f"{flag(name)}: only with --model vae-dis, the model is {self.model}; leave it out")
         if self.gan is not None and self.gan_steps is not None:
             raise UserError("--gan and --gan-steps: both given; with --gan no GAN is trained, leave one of them out")
+        for name in Augmentation._fields:
+            if not self.augment and getattr(self, f"augment_{name}") != FIELDS[f"augment_{name}"].default:
+                raise UserError(f"{flag(f'augment_{name}')}: only with --augment; add it, or leave this out")
         if self.attributes is not None and not self.conditional:
             raise UserError("--attributes: only with --conditional; add it, or leave --attributes out")
 
@@ -112,6 +128,11 @@ class Config:
     def condition(self) -> tuple[str, ...]:
         """Names of the attributes that the networks are given; empty for an unconditional run, or while they are not known yet."""
         return tuple(self.attributes.split(",")) if self.conditional and self.attributes else ()
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """How training images are varied; None: not at all."""
+        return Augmentation(*(getattr(self, f"augment_{name}") for name in Augmentation._fields)) if self.augment else None
 
     def objective(self) -> Any:
         """The `models.vaegan.Objective` of this configuration."""

@@ -11,7 +11,7 @@ from vaegan_kernels.config import FIELDS, Config
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.fields import field_type, flag
 
-GROUPS = ("Data", "Run folder", "Network", "System", "Objective", "Optimisation", "Logging", "Device")
+GROUPS = ("Data", "Augmentation", "Run folder", "Network", "System", "Objective", "Optimisation", "Logging", "Device")
 
 DESCRIPTION = """Train the VAE/GAN of Larsen et al. (2016): an encoder, a decoder and a discriminator whose features are the metric;
 or, with --model, one of the systems that the paper compares it with.

@@ -163,7 +163,11 @@ class Trainer:
         """Step ``counter`` on the device: batch, noise, rate, losses and gradients, updates. The same launches each time: what changes from
         step to step is in device arrays, so that an engine can record it once and replay it."""
         eng, seed = self.engine, self.config.seed
-        eng.gather_batch(self.x, self.images, self.order, self.counter, per_epoch=self.per_epoch, seed=seed, flip=self.config.flip)
+        options = {"per_epoch": self.per_epoch, "seed": seed, "flip": self.config.flip}
+        if self.config.augmentation is None:
+            eng.gather_batch(self.x, self.images, self.order, self.counter, **options)
+        else:
+            eng.augment_batch(self.x, self.images, self.order, self.counter, strengths=self.config.augmentation, **options)
         eng.normal(self.eps, seed=seed, step=self.counter, stream=philox.STREAM_EPS)
         eng.normal(self.z_p, seed=seed, step=self.counter, stream=philox.STREAM_PRIOR)
         eng.look_up_rate(self.lr, self.rates, self.counter)

@@ -9,6 +9,7 @@ import numpy as np
 from kernels import philox
 from kernels.cpu import (
     activations,
+    augment,
     batch,
     batch_norm,
     conv2d,
@@ -22,7 +23,7 @@ from kernels.cpu import (
 )  # fmt: skip
 from kernels.engine import OPERATIONS, Engine, UpdateEntry
 
-_MODULES = (activations, batch, batch_norm, conv2d, conv_transpose2d, fused, latent, linear, losses, optimizer)
+_MODULES = (activations, augment, batch, batch_norm, conv2d, conv_transpose2d, fused, latent, linear, losses, optimizer)
 
 
 class CPUEngine(Engine):

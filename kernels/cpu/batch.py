@@ -48,7 +48,7 @@ def gather_batch(
     Raises:
         ValueError: a shape or dtype that does not fit, or an order shorter than per_epoch batches.
     """
-    indices = _batch_of(order, counter, per_epoch, len(x))
+    indices = batch_of(order, counter, per_epoch, len(x))
     words = philox.uint32((len(x),), seed=seed, step=int(counter[0]), stream=philox.STREAM_FLIP) if flip else None
     gather_images(x, images, indices, (words & 1).astype(bool) if words is not None else None)
 
@@ -63,13 +63,13 @@ def gather_rows(out: np.ndarray, table: np.ndarray, order: np.ndarray, counter: 
     """
     check_float("out", out, 2)
     check_array("table", table, (len(table), *out.shape[1:]), out.dtype)
-    indices = _batch_of(order, counter, per_epoch, len(out))
+    indices = batch_of(order, counter, per_epoch, len(out))
     if indices.min() < 0 or indices.max() >= len(table):
         raise ValueError(f"order: got values from {indices.min()} to {indices.max()}, expected values in [0, {len(table)})")
     np.take(table, indices, axis=0, out=out)
 
 
-def _batch_of(order: np.ndarray, counter: np.ndarray, per_epoch: int, n: int) -> np.ndarray:
+def batch_of(order: np.ndarray, counter: np.ndarray, per_epoch: int, n: int) -> np.ndarray:
     """The n indices of the step's batch."""
     check_array("order", order, None, np.int32)
     check_array("counter", counter, (1,), np.int64)

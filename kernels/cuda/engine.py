@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda.activations import Activations
-from kernels.cuda.batch import Batch
+from kernels.cuda.augment import Augment
 from kernels.cuda.batch_norm import BatchNorm
 from kernels.cuda.conv2d import Conv2d
 from kernels.cuda.conv_transpose2d import ConvTranspose2d
@@ -27,7 +27,7 @@ from kernels.engine import Engine
 PRECISIONS = ("bf16", "tf32", "float32")
 
 
-class CUDAEngine(Fused, ConvTranspose2d, Conv2d, Linear, BatchNorm, Activations, Latent, Losses, Optimizer, Batch, Random, Engine):
+class CUDAEngine(Fused, ConvTranspose2d, Conv2d, Linear, BatchNorm, Activations, Latent, Losses, Optimizer, Augment, Random, Engine):
     """Operations on ``device`` in ``precision``.
 
     "bf16": activations, errors and operands in bfloat16, sums in float32; "tf32": float32 arrays, products on the tensor cores

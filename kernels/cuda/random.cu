@@ -2,7 +2,7 @@
 // Philox4x32-10 (Salmon et al. 2011): key = the seed, counter = (block, stream, step low, step high), four words a block.
 
 constexpr int THREADS = 256;
-constexpr u32 STREAM_FLIP = 4;  // as in kernels/philox.py
+constexpr u32 STREAM_FLIP = 4, STREAM_AUGMENT = 9;  // as in kernels/philox.py
 
 __device__ inline uint4 philox(u64 seed, u64 step, u32 stream, u32 block) {
     u32 c0 = block, c1 = stream, c2 = (u32)step, c3 = (u32)(step >> 32), k0 = (u32)seed, k1 = (u32)(seed >> 32);
@@ -29,6 +29,17 @@ __device__ inline void put4(T *out, const float *v, i64 first, i64 n) {
         store4(out + first, v);
     else
         for (int k = 0; k < 4 && first + k < n; ++k) from_float(out[first + k], v[k]);
+}
+
+// Whether word i of (seed, step, STREAM_FLIP) is odd: image i is mirrored.
+__device__ inline bool odd_flip(u64 seed, u64 step, i64 i) {
+    const uint4 words = philox(seed, step, STREAM_FLIP, (u32)(i / 4));
+    const u32 word[4] = {words.x, words.y, words.z, words.w};
+    bool odd = false;
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+        if (i % 4 == k) odd = word[k] & 1;
+    return odd;
 }
 
 // N(0, 1) draws by Box-Muller in double: words (a, b) give r cos(2πv), r sin(2πv), r = sqrt(−2 ln u). One Philox block a thread.
@@ -99,16 +110,107 @@ extern "C" __global__ void gather_batch(
     const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8, step = counter[0];
     if (first >= size) return;
     for (i64 i = blockIdx.y; i < n; i += gridDim.y) {
-        bool mirrored = false;
-        if (flip) {
-            const uint4 words = philox(seed, (u64)step, STREAM_FLIP, (u32)(i / 4));
-            const u32 word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-            for (int k = 0; k < 4; ++k)
-                if (i % 4 == k) mirrored = word[k] & 1;
-        }
+        const bool mirrored = flip && odd_flip(seed, (u64)step, i);
         const i64 index = order[step % per_epoch * n + i];
         const u8 *image = index >= 0 && index < count ? images + index * size : nullptr;
         convert(x + i * size, image, mirrored, width, channels, size, first);
+    }
+}
+
+// ---- images that are varied: kernels/cpu/augment.py has the formulas ----
+
+// What the threads of a block share about their image.
+struct Variation {
+    float column, row;  // of the centre in the source, the shift included
+    float cosine, sine;  // of the rotation, over the scale
+    float gamma, contrast, hue;  // two exponents; hue in sixths of the circle
+    int mirrored;
+};
+
+// exp((σ² + σ · draw) / ln 2), and 1 for σ = 0.
+__device__ inline float exponent(float sigma, double draw) {
+    return sigma == 0.0f ? 1.0f : (float)exp(((double)sigma * sigma + sigma * draw) * 1.4426950408889634);
+}
+
+// Image i's part of the draws (seed, step, STREAM_AUGMENT), eight normal numbers an image: threads 0 to 3 make a pair each.
+__device__ inline void vary(
+    Variation *out, int thread, u64 seed, u64 step, i64 i, int flip, float translation, float scale, float rotation, float gamma,
+    float contrast, float hue, int height, int width) {
+    if (thread >= 4) return;
+    const uint4 words = philox(seed, step, STREAM_AUGMENT, (u32)(2 * i + thread / 2));
+    const bool second = thread & 1;
+    const double r = sqrt(-2.0 * log(unit(second ? words.z : words.x)));
+    double sine, cosine;
+    sincospi(2.0 * unit(second ? words.w : words.y), &sine, &cosine);
+    const double a = r * cosine, b = r * sine;
+    if (thread == 0) {
+        out->column = (float)(0.5 * (width - 1) + (double)translation * width * a);
+        out->row = (float)(0.5 * (height - 1) + (double)translation * height * b);
+    } else if (thread == 1) {
+        sincospi((double)rotation * b * 0.3183098861837907, &sine, &cosine);
+        out->cosine = (float)(cosine / (1.0 + (double)scale * a));
+        out->sine = (float)(sine / (1.0 + (double)scale * a));
+    } else if (thread == 2) {
+        out->gamma = exponent(gamma, a);
+        out->contrast = exponent(contrast, b);
+    } else {
+        out->hue = (float)(6.0 * hue * a);
+        out->mirrored = flip && odd_flip(seed, step, i);
+    }
+}
+
+// Contrast and hue of a colour in [0, 1], by HSV.
+__device__ inline void recolour(float *v, float contrast, float hue) {
+    const float value = fmaxf(v[0], fmaxf(v[1], v[2])), span = value - fminf(v[0], fminf(v[1], v[2]));
+    const float divisor = span > 0.0f ? span : 1.0f;
+    float h = value == v[0] ? (v[1] - v[2]) / divisor : value == v[1] ? (v[2] - v[0]) / divisor + 2.0f : (v[0] - v[1]) / divisor + 4.0f;
+    h = (span > 0.0f ? h : 0.0f) + hue;
+    const float s = powf(value > 0.0f ? span / value : 0.0f, contrast), top = powf(value, contrast);
+#pragma unroll
+    for (int channel = 0; channel < 3; ++channel) {
+        float k = (h + (5 - 2 * channel)) / 6.0f;
+        k = 6.0f * (k - floorf(k));
+        v[channel] = top - top * s * fminf(fmaxf(fminf(k, 4.0f - k), 0.0f), 1.0f);
+    }
+}
+
+// gather_batch's images, each moved, scaled, turned and recoloured by draws of its own: strengths as in kernels/augmentation.py.
+// channels: 1 or 3. NaN where there is no such image. Grid: (pixels of an image, images), a pixel a thread.
+extern "C" __global__ void augment_batch(
+    act_t *x, const u8 *images, const int *order, const i64 *counter, i64 per_epoch, u64 seed, int flip, float translation, float scale,
+    float rotation, float gamma, float contrast, float hue, i64 count, int n, int height, int width, int channels) {
+    __shared__ Variation shared;
+    const i64 step = counter[0], pixels = (i64)height * width, pixel = (i64)blockIdx.x * THREADS + threadIdx.x;
+    for (i64 i = blockIdx.y; i < n; i += gridDim.y) {
+        __syncthreads();  // the image before has been made
+        vary(&shared, threadIdx.x, seed, (u64)step, i, flip, translation, scale, rotation, gamma, contrast, hue, height, width);
+        __syncthreads();
+        if (pixel >= pixels) continue;
+        const i64 index = order[step % per_epoch * n + i];
+        act_t *out = x + (i * pixels + pixel) * channels;
+        if (index < 0 || index >= count) {
+            for (int channel = 0; channel < channels; ++channel) out[channel] = to_act(__uint_as_float(0x7fffffffu));
+            continue;
+        }
+        const u8 *image = images + index * pixels * channels;
+        const int r = (int)(pixel / width), c = (int)(pixel % width);
+        const float dy = r - 0.5f * (height - 1), dx = (shared.mirrored ? width - 1 - c : c) - 0.5f * (width - 1);
+        const float y = fminf(fmaxf(shared.cosine * dy + shared.sine * dx + shared.row, 0.0f), height - 1.0f);
+        const float z = fminf(fmaxf(shared.cosine * dx - shared.sine * dy + shared.column, 0.0f), width - 1.0f);
+        const int top = (int)y, left = (int)z, below = min(top + 1, height - 1), right = min(left + 1, width - 1);
+        const float fy = y - top, fx = z - left;
+        float v[3];
+        for (int channel = 0; channel < channels; ++channel) {
+            const float a = image[(top * (i64)width + left) * channels + channel], b = image[(top * (i64)width + right) * channels + channel];
+            const float e = image[(below * (i64)width + left) * channels + channel];
+            const float g = image[(below * (i64)width + right) * channels + channel];
+            const float upper = a + (b - a) * fx, lower = e + (g - e) * fx;
+            v[channel] = (upper + (lower - upper) * fy) / 255.0f;
+        }
+        const float power = channels == 1 ? shared.gamma * shared.contrast : shared.gamma;
+        if (gamma != 0.0f || (channels == 1 && contrast != 0.0f))
+            for (int channel = 0; channel < channels; ++channel) v[channel] = powf(v[channel], power);
+        if (channels == 3 && (contrast != 0.0f || hue != 0.0f)) recolour(v, shared.contrast, shared.hue);
+        for (int channel = 0; channel < channels; ++channel) out[channel] = to_act(2.0f * v[channel] - 1.0f);
     }
 }

@@ -1,0 +1,118 @@
+"""A batch of training images, each varied: moved, scaled, turned, and changed in tone and colour.
+
+The authors' augmentation of CelebA, for each image by itself. One affine map about the centre, then colours, in [0, 1]:
+
+    source = centre + R(θ) (pixel − centre) / s + t        bilinear, pixels beyond the edge are those of the edge
+    v ← v^g                                                each channel
+    S ← S^c,  V ← V^c,  H ← H + h                          in HSV; a grey image has V alone
+    x = 2 v − 1
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kernels import philox
+from kernels.augmentation import Augmentation, check, draws, exponent
+from kernels.cpu.batch import batch_of
+from kernels.cpu.threads import parallel
+from kernels.shapes import check_array, check_float
+
+
+def augment_batch(
+    x: np.ndarray, images: np.ndarray, order: np.ndarray, counter: np.ndarray,
+    *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation,
+) -> None:  # fmt: skip
+    """The batch of `gather_batch`, each image varied by draws of (seed, step, STREAM_AUGMENT), and mirrored as there.
+
+    Args:
+        x: [N, H, W, C], C = 1 or 3, output. images: uint8 [n, H, W, C]; order: int32, an epoch's indices; counter: int64 [1].
+        strengths: `kernels.augmentation.Augmentation`.
+
+    Raises:
+        ValueError: a shape, dtype or strength that does not fit, or an index outside the data set.
+    """
+    check_float("x", x, 4)
+    check_array("images", images, (len(images), *x.shape[1:]), np.uint8)
+    check_channels(x.shape[3])
+    check(strengths)
+    indices, step = batch_of(order, counter, per_epoch, len(x)), int(counter[0])
+    if indices.min() < 0 or indices.max() >= len(images):
+        raise ValueError(f"order: got values from {indices.min()} to {indices.max()}, expected values in [0, {len(images)})")
+    normal = draws(len(x), seed=seed, step=step)
+    words = philox.uint32((len(x),), seed=seed, step=step, stream=philox.STREAM_FLIP)
+    rows, columns = (np.arange(extent) - (extent - 1) / 2 for extent in x.shape[1:3])
+
+    def work(i: int) -> None:
+        mirrored = flip and bool(words[i] & 1)
+        image = moved(images[indices[i]], normal[i], strengths, rows, columns[::-1] if mirrored else columns, x.dtype)
+        recolour(image, normal[i], strengths)
+        image *= 2
+        np.subtract(image, 1, out=x[i])
+
+    parallel(work, range(len(x)))
+
+
+def check_channels(channels: int) -> None:
+    """Raise `ValueError` unless there are 1 or 3."""
+    if channels not in (1, 3):
+        raise ValueError(f"x: got {channels} channels, expected 1 or 3")
+
+
+def moved(
+    image: np.ndarray, draw: np.ndarray, strengths: Augmentation, rows: np.ndarray, columns: np.ndarray, dtype: np.dtype
+) -> np.ndarray:  # fmt: skip
+    """[H, W, C] of ``dtype`` in [0, 1]: the uint8 ``image`` under the map; ``rows``, ``columns``: pixels from the centre."""
+    h, w, c = image.shape
+    scale, angle = 1 + strengths.scale * draw[2], strengths.rotation * draw[3]
+    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+    dy, dx = rows[:, None], columns[None]
+    y = cos * dy + sin * dx + (h - 1) / 2 + strengths.translation * h * draw[1]
+    x = cos * dx - sin * dy + (w - 1) / 2 + strengths.translation * w * draw[0]
+    np.clip(y, 0, h - 1, out=y)
+    np.clip(x, 0, w - 1, out=x)
+    top, left = np.floor(y), np.floor(x)
+    y, x = (y - top)[..., None].astype(dtype), (x - left)[..., None].astype(dtype)
+    first = (top * w + left).astype(np.intp)
+    right, down = left < w - 1, np.where(top < h - 1, w, 0)
+    flat = image.reshape(-1, c)
+    a, b = flat[first].astype(dtype), flat[first + right].astype(dtype)
+    a += (b - a) * x
+    b, d = flat[first + down].astype(dtype), flat[first + down + right].astype(dtype)
+    b += (d - b) * x
+    b -= a
+    b *= y
+    a += b
+    a /= 255
+    return a
+
+
+def recolour(v: np.ndarray, draw: np.ndarray, strengths: Augmentation) -> None:
+    """Gamma, contrast and hue of an image [H, W, C] in [0, 1], in place."""
+    grey = v.shape[2] == 1
+    power = exponent(strengths.gamma, draw[4]) if strengths.gamma else 1.0
+    contrast = exponent(strengths.contrast, draw[5]) if strengths.contrast else 1.0
+    power *= contrast if grey else 1.0
+    if power != 1:
+        np.power(v, v.dtype.type(power), out=v)
+    if grey or not (strengths.contrast or strengths.hue):
+        return
+    hue, saturation, value = to_hsv(v)
+    if strengths.contrast:
+        saturation, value = np.power(saturation, v.dtype.type(contrast)), np.power(value, v.dtype.type(contrast))
+    hue += 6 * strengths.hue * draw[6]
+    for channel, offset in enumerate((5, 3, 1)):
+        k = np.mod(hue + offset, 6)
+        v[..., channel] = value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1)
+
+
+def to_hsv(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hue in sixths of the circle, saturation and value, each [H, W]; hue and saturation of a grey pixel are 0."""
+    r, g, b = (v[..., i] for i in range(3))
+    value = v.max(axis=2)
+    span = value - v.min(axis=2)
+    divisor = np.where(span > 0, span, 1)
+    hue = np.where(value == r, (g - b) / divisor, np.where(value == g, (b - r) / divisor + 2, (r - g) / divisor + 4))
+    return np.where(span > 0, hue, 0), span / np.where(value > 0, value, 1), value
