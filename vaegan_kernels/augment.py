@@ -54,7 +54,7 @@ def variations(images: np.ndarray, columns: int, strengths: Augmentation, *, see
     x, order = np.empty(images.shape, np.float32), np.arange(n, dtype=np.int32)
     for step in range(columns):
         counter = np.array([step])
-        engine.augment_batch(x, images, order, counter, per_epoch=1, seed=seed, flip=flip, strengths=strengths)  # type: ignore[attr-defined]
+        engine.augment_batch(x, images, order, counter, per_epoch=1, seed=seed, flip=flip, strengths=strengths)
         out[:, step + 1] = x
     return out
 

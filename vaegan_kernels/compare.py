@@ -78,8 +78,8 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     depth = 1
     while len({path.parts[-depth:] for path in resolved}) < len(resolved):
         depth += 1
-    for run, path in zip(runs, resolved, strict=True):
-        run.name = "/".join(path.parts[-depth:])
+    for run, whole in zip(runs, resolved, strict=True):
+        run.name = "/".join(whole.parts[-depth:])
     return runs
 
 

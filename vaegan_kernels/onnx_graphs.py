@@ -49,7 +49,7 @@ class Graph:
 
     def upconv(self, x: str, module: str) -> str:
         """A fractional-strided convolution to twice the size."""
-        options = {"kernel_shape": [5, 5], "strides": [2, 2], "pads": [2, 2, 2, 2], "output_padding": [1, 1]}
+        options: dict[str, Any] = {"kernel_shape": [5, 5], "strides": [2, 2], "pads": [2, 2, 2, 2], "output_padding": [1, 1]}
         return self.node("ConvTranspose", x, self.weight(f"{module}.weight"), **options)
 
     def linear(self, x: str, module: str, *, bias: bool = False, name: str = "") -> str:
@@ -124,10 +124,10 @@ def onnx_bytes(network: str, tensors: Mapping[str, np.ndarray], spec: NetworkSpe
     graph, shapes = Graph(tensors), _shapes(spec)
     build(graph, spec)
     inputs = [*inputs, *(["attributes"] if spec.attributes else [])]
-    values = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in group] for group in (inputs, outputs)]
+    given, made = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in group] for group in (inputs, outputs))
     weights = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in graph.used.items()]
-    made = helper.make_graph(graph.nodes, f"vaegan {network}", *values, weights)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="vaegan-kernels")
+    whole = helper.make_graph(graph.nodes, f"vaegan {network}", given, made, weights)
+    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="vaegan-kernels")
     helper.set_model_props(
         model,
         {

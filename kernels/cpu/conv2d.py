@@ -126,11 +126,11 @@ def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int =
         column_sums(dbias, dy.reshape(-1, co))
     if stride == 1 and co <= FEW:
         return _few_outputs_wgrad(dw, x, dy)
-    if winograd.suits(dw, stride, *dy.shape[:3], least=64):
+    n, oh, ow, _ = dy.shape
+    if winograd.suits(dw, stride, n, oh, ow, least=64):
         return winograd.wgrad(dw, x, dy)
     if ci < WIDE:
         return _patches_wgrad(dw, x, dy, stride)
-    _, oh, ow, _ = dy.shape
     cuts = pieces(len(x), oh, ow, ci, x.itemsize)
 
     def work(position: tuple[int, int]) -> None:

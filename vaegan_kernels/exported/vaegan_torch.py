@@ -88,11 +88,16 @@ class Discriminator(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Dis_l, the learned metric's features, [N, channels, 8, 8]: a convolution's output before its batch norm."""
-        h = self.convs[: self.below](self.first(x))
-        return self.convs[self.below][0](h)
+        return self.metric_block()[0](self.convs[: self.below](self.first(x)))
+
+    def metric_block(self) -> nn.Sequential:
+        """The block whose convolution gives the features."""
+        block = self.convs[self.below]
+        assert isinstance(block, nn.Sequential)
+        return block
 
     def forward(self, x: Tensor, attributes: Tensor | None = None) -> Tensor:
-        h = self.convs[self.below][1:](self.features(x))
+        h = self.metric_block()[1:](self.features(x))
         h = self.convs[self.below + 1 :](h)
         return self.output(self.fc(joined(h.flatten(1), attributes))).squeeze(1)
 
@@ -105,11 +110,12 @@ class VAEGAN(nn.Module):
         self.sizes = sizes
         has = sizes["networks"]
         self.encoder = Encoder(sizes) if "encoder" in has else None
-        self.decoder = Decoder(sizes) if "decoder" in has else None
+        self.decoder = Decoder(sizes)
         self.discriminator = Discriminator(sizes) if "discriminator" in has else None
 
     def encode(self, images: Tensor, attributes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z|x), each [N, latent]."""
+        assert self.encoder is not None, "the model has no encoder"
         return self.encoder(images, attributes)
 
     def decode(self, z: Tensor, attributes: Tensor | None = None) -> Tensor:
@@ -128,10 +134,12 @@ class VAEGAN(nn.Module):
 
     def discriminate(self, images: Tensor, attributes: Tensor | None = None) -> Tensor:
         """The probability [N] that each image is a real one."""
+        assert self.discriminator is not None, "the model has no discriminator"
         return torch.sigmoid(self.discriminator(images, attributes))
 
     def features(self, images: Tensor) -> Tensor:
         """The learned metric's features."""
+        assert self.discriminator is not None, "the model has no discriminator"
         return self.discriminator.features(images)
 
 
