@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,10 +69,6 @@ def train_images(config: Config, kind: str) -> int | float:
         from vaegan_kernels.data.faces import face_splits
 
         splits = face_splits()
-    elif kind == "CelebA folder":
-        from vaegan_kernels.data.celeba import list_celeba
-
-        splits = list_celeba(Path(str(config.data))).splits
     elif kind == "packed file":
         import h5py
 
@@ -83,5 +78,10 @@ def train_images(config: Config, kind: str) -> int | float:
         except (OSError, KeyError):
             return math.inf  # damaged; loading tells how
     else:
-        return math.inf
+        from vaegan_kernels.data.source import listed_splits
+
+        listed = listed_splits(config.data)
+        if listed is None:
+            return math.inf
+        splits = listed
     return int((splits[limited(splits, config.limit)] == 0).sum())
