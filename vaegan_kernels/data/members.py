@@ -91,7 +91,7 @@ class _Stream:
 
     def __init__(self, raw: IO[bytes]) -> None:
         self.raw = raw
-        self.tell = raw.tell
+        self.tell, self.seekable = raw.tell, raw.seekable
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _AT_ONCE:

@@ -84,7 +84,9 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def result(self) -> Any:
-        (value,) = self.stack
+        value = self.pop()
+        if self.stack:
+            raise ValueError("more than one value")
         return _finished(value)
 
     def pop(self) -> Any:
@@ -182,8 +184,9 @@ def _build(target: Any, state: tuple[Any, ...]) -> None:
     shape, kind, fortran, content = state[-4:]
     if target.value is not None or len(_kind(shape, tuple)) > 4 or any(type(n) is not int or n < 0 for n in shape):
         raise ValueError("an array of a strange shape")
-    target.value = _array(_kind(kind, _Type).dtype(), shape[::-1] if fortran is True else shape, content)
-    if fortran is True:
+    by_columns = bool(_kind(fortran, (bool, int)))
+    target.value = _array(_kind(kind, _Type).dtype(), shape[::-1] if by_columns else shape, content)
+    if by_columns:
         target.value = target.value.T
 
 
