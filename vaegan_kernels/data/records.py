@@ -20,7 +20,7 @@ from vaegan_kernels.data.parallel import quiet_pillow
 from vaegan_kernels.errors import UserError
 
 VERSION = 1  # raised with every change of the pixels made from an image
-_PIECE = 4 << 20  # bytes read at a time, about
+_PIECE = 2 << 20  # bytes read at a time, about
 
 
 @dataclass(frozen=True)
