@@ -80,8 +80,8 @@ def _list(place: Path, stamps: object) -> Listing:
             continue
         (count, height, width), _ = _content(members, images, 3)
         if not 1 <= count <= _MOST or not all(_SIDES[0] <= side <= _SIDES[1] for side in (height, width)):
-            expected = f"1 to {_MOST} of {_SIDES[0]} to {_SIDES[1]} pixels a side"
-            raise UserError(f"{members.where(images)}: says {count} images of {height} x {width} pixels, expected {expected}; download it again")
+            expected = f"expected 1 to {_MOST} of {_SIDES[0]} to {_SIDES[1]} pixels a side; download it again"
+            raise UserError(f"{members.where(images)}: says {count} images of {height} x {width} pixels, {expected}")
         splits = every_nth(count, _VALIDATION) if key == "train" else np.full(count, 2, np.uint8)
         parts.append(Part(images, splits, None if labels is None else _labels(members, labels, count), _Reader(height, width)))
     if not parts:
