@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
-import struct
 import tarfile
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from data_case import load, planes, python2_pickle, refused, tar_of
 from vaegan_kernels import pack, train
 from vaegan_kernels.data import describe_source, read_packed
 from vaegan_kernels.data import records as records_module
-from vaegan_kernels.data.plain_pickle import Refused, read_plain_pickle
+from vaegan_kernels.data.plain_pickle import read_plain_pickle
 from vaegan_kernels.errors import UserError
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -87,6 +86,8 @@ def test_the_pickles_of_these_tests_are_such(tmp_path):
         expected, got = pickle.loads(content, encoding="latin1"), read_plain_pickle(content)
         assert expected.keys() == got.keys()
         assert all(np.array_equal(expected[key], got[key]) for key in got)
+    official = python2_pickle({"num_cases_per_batch": 10000, "label_names": NAMES, "num_vis": 3072})
+    assert hashlib.md5(official).hexdigest() == "5ff9c542aee3614f3951f8cda6e48888", "the official batches.meta, byte for byte"
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
@@ -193,11 +194,6 @@ class Evil:
         return self.call
 
 
-def name(module, attribute, arguments=b")"):
-    """A pickle of protocol 2 that calls ``module.attribute``."""
-    return b"\x80\x02c" + f"{module}\n{attribute}\n".encode() + arguments + b"R."
-
-
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_a_malicious_pickle_runs_nothing(tmp_path, protocol):
     folder, _, _ = write_cifar(tmp_path, "py", only=["test_batch"])
@@ -211,95 +207,6 @@ def test_a_malicious_pickle_runs_nothing(tmp_path, protocol):
     assert not proof.exists()
     pickle.loads(content)
     assert proof.exists(), "the pickle of this test is harmless"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        name("numpy", "load"), name("numpy", "fromfile"), name("numpy", "vectorize"), name("numpy", "ndarray.dump"),
-        name("numpy.core.multiarray", "fromfile"), name("numpy._core.multiarray", "array"), name("numpy.lib.npyio", "DataSource"),
-        name("numpy.core._multiarray_umath", "_reconstruct"), name("numpy.testing._private.utils", "runstring"),
-        name("numpy.core.multiarray", "set_typeDict"), name("numpy.core.multiarray", "_reconstruct.__globals__"),
-        name("builtins", "eval"), name("__builtin__", "eval"), name("copy_reg", "_reconstructor"), name("_codecs", "encode"),
-        name("numpy\nx", "y"), name("", ""),
-    ],
-)  # fmt: skip
-def test_other_globals_are_named_and_refused(content):
-    with pytest.raises(Refused, match="names '.*', expected plain data|is a damaged pickle"):
-        read_plain_pickle(content)
-
-
-ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-U1 = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"cnumpy\nndarray\nJ\x00\x00\x00\x40\x85R",  # ndarray((1 << 30,))
-        b"cnumpy\nndarray\n)\x81",  # NEWOBJ
-        b"(icollections\nOrderedDict\n",  # INST
-        b"(cnumpy\nndarray\no",  # OBJ
-        b"U\x01aQ",  # BINPERSID
-        b"\x82\x01",  # EXT1
-        ARRAY.replace(b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"),
-        ARRAY.replace(b"K\x00\x85", b"J\x00\x00\x00\x40\x85"),
-        U1.replace(b"u1", b"O8"), U1.replace(b"u1", b"f8"), U1.replace(b"u1", b"V9"), U1.replace(b"U\x02u1", b"]"),
-        b"]}b", b"K\x01}b",  # BUILD of something else
-        ARRAY + b"(K\x01J\x00\x00\x00\x40\x85" + U1 + b"\x89U\x01atb",  # a shape without its bytes
-        ARRAY + b"(K\x01J\xff\xff\xff\xff\x85" + U1 + b"\x89U\x00tb",  # -1
-        ARRAY + b"(K\x01K\x01\x85" + U1 + b"\x89]tb",  # a list of objects for bytes
-        ARRAY + b"(K\x01K\x01\x85U\x01x\x89U\x01atb",
-        b"cnumpy.core.multiarray\nscalar\n" + U1 + b"U\x02ab\x86R",  # a scalar of two bytes
-        b"}]K\x01s", b"K\x01K\x02", b"0", b"t", b"a", b"e", b"K\x01a", b"h\x07", b"(.", b"cnumpy\nndarray\n}R", b"]]a",
-    ],
-)  # fmt: skip
-def test_numpys_names_abused(body):
-    """What is not refused is plain data."""
-    try:
-        value = read_plain_pickle(b"\x80\x02" + body + b".")
-    except Refused as error:
-        assert "\n" not in str(error)
-    else:
-        assert value == [[]]
-
-
-def test_scalars_are_read():
-    assert read_plain_pickle(b"\x80\x02cnumpy.core.multiarray\nscalar\n" + U1 + b"U\x01*\x86R.") == 42
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"]r\xf0\xff\xff\xff",  # LONG_BINPUT: Python's own reader makes room for 2^32 entries
-        b"T\xff\xff\xff\x7fabc", b"\x8e" + struct.pack("<Q", 1 << 40) + b"abc", b"\x8b\xff\xff\xff\x7fabc",
-        ARRAY + b"(K\x01(" + b"J\xff\xff\xff\x7f" * 4 + b"t" + U1 + b"\x89U\x01atb",
-        b"(" * 100_000, b"]" * 50_000, b"I" + b"9" * 3_000_000 + b"\n",
-    ],
-)  # fmt: skip
-def test_small_pickles_stay_small(body):
-    content = b"\x80\x02" + body + b"."
-    start = time.perf_counter()
-    tracemalloc.start()
-    try:
-        read_plain_pickle(content)
-    except Refused:
-        pass
-    finally:
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert peak < 50_000_000 and time.perf_counter() - start < 60
-
-
-def test_deep_nesting_is_no_traceback():
-    for end in (b"U\x01x\x93", b"\x85R", b"b", b"cnumpy\ndtype\nh\x00\x85R"):
-        with pytest.raises(Refused):
-            read_plain_pickle(b"\x80\x02]q\x00" + b"]" * 20_000 + b"a" * 20_000 + end + b".")
-
-
-def test_too_large_a_pickle():
-    with pytest.raises(Refused, match="is 67108865 bytes, expected at most"):
-        read_plain_pickle(bytes((1 << 26) + 1))
 
 
 def test_archives_with_odd_members(tmp_path):

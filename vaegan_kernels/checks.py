@@ -33,7 +33,7 @@ def with_attributes(config: Config) -> Config:
 
     has, where = data.attribute_names(config.data), config.data or "the built-in set"
     if not has:
-        raise UserError(f"--conditional: {where} has no attributes; use a CelebA folder or a packed file with attributes, or leave it out")
+        raise UserError(f"--conditional: {where} has no attributes; use CelebA, LFW or a packed file with attributes, or leave it out")
     names = has if config.attributes is None else tuple(config.attributes.split(","))
     for name in names:
         if name not in has:

@@ -33,7 +33,7 @@ from vaegan_kernels.errors import UserError
 VERSION = 1  # raised with every change of the pixels made from a picture
 FOLDERS = ("lfw", "lfw_funneled", "lfw-funneled", "lfw_funnelled", "lfw-funnelled", "lfw-deepfunneled", "lfw-deepfunnelled")
 ENDINGS = (".tgz", ".tar.gz", ".tar")
-_LISTS = (ATTRIBUTE_FILE, DEV_TRAIN, DEV_TEST, SETS)
+_TELLING = (ATTRIBUTE_FILE, DEV_TRAIN, DEV_TEST)  # lists by which a folder is known; people.txt may be anything
 _PICTURE = re.compile(r"(.+)_(\d{4,9})\.(?:jpg|jpeg|png|bmp|webp|tif|tiff)", re.IGNORECASE)
 _WORST_FIT, _SCALES = 0.5, (0.2, 5.0)
 _LARGEST = 1 << 24  # bytes of a picture in an archive
@@ -64,7 +64,7 @@ def _find(path: Path) -> list[Path]:
     """The folders of people and the archives that ``path`` is or holds."""
     if path.is_file():
         return [path] if any(path.name == folder + ending for folder in FOLDERS for ending in ENDINGS) else []
-    if (path.name in FOLDERS or any((path / name).is_file() for name in _LISTS)) and _has_people(path):
+    if (path.name in FOLDERS or any((path / name).is_file() for name in _TELLING)) and _has_people(path):
         return [path]
     places = []
     for name in FOLDERS:
@@ -78,7 +78,7 @@ def _find(path: Path) -> list[Path]:
 
 def is_lfw(path: Path) -> bool:
     """True where ``path`` is or holds LFW by its official names: the pictures, or one of its lists."""
-    return bool(_find(path)) or (path.is_dir() and any((path / name).is_file() for name in _LISTS))
+    return bool(_find(path)) or (path.is_dir() and any((path / name).is_file() for name in _TELLING))
 
 
 @dataclass
@@ -129,7 +129,7 @@ def list_lfw(path: Path, landmarks: Path | None = None) -> Listing:
     place, members, pictures, stamps = _pictures(path)
     lists: dict[str, Path] = {}
     for folder in (path, place, place.parent):
-        for name in _LISTS:
+        for name in (*_TELLING, SETS):
             if (file := folder / name).is_file():
                 lists.setdefault(name, file)
     stamps += [[name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in sorted(lists.items())]
