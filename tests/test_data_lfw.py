@@ -90,10 +90,8 @@ def test_pictures_without_a_row_are_left_out_and_counted(tmp_path, capsys):
     assert "left out    1 with no row in lfw_attributes.txt" in capsys.readouterr().out
     again = read_packed(tmp_path / "out.h5")
     assert again.left_out == data.left_out and np.array_equal(again.attributes, data.attributes)
-    assert (
-        call(train.main, "--data", tmp_path / "out.h5", "--steps", "2", "--batch-size", "4", "--device", "cpu", "--out", tmp_path / "r")
-        == 0
-    )
+    flags = ("--steps", "2", "--batch-size", "4", "--device", "cpu", "--out", tmp_path / "run")
+    assert call(train.main, "--data", tmp_path / "out.h5", *flags) == 0
     assert "1 with no row in lfw_attributes.txt left out" in capsys.readouterr().out
 
 

@@ -60,7 +60,7 @@ class Members:
                     member = archive.next()
                     if member is None:
                         raise UserError(f"{self.where(name)}: is gone; was the archive changed meanwhile?")
-                    if member.isreg():
+                    if _is_plain(member):
                         found.setdefault(os.path.basename(member.name), member)
                 stream = archive.extractfile(found[name])
                 assert stream is not None  # a plain file, see isreg
@@ -157,6 +157,10 @@ def _in_folder(folder: Path, wanted: Wanted) -> Members:
     return Members(folder, sizes, stamps=tuple(stamps))
 
 
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    return member.isreg() and not member.issparse()
+
+
 @lru_cache(maxsize=2)
 def _in_archive(path: Path, wanted: Wanted, keep: Wanted, size: int, changed: int) -> Members:
     """Read through once, which takes as long as decompressing it; remembered while the process lasts."""
@@ -167,7 +171,7 @@ def _in_archive(path: Path, wanted: Wanted, keep: Wanted, size: int, changed: in
             if member.size > _LARGEST or member.size < 0:
                 raise UserError(f"{path}: its member {member.name[:80]!r} says it has {member.size} bytes; is it the official archive?")
             name = os.path.basename(member.name)
-            if not member.isreg() or member.issparse() or name in sizes or not wanted(name):
+            if not _is_plain(member) or name in sizes or not wanted(name):
                 continue
             sizes[name] = member.size
             if member.size <= SMALL and keep(name):

@@ -67,7 +67,7 @@ def kind_of(source: Source) -> str:
 
 def _hint(path: Path) -> str:
     """What to do with a file that cannot be used as it is."""
-    if path.name == "img_align_celeba.zip" or "-ubyte" in path.name or path.name.startswith(("data_batch_", "test_batch")) or path.suffix == ".bin":
+    if path.name.startswith(("img_align_celeba.zip", "data_batch_", "test_batch")) or path.suffix == ".bin" or "-ubyte" in path.name:
         return f"give the folder that holds it: {path.parent}"
     if path.suffix.lower() == ".zip":
         return "unzip it and give its folder"
