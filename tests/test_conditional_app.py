@@ -204,7 +204,7 @@ def test_errors_before_anything_is_written(packed, run, tmp_path, capfd):
         (("--conditional", "--attributes", "Nose"), "it has Big, Very Red, Round"),
         (("--conditional", "--attributes", "Big,Big"), "Big is named twice"),
         (("--conditional", "--attributes", ""), "no attribute ''"),
-        (("--conditional", "--data", photos), "has no attributes; use a CelebA folder"),
+        (("--conditional", "--data", photos), "has no attributes; use CelebA, LFW or a packed file"),
         (("--conditional", "--data", tmp_path / "comma.h5"), "has a comma in its name"),
         (("--conditional", "--data", tmp_path / "none.h5"), "no such file"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -165,8 +166,8 @@ def test_damage_found_on_reading(tmp_path, dataset, change):
 
 
 def test_version_of_the_future(tmp_path, dataset):
-    damage(tmp_path / "a.h5", dataset, lambda file: file.attrs.__setitem__("format_version", 2))
-    assert "has format version 2, expected 1" in refused(tmp_path / "a.h5")
+    damage(tmp_path / "a.h5", dataset, lambda file: file.attrs.__setitem__("format_version", 3))
+    assert "has format version 3, expected 1 or 2" in refused(tmp_path / "a.h5")
 
 
 def test_disk_full_leaves_the_older_file(tmp_path, dataset, monkeypatch):
@@ -217,3 +218,70 @@ def test_dataset_checks_its_arrays(dataset):
     with pytest.raises(ValueError, match="split: got 'dev'"):
         dataset.split("dev")
     assert dataset.split("test").tolist() == [18, 19]
+
+
+def labelled(dataset, names=("cat", "dog", "frog")):
+    labels = np.array([i % 4 - 1 for i in range(20)], np.int16)
+    return Dataset("x", dataset.images, dataset.splits, dataset.attributes, dataset.attribute_names, labels=labels, label_names=names)
+
+
+@pytest.mark.parametrize("names", [("cat", "dog", "frog"), ()])
+def test_labels_round_trip(tmp_path, dataset, names):
+    data = labelled(dataset, names)
+    write_packed(tmp_path / "a.h5", data)
+    again = read_packed(tmp_path / "a.h5")
+    assert again.labels.dtype == np.int16 and again.labels.tolist() == data.labels.tolist()
+    assert again.label_names == names
+    assert again.fingerprint == data.fingerprint
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file.attrs["format_version"] == 2
+        assert file["labels"].dtype == np.int16
+    limited = load_dataset(tmp_path / "a.h5", image_size=16, channels=3, limit=5)
+    assert limited.label_names == names
+    for image, label in zip(limited.images, limited.labels, strict=True):
+        assert label == data.labels[np.flatnonzero((data.images == image).all(axis=(1, 2, 3)))[0]]
+
+
+def test_labelled_images_of_a_split(dataset):
+    data = labelled(dataset)
+    assert data.labelled("train").tolist() == [i for i in range(16) if i % 4]
+    assert data.labelled("test").tolist() == [18, 19]
+    assert dataset.labelled("train").tolist() == []
+    assert data.take(np.array([0, 1, 18])).labels.tolist() == [-1, 0, 1]
+    with pytest.raises(ValueError, match="split: got 'dev'"):
+        data.labelled("dev")
+
+
+def test_fingerprints(dataset):
+    """Labels and their names count; data without labels has the fingerprint that it always had."""
+    digest = hashlib.sha256()
+    for array in (dataset.images, dataset.splits, dataset.attributes):
+        digest.update(f"{array.dtype.str}{array.shape};".encode() + array.tobytes())
+    digest.update(b"Bald\nGray_Hair")
+    assert dataset.fingerprint == digest.hexdigest()
+    others = [labelled(dataset), labelled(dataset, ("cat", "dog", "toad")), labelled(dataset, ())]
+    other = labelled(dataset)
+    others.append(Dataset("x", other.images, other.splits, other.attributes, other.attribute_names, labels=other.labels[::-1].copy()))
+    assert len({one.fingerprint for one in [dataset, *others]}) == 5
+
+
+def test_wrong_labels(tmp_path, dataset):
+    for labels, names, expected in (
+        (np.zeros(20), (), r"labels: got float64 \[20\], expected int16 \[20\]"),
+        (np.zeros(19, np.int16), (), r"labels: got int16 \[19\]"),
+        (np.full(20, -2, np.int16), (), "labels: got -2 to -2, expected -1 to any class"),
+        (np.full(20, 2, np.int16), ("a", "b"), "labels: got 2 to 2, expected -1 to 1, the last of label_names"),
+        (None, ("a",), "label_names: got 1 names, expected none without labels"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            Dataset("x", dataset.images, dataset.splits, labels=labels, label_names=names)
+    for change in (
+        replace("labels", np.zeros(20, np.int64)), replace("labels", np.zeros(19, np.int16)), replace("labels", np.full(20, 7, np.int16)),
+        replace("label_names", None), replace("labels", np.zeros(20, np.int16)),
+        replace("labels", h5py.ExternalLink("/etc/hostname", "/x")),
+    ):  # fmt: skip
+        write_packed(tmp_path / "a.h5", labelled(dataset))
+        with h5py.File(tmp_path / "a.h5", "r+") as file:
+            change(file)
+        with pytest.raises(UserError, match="pack the images again"):
+            read_packed(tmp_path / "a.h5")

@@ -106,7 +106,7 @@ def load_data(model: Any, source: str | None, *, quiet: bool = False) -> Any:
     except UserError as error:
         raise error if source is not None else UserError(f"{error}; --data says where the run's images are now") from None
     if not data.attribute_names(place):
-        raise UserError(f"--data: {place} has no attributes; give a CelebA folder, a packed .h5 with attributes, or train on drawn faces")
+        raise UserError(f"--data: {place} has no attributes; give CelebA, LFW, a packed .h5 with attributes, or train on drawn faces")
     return data.load_dataset(
         place, image_size=size, channels=channels, seed=config.data_seed, limit=config.limit if source is None else None,
         progress=Counter("reading images" if place else "drawing faces", quiet=quiet),

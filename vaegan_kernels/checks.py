@@ -75,7 +75,7 @@ def with_attributes(config: Config) -> Config:
 
     has, where = data.attribute_names(config.data), config.data or "the built-in set"
     if not has:
-        raise UserError(f"--conditional: {where} has no attributes; use a CelebA folder or a packed file with attributes, or leave it out")
+        raise UserError(f"--conditional: {where} has no attributes; use CelebA, LFW or a packed file with attributes, or leave it out")
     names = has if config.attributes is None else tuple(config.attributes.split(","))
     for name in names:
         if name not in has:
@@ -111,10 +111,6 @@ def train_images(config: Config, kind: str) -> int | float:
         from vaegan_kernels.data.faces import face_splits
 
         splits = face_splits()
-    elif kind == "CelebA folder":
-        from vaegan_kernels.data.celeba import list_celeba
-
-        splits = list_celeba(Path(str(config.data))).splits
     elif kind == "packed file":
         import h5py
 
@@ -124,5 +120,10 @@ def train_images(config: Config, kind: str) -> int | float:
         except (OSError, KeyError):
             return math.inf  # damaged; loading tells how
     else:
-        return math.inf
+        from vaegan_kernels.data.source import listed_splits
+
+        listed = listed_splits(config.data)
+        if listed is None:
+            return math.inf
+        splits = listed
     return int((splits[limited(splits, config.limit)] == 0).sum())

@@ -31,7 +31,10 @@ CHANGEABLE |= {"animation", "curves", "tensorboard"}
 class Config:
     """Everything a run is made of. None means "not given": `resolve` or `with_data` puts a value there."""
 
-    data: str | None = option(None, "Data", "CelebA folder, folder of images or packed .h5 (default: built-in drawn faces)", metavar="PATH")
+    data: str | None = option(
+        None, "Data", "folder of images, CelebA, LFW, CIFAR-10, STL-10 or (Fashion-)MNIST, or packed .h5 (default: built-in drawn faces)",
+        metavar="PATH",
+    )  # fmt: skip
     image_channels: int = option(3, "Data", "1 (grey) or 3 (colour)", choices=(1, 3))
     limit: int | None = option(None, "Data", "use at most N images, evenly taken from each split", minimum=1)
     data_seed: int = option(0, "Data", "seed of the built-in drawings", minimum=0)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from vaegan_kernels.cli import Parser, run_main, whole_number
 from vaegan_kernels.data import SPLITS, Dataset, check_source, describe_source, load_dataset, write_packed
 from vaegan_kernels.data.dataset import Progress, check_shape
@@ -16,6 +18,8 @@ from vaegan_kernels.errors import UserError
 
 _EXAMPLES = """examples:
   python -m vaegan_kernels.pack ~/pictures faces64.h5 --image-size 64
+  python -m vaegan_kernels.pack cifar-10-python.tar.gz cifar32.h5 --image-size 32
+  python -m vaegan_kernels.pack lfw lfw64.h5 --landmarks landmarks.txt
   python -m vaegan_kernels.pack celeba celeba64.h5 && python -m vaegan_kernels.train --data celeba64.h5 --network paper64
 """
 
@@ -24,13 +28,20 @@ def parser() -> Parser:
     """The command line of pack."""
     p = Parser(prog="python -m vaegan_kernels.pack", description=__doc__, epilog=_EXAMPLES)
     files = p.add_argument_group("files")
-    files.add_argument("source", metavar="SOURCE", help="a CelebA folder, any folder of images, a packed .h5, or: faces (the built-in set)")
+    files.add_argument(
+        "source", metavar="SOURCE", help="any folder of images; the folder or official archive of CelebA, LFW, CIFAR-10, STL-10, MNIST or "
+        "Fashion-MNIST (docs/data.md); a packed .h5; or: faces (the built-in set)",
+    )  # fmt: skip
     files.add_argument("out", metavar="OUT.h5", type=Path, help="the packed file to write")
     files.add_argument("--overwrite", action="store_true", help="replace OUT.h5 if it is there")
     images = p.add_argument_group("images")
     images.add_argument("--image-size", type=whole_number, default=64, metavar="S", help="pixels a side (default: %(default)s)")
     images.add_argument("--channels", type=whole_number, default=3, metavar="C", help="3 colour, 1 grey (default: %(default)s)")
     images.add_argument("--limit", type=whole_number, metavar="N", help="at most N images, spread over the splits (default: all)")
+    images.add_argument(
+        "--landmarks", type=Path, metavar="FILE",
+        help="of LFW: align the faces by 68 landmarks a picture, each line its name, then x1 y1 ... x68 y68 (default: centre crop)",
+    )  # fmt: skip
     images.add_argument("--seed", type=whole_number, default=0, metavar="N", help="which built-in faces are drawn (default: %(default)s)")
     work = p.add_argument_group("work")
     work.add_argument("--workers", type=whole_number, metavar="N", help="processes that decode (default: one a core)")
@@ -74,11 +85,24 @@ def summary(dataset: Dataset, out: Path) -> str:
         (
             f"packed      {n} images of {size} x {size} x {channels} from {dataset.name}",
             f"skipped     {dataset.skipped} that could not be read",
+            *(f"left out    {count} with {why}" for why, count in dataset.left_out.items()),
             f"splits      {splits}",
             f"attributes  {attributes}",
+            f"labels      {labels_of(dataset)}",
             f"written     {out} ({out.stat().st_size / 1e6:.1f} MB)",
         )
     )
+
+
+def labels_of(dataset: Dataset) -> str:
+    """How many images each class has, and how many have no label."""
+    if dataset.labels is None:
+        return "none"
+    known = dataset.labels[dataset.labels >= 0]
+    counts = np.bincount(known, minlength=len(dataset.label_names)).tolist()
+    names = dataset.label_names or tuple(map(str, range(len(counts))))
+    classes = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+    return f"{len(counts)} classes ({classes}), {len(dataset) - len(known)} unlabelled"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--seed: got {args.seed}, expected 0 or more")
     if args.out.exists() and not args.out.is_dir() and not args.overwrite:
         raise UserError(f"{args.out}: exists already; choose another name, or replace it with --overwrite")
-    check_source(source, image_size=args.image_size, channels=args.channels)
+    check_source(source, image_size=args.image_size, channels=args.channels, landmarks=args.landmarks)
     check_writable(args.out)
     kind, count = describe_source(source, args.image_size)
     print(f"{kind}: {count} images", flush=True)
@@ -106,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             cache_dir=False,
             progress=progress,
             workers=args.workers,
+            landmarks=args.landmarks,
         )
     write_packed(args.out, dataset)
     print(summary(dataset, args.out))

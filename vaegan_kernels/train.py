@@ -108,6 +108,7 @@ def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any
     if arguments.stop_after is not None and arguments.stop_after <= step < steps:
         raise UserError(f"--stop-after: got {arguments.stop_after}, but the run is at step {step} already; give a later step")
     skipped = f", {dataset.skipped} unreadable skipped" if dataset.skipped else ""
+    skipped += "".join(f", {count} with {why} left out" for why, count in dataset.left_out.items())
     say(f"data: {dataset.name}, {counts['train']} train, {counts['validation']} validation, {counts['test']} test images{skipped}")
     with folder.held():
         if header is None and config.gan_steps is not None:

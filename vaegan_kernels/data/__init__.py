@@ -1,4 +1,4 @@
-"""Data sets: the built-in faces, CelebA, any folder of images, packed files. `load_dataset` is the one way in."""
+"""Data sets: built-in faces, CelebA, LFW, CIFAR-10, STL-10, MNIST, folders of images, packed files. `load_dataset` is the one way in."""
 
 from vaegan_kernels.data.dataset import SPLITS, Dataset
 from vaegan_kernels.data.packed import read_packed, write_packed

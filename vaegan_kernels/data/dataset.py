@@ -18,7 +18,7 @@ Progress = Callable[[int, int], None]  # (done, total)
 
 @dataclass
 class Dataset:
-    """Images with their splits and attributes. n images of S x S pixels, C channels, A attributes."""
+    """Images with their splits, attributes and labels. n images of S x S pixels, C channels, A attributes."""
 
     name: str
     images: np.ndarray  # uint8 [n,S,S,C]
@@ -27,7 +27,9 @@ class Dataset:
     attribute_names: tuple[str, ...] = ()
     preprocessing: dict[str, Any] = field(default_factory=dict)  # JSON-able: how the pixels were made
     skipped: int = 0  # images of the source that could not be read
-    fingerprint: str = ""  # SHA-256 over images, splits, attributes and names; made here when not given
+    fingerprint: str = ""  # SHA-256 over images, splits, attributes, labels and names; made here when not given
+    labels: np.ndarray | None = None  # int16 [n]: the class, from 0 on, or -1 where an image is unlabelled
+    label_names: tuple[str, ...] = ()  # of the classes, in order; none where they have no names
 
     def __post_init__(self) -> None:
         self.attribute_names = tuple(self.attribute_names)
@@ -42,17 +44,37 @@ class Dataset:
             raise ValueError(f"attributes: got {a.dtype} {list(a.shape)}, expected int8 or float32 {list(expected)}")
         if a is not None and not np.isfinite(a).all():
             raise ValueError("attributes: some values are not finite")
+        self.label_names = tuple(self.label_names)
+        if (labels := self.labels) is None:
+            if self.label_names:
+                raise ValueError(f"label_names: got {len(self.label_names)} names, expected none without labels")
+        elif labels.dtype != np.int16 or labels.shape != (n,):
+            raise ValueError(f"labels: got {labels.dtype} {list(labels.shape)}, expected int16 [{n}]")
+        elif n and not -1 <= labels.min() <= labels.max() < (len(self.label_names) or 2**15):
+            last = f"{len(self.label_names) - 1}, the last of label_names" if self.label_names else "any class"
+            raise ValueError(f"labels: got {labels.min()} to {labels.max()}, expected -1 to {last}")
         if not self.fingerprint:
             self.fingerprint = self.compute_fingerprint()
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many images of the source were left out on purpose, by the reason: what they have, or lack."""
+        found = self.preprocessing.get("left_out")
+        return found if isinstance(found, dict) else {}
+
     def split(self, name: str) -> np.ndarray:
         """int64 indices of the images of split ``name``, ascending. ValueError for an unknown name."""
         if name not in SPLITS:
             raise ValueError(f"split: got {name!r}, expected one of {', '.join(SPLITS)}")
         return np.flatnonzero(self.splits == SPLITS.index(name))
+
+    def labelled(self, split: str) -> np.ndarray:
+        """int64 indices of the images of ``split`` that have a label, ascending; none without labels. ValueError for an unknown name."""
+        indices = self.split(split)
+        return indices[:0] if self.labels is None else indices[self.labels[indices] >= 0]
 
     def attributes_of(self, names: Sequence[str]) -> np.ndarray:
         """float32 [n, len(names)]: the attributes called ``names``, in that order. ValueError for one that the data does not have."""
@@ -64,20 +86,25 @@ class Dataset:
         return np.stack(columns, axis=1).astype(np.float32) if columns else np.empty((len(self), 0), np.float32)
 
     def compute_fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, over shapes, images, splits, attributes and attribute names."""
+        """SHA-256, in hexadecimal, over shapes, images, splits, attributes, attribute names and, if any, labels and their names."""
         digest = hashlib.sha256()
         for array in (self.images, self.splits, self.attributes):
             if array is not None:
                 digest.update(f"{array.dtype.str}{array.shape};".encode())
                 digest.update(np.ascontiguousarray(array).data)
         digest.update("\n".join(self.attribute_names).encode())
+        if self.labels is not None:  # after all else: data without labels keeps the fingerprint that it had before there were labels
+            digest.update(f"\nlabels{self.labels.shape};".encode())
+            digest.update(np.ascontiguousarray(self.labels, "<i2").data)
+            digest.update("\n".join(self.label_names).encode())
         return digest.hexdigest()
 
     def take(self, indices: np.ndarray) -> Dataset:
         """A data set of the images at ``indices`` (int64), in that order."""
         attributes = None if self.attributes is None else self.attributes[indices]
         return Dataset(
-            self.name, self.images[indices], self.splits[indices], attributes, self.attribute_names, dict(self.preprocessing), self.skipped
+            self.name, self.images[indices], self.splits[indices], attributes, self.attribute_names, dict(self.preprocessing), self.skipped,
+            labels=None if self.labels is None else self.labels[indices], label_names=self.label_names,
         )  # fmt: skip
 
 
@@ -111,6 +138,11 @@ def hashed_splits(names: list[str]) -> np.ndarray:
             tests = order[splits[order] == 2]
             splits[tests[-1] if len(tests) > 1 else order[splits[order] == 0][0]] = 1
     return splits
+
+
+def every_nth(count: int, nth: int) -> np.ndarray:
+    """uint8 [count] splits of a training file that has no official validation images: of each ``nth`` images the last is one."""
+    return (np.arange(count) % nth == nth - 1).astype(np.uint8)
 
 
 def limited(splits: np.ndarray, limit: int | None) -> np.ndarray:

@@ -80,7 +80,15 @@ def to_pixels(image: Image.Image) -> np.ndarray:
 
 def read_square(stream: IO[bytes], image_size: int, channels: int) -> np.ndarray:
     """Any picture as uint8 [image_size,image_size,channels], by the rules above. Raises one of READ_ERRORS."""
-    image = open_image(stream, smallest=3 * image_size)
+    return _square(open_image(stream, smallest=3 * image_size), image_size, channels)
+
+
+def square_of_array(pixels: np.ndarray, image_size: int, channels: int) -> np.ndarray:
+    """uint8 [H,W,1 or 3] as uint8 [image_size,image_size,channels], by the rules above."""
+    return _square(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), image_size, channels)
+
+
+def _square(image: Image.Image, image_size: int, channels: int) -> np.ndarray:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = to_mode(image.crop((left, top, left + side, top + side)), channels)
@@ -98,7 +106,41 @@ def read_celeba(stream: IO[bytes], image_size: int, channels: int) -> np.ndarray
     scale = image.width / 178.0
     if abs(image.height - 218.0 * scale) > max(1.0, 0.01 * image.height):
         raise ValueError(f"{image.width} x {image.height} pixels, expected 178 x 218 or a scaled copy of it")
-    left, top, side = 15.0 * scale, 40.0 * scale, 148.0 * scale
+    return _smoothed_crop(image, 15.0 * scale, 40.0 * scale, 148.0 * scale, image_size)
+
+
+def read_lfw(stream: IO[bytes], image_size: int, channels: int, similarity: tuple[complex, complex] | None = None) -> np.ndarray:
+    """A picture of LFW as uint8 [image_size,image_size,channels]: the middle 150 x 150 of its 250 x 250 pixels, smoothed, resized.
+
+    Smoothing and resize are those of `read_celeba`. With ``similarity`` = (a, b) the picture is moved first: its point z = x + iy comes to
+    a z + b (both from the corner of the corner pixel). Picture and crop are then one affine map, at least as fine as the picture's own
+    pixels, and the map's result is reduced: each pixel is interpolated once. Beyond its border a picture goes on as at its border.
+    Raises one of READ_ERRORS, ValueError for a picture of other sides than 250 (without ``similarity`` a scaled square is good too).
+    """
+    image = to_mode(open_image(stream), channels)
+    if image.width != image.height or (similarity is not None and image.width != 250):
+        raise ValueError(f"{image.width} x {image.height} pixels, expected 250 x 250")
+    scale = image.width / 250.0
+    if similarity is None:
+        return _smoothed_crop(image, 50.0 * scale, 50.0 * scale, 150.0 * scale, image_size)
+    a, b = similarity
+    side = 150.0 / abs(a)  # of the crop in the picture's own pixels
+    finer = max(1, math.ceil(side / image_size))
+    step, start = 150.0 / (image_size * finer) / a, (50.0 + 50.0j - b) / a
+    corners = [start + step * image_size * finer * corner for corner in (0, 1, 1j, 1 + 1j)]
+    margin = max(0.0, *(max(-z.real, -z.imag, z.real - 250.0, z.imag - 250.0) for z in corners))
+    if margin > 0:
+        pixels, wide = to_pixels(image), min(math.ceil(margin) + 2, 1000)
+        pixels = np.pad(pixels, ((wide, wide), (wide, wide), (0, 0)), mode="edge")
+        image, start = Image.fromarray(pixels[..., 0] if channels == 1 else pixels), start + wide * (1 + 1j)
+    image = image.filter(ImageFilter.GaussianBlur(math.sqrt(side / image_size) / 2))
+    matrix = (step.real, -step.imag, start.real, step.imag, step.real, start.imag)
+    moved = image.transform((image_size * finer,) * 2, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    return to_pixels(moved.resize((image_size, image_size), Image.Resampling.BICUBIC))
+
+
+def _smoothed_crop(image: Image.Image, left: float, top: float, side: float, image_size: int) -> np.ndarray:
+    """A square of ``image``, smoothed by a Gaussian of sigma = sqrt(side / image_size) / 2 pixels and resized, bicubic."""
     x, y = math.floor(left), math.floor(top)
     crop = image.crop((x, y, math.ceil(left + side), math.ceil(top + side)))
     crop = crop.filter(ImageFilter.GaussianBlur(math.sqrt(side / image_size) / 2))

@@ -1,10 +1,12 @@
 """The packed file: one HDF5 file, readable with h5py alone.
 
-attributes  format "vaegan-kernels packed images", format_version 1, name, preprocessing (JSON), skipped, fingerprint
+attributes  format "vaegan-kernels packed images", format_version (2 with labels, else 1), name, preprocessing (JSON), skipped, fingerprint
 images      uint8 [n,S,S,C]
 splits      uint8 [n]: 0 train, 1 validation, 2 test
 attributes  int8 [n,A], +1 or -1, or float32 [n,A]   (absent where the source has none)
 attribute_names  UTF-8 strings [A] (the same)
+labels      int16 [n]: an index into label_names, -1 where unlabelled   (the same)
+label_names  UTF-8 strings [classes] (the same)
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
 from vaegan_kernels.errors import UserError
 
 FORMAT = "vaegan-kernels packed images"
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)  # 2: with labels, which a reader of version 1 would silently leave out
 
 
 def write_packed(path: str | Path, dataset: Dataset) -> None:
@@ -45,7 +47,7 @@ def write_packed(path: str | Path, dataset: Dataset) -> None:
     try:
         with h5py.File(temporary, "w") as file:
             file.attrs["format"] = FORMAT
-            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs["format_version"] = FORMAT_VERSIONS[dataset.labels is not None]
             file.attrs["name"] = dataset.name
             file.attrs["preprocessing"] = json.dumps(dataset.preprocessing, sort_keys=True)
             file.attrs["skipped"] = dataset.skipped
@@ -55,6 +57,9 @@ def write_packed(path: str | Path, dataset: Dataset) -> None:
             if dataset.attributes is not None:
                 file["attributes"] = dataset.attributes
                 file.create_dataset("attribute_names", data=list(dataset.attribute_names), dtype=h5py.string_dtype())
+            if dataset.labels is not None:
+                file["labels"] = dataset.labels
+                file.create_dataset("label_names", data=list(dataset.label_names), dtype=h5py.string_dtype())
             file.flush()
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
@@ -118,13 +123,18 @@ def read_packed(path: str | Path) -> Dataset:
             if "attributes" in file:
                 attributes = _plain(file, path, "attributes", ATTRIBUTE_TYPES, 2)[...]
                 names = _names(file, path)
+            labels = _plain(file, path, "labels", np.int16, 1)[...] if "labels" in file else None
+            label_names = _names(file, path, "label_names") if labels is not None else ()
             header: dict[str, Any] = {key: file.attrs[key] for key in ("name", "preprocessing", "skipped", "fingerprint")}
         preprocessing = json.loads(str(header["preprocessing"]))
         if not isinstance(preprocessing, dict):
             raise ValueError("preprocessing is no JSON object")
         if attributes is not None and attributes.dtype == np.int8 and not np.isin(attributes, (-1, 1)).all():
             raise ValueError("attributes other than +1 and -1")
-        dataset = Dataset(str(header["name"]), images, splits, attributes, names, preprocessing, int(header["skipped"]))
+        dataset = Dataset(
+            str(header["name"]), images, splits, attributes, names, preprocessing, int(header["skipped"]),
+            labels=labels, label_names=label_names,
+        )  # fmt: skip
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: is damaged ({_first_line(error)}); pack the images again") from error
     if dataset.fingerprint != header["fingerprint"]:
@@ -155,9 +165,9 @@ def _opened(path: Path) -> Any:
     if not isinstance(found, str) or found != FORMAT:
         file.close()
         raise UserError(f"{path}: is an HDF5 file, but not one of packed images; make it with: python -m vaegan_kernels.pack SOURCE OUT.h5")
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
         file.close()
-        raise UserError(f"{path}: has format version {version}, expected {FORMAT_VERSION}; pack the images again with this version")
+        raise UserError(f"{path}: has format version {version}, expected 1 or 2; pack the images again with this version")
     return file
 
 
@@ -183,8 +193,8 @@ def _plain(file: Any, path: Path, name: str, dtype: Any, ndim: int) -> Any:
     return array
 
 
-def _names(file: Any, path: Path) -> tuple[str, ...]:
-    return tuple(_plain(file, path, "attribute_names", None, 1).asstr()[...].tolist())
+def _names(file: Any, path: Path, name: str = "attribute_names") -> tuple[str, ...]:
+    return tuple(_plain(file, path, name, None, 1).asstr()[...].tolist())
 
 
 def _images(file: Any, path: Path) -> Any:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from vaegan_kernels.data import celeba, cifar10, idx, lfw, stl10
 from vaegan_kernels.data.cache import CacheDir
-from vaegan_kernels.data.celeba import check_celeba, is_celeba, list_celeba, load_celeba
 from vaegan_kernels.data.dataset import Dataset, Progress, check_shape, limited
 from vaegan_kernels.data.face_traits import ATTRIBUTE_NAMES
 from vaegan_kernels.data.faces import COUNT, load_faces
@@ -14,35 +18,71 @@ from vaegan_kernels.data.packed import packed_attribute_names, packed_shape, rea
 from vaegan_kernels.errors import UserError
 
 Source = str | Path | None
+EXPECTED = "expected a folder of images, the folder or archive of CelebA, LFW, CIFAR-10, STL-10 or MNIST (docs/data.md), or a packed .h5"
+
+
+class Kind(NamedTuple):
+    """A data set with a layout of its own, known by its official names."""
+
+    title: str
+    matches: Callable[[Path], bool]  # is the path, folder or archive, of this kind?
+    check: Callable[..., None]
+    listing: Callable[[Path], Any]  # has splits, uint8 [n]
+    load: Callable[..., Dataset]
+
+
+KINDS = {
+    "celeba": Kind("CelebA folder", celeba.is_celeba, celeba.check_celeba, celeba.list_celeba, celeba.load_celeba),
+    "lfw": Kind("LFW", lfw.is_lfw, lfw.check_lfw, lfw.list_lfw, lfw.load_lfw),
+    "cifar10": Kind("CIFAR-10", cifar10.is_cifar10, cifar10.check_cifar10, cifar10.list_cifar10, cifar10.load_cifar10),
+    "stl10": Kind("STL-10", stl10.is_stl10, stl10.check_stl10, stl10.list_stl10, stl10.load_stl10),
+    "idx": Kind("MNIST or Fashion-MNIST", idx.is_idx, idx.check_idx, idx.list_idx, idx.load_idx),
+}
 
 
 def kind_of(source: Source) -> str:
-    """ "faces", "celeba", "folder" or "packed". UserError for a path that is none of them."""
+    """ "faces", "folder", "packed" or one of `KINDS`. UserError for a path that is none of them, or holds several."""
     if source is None:
         return "faces"
     path = Path(source)
     try:
-        if path.is_dir():
-            return "celeba" if is_celeba(path) else "folder"
+        found = [name for name, kind in KINDS.items() if path.exists() and kind.matches(path)]
+        if len(found) > 1:
+            titles = " and ".join(KINDS[name].title for name in found)
+            raise UserError(f"{path}: holds {titles}; give the folder or archive of one of them")
+        if found or path.is_dir():
+            return found[0] if found else "folder"
         if path.is_file():
             if path.suffix.lower() in (".h5", ".hdf5"):
                 return "packed"
-            hint = (
-                "unzip it and give its folder"
-                if path.suffix.lower() == ".zip"
-                else "expected a folder of images, a CelebA folder or a packed .h5"
-            )
-            if path.name == "img_align_celeba.zip":
-                hint = f"give the folder that holds it: {path.parent}"
-            raise UserError(f"{path}: is a file of no known kind; {hint}")
+            raise UserError(f"{path}: is a file of no known kind; {_hint(path)}")
         exists = path.exists()
     except OSError as error:
         raise UserError(f"{str(path)[:200]}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # a zero byte in the path
         raise UserError(f"{str(path)!r}: is no path: {error}") from error
-    if exists:
-        raise UserError(f"{path}: is neither a file nor a folder; expected a folder of images, a CelebA folder or a packed .h5")
-    raise UserError(f"{path}: no such file or folder; expected a folder of images, a CelebA folder or a packed .h5")
+    raise UserError(f"{path}: {'is neither a file nor a folder' if exists else 'no such file or folder'}; {EXPECTED}")
+
+
+def _hint(path: Path) -> str:
+    """What to do with a file that cannot be used as it is."""
+    if path.name.startswith(("img_align_celeba.zip", "data_batch_", "test_batch")) or path.suffix == ".bin" or "-ubyte" in path.name:
+        return f"give the folder that holds it: {path.parent}"
+    if path.suffix.lower() == ".zip":
+        return "unzip it and give its folder"
+    if path.suffix.lower() in (".tgz", ".tar", ".gz"):
+        names = ", ".join((*cifar10.ARCHIVES[:2], stl10.ARCHIVES[0], "lfw.tgz", "lfw-deepfunneled.tgz"))
+        return f"archives are known by their official names ({names}); unpack others and give the folder"
+    return EXPECTED
+
+
+def _landmarks(kind: str, landmarks: str | Path | None) -> dict[str, Path]:
+    """The option as an argument for the kind's functions. UserError for a kind that takes none."""
+    if landmarks is None:
+        return {}
+    if kind != "lfw":
+        raise UserError(f"--landmarks: only pictures of LFW are aligned, the source is {KINDS[kind].title if kind in KINDS else kind}")
+    return {"landmarks": Path(landmarks)}
 
 
 def _check_packed(path: Path, image_size: int, channels: int) -> None:
@@ -61,7 +101,7 @@ def _check_packed(path: Path, image_size: int, channels: int) -> None:
         )
 
 
-def check_source(source: Source, *, image_size: int, channels: int) -> None:
+def check_source(source: Source, *, image_size: int, channels: int, landmarks: str | Path | None = None) -> None:
     """Cheap checks, before anything is drawn, decoded or written.
 
     Raises:
@@ -69,10 +109,11 @@ def check_source(source: Source, *, image_size: int, channels: int) -> None:
     """
     check_shape(image_size, channels)
     kind = kind_of(source)
+    options = _landmarks(kind, landmarks)
     if kind == "packed":
         _check_packed(Path(str(source)), image_size, channels)
-    elif kind == "celeba":
-        check_celeba(Path(str(source)))
+    elif kind in KINDS:
+        KINDS[kind].check(Path(str(source)), **options)
     elif kind == "folder":
         check_folder(Path(str(source)))
 
@@ -86,8 +127,9 @@ def describe_source(source: Source, image_size: int) -> tuple[str, int]:
     path = Path(str(source))
     if kind == "packed":
         return "packed file", packed_shape(path)[0]
-    if kind == "celeba":
-        return "CelebA folder", len(list_celeba(path).names)
+    if kind in KINDS:
+        listing = KINDS[kind].listing(path)
+        return listing.name if kind == "idx" else KINDS[kind].title, len(listing.splits)
     return "image folder", len(list_images(path))
 
 
@@ -98,29 +140,37 @@ def attribute_names(source: Source) -> tuple[str, ...]:
         return tuple(ATTRIBUTE_NAMES)
     if kind == "packed":
         return packed_attribute_names(Path(str(source)))
-    return list_celeba(Path(str(source))).attribute_names if kind == "celeba" else ()
+    return KINDS[kind].listing(Path(str(source))).attribute_names if kind in ("celeba", "lfw") else ()
+
+
+def listed_splits(source: Source) -> np.ndarray | None:
+    """uint8 [n]: the splits of the images of ``source``, for a kind whose lists tell them; else None. UserError as `check_source`."""
+    kind = kind_of(source)
+    return np.asarray(KINDS[kind].listing(Path(str(source))).splits) if kind in KINDS else None
 
 
 def load_dataset(
     source: Source, *, image_size: int, channels: int, seed: int = 0, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None,
+    progress: Progress | None = None, workers: int | None = None, landmarks: str | Path | None = None,
 ) -> Dataset:  # fmt: skip
-    """Load images with their splits and attributes into memory.
+    """Load images with their splits, attributes and labels into memory.
 
     Args:
-        source: None for the built-in faces; a CelebA folder; any folder of images; a packed .h5.
+        source: None for the built-in faces; the folder or archive of one of `KINDS`; any folder of images; a packed .h5.
         image_size: pixels a side of the images wanted. channels: 1 (grey) or 3 (RGB).
         seed: which built-in faces are drawn; it has no bearing on other sources.
         limit: at most so many images, evenly spaced within each split.
         cache_dir: folder of the cache (None: the user's, see cache.py; False: no cache).
         progress: called as progress(done, total) while drawing or decoding.
         workers: processes that draw or decode (None: a core each); the result is the same for any number.
+        landmarks: of LFW only: a file of 68 landmarks a picture, by which the faces are aligned (landmarks.py).
 
     Raises:
         UserError: the source cannot be used; one line says why and what to do.
     """
     check_shape(image_size, channels, limit)
     kind = kind_of(source)
+    options = _landmarks(kind, landmarks)
     if kind == "faces":
         return load_faces(
             image_size=image_size, channels=channels, seed=seed, limit=limit, cache_dir=cache_dir, progress=progress, workers=workers
@@ -130,5 +180,7 @@ def load_dataset(
         _check_packed(path, image_size, channels)
         dataset = read_packed(path)
         return dataset if limit is None or limit >= len(dataset) else dataset.take(limited(dataset.splits, limit))
-    load = load_celeba if kind == "celeba" else load_folder
-    return load(path, image_size=image_size, channels=channels, limit=limit, cache_dir=cache_dir, progress=progress, workers=workers)
+    load = KINDS[kind].load if kind in KINDS else load_folder
+    return load(
+        path, image_size=image_size, channels=channels, limit=limit, cache_dir=cache_dir, progress=progress, workers=workers, **options
+    )  # fmt: skip

@@ -142,7 +142,7 @@ def check_attributes(arguments: argparse.Namespace) -> None:
     from vaegan_kernels.data import attribute_names
 
     if not attribute_names(config_of(train_flags(arguments)).data):
-        raise UserError(f"--data: {arguments.data} has no attributes; give a CelebA folder or a packed .h5 with attributes")
+        raise UserError(f"--data: {arguments.data} has no attributes; give CelebA, LFW or a packed .h5 with attributes")
 
 
 def strengths_of(text: str) -> list[float]:

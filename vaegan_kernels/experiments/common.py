@@ -32,7 +32,7 @@ OWN = ("--out", "--resume", "--config", "--model", "--seed", "--conditional", "-
 def add_common(parser: argparse.ArgumentParser, *, steps: int = 2000, seed: bool = True) -> None:
     """Add the flags that every experiment has. ``steps`` is the default of --steps; ``seed=False`` leaves --seed out."""
     group = parser.add_argument_group("Runs", "more flags of train after --, for instance: -- --preset paper --no-flip")
-    group.add_argument("--data", metavar="PATH", help="CelebA folder, folder of images or packed .h5 (default: built-in drawn faces)")
+    group.add_argument("--data", metavar="PATH", help="as train's: CelebA, LFW, any folder of images, packed .h5 (default: drawn faces)")
     group.add_argument("--out", metavar="FOLDER", required=True, help="the experiment's folder; runs in FOLDER/runs are used again")
     group.add_argument("--network", metavar="NAME", help="network family, as for train (default: small32)")
     group.add_argument("--preset", metavar="NAME", help="objective and optimiser, as for train (default: quick)")
