@@ -59,7 +59,7 @@ class Supervised:
         raise NotImplementedError
 
     def compare(self, error: Any, predicted: Any, targets: Any) -> None:
-        """The loss to ``loss``, its gradient to ``error``, of predicted's shape and the engine's dtype. ``predicted`` may be overwritten."""
+        """The loss to ``loss``, its gradient to ``error``, of predicted's shape and the engine's dtype."""
         raise NotImplementedError
 
     @property

@@ -166,7 +166,11 @@ def test_a_model_is_its_state(engine32, features, freeze):
 
 def test_what_does_not_fit(engine64):
     spec = network("small32")
-    for options, word in (({"features": "dec"}, "features"), ({"classes": 1}, "classes"), ({"spec": network("small32", attributes=2)}, "spec")):
+    for options, word in (
+        ({"features": "dec"}, "features"),
+        ({"classes": 1}, "classes"),
+        ({"spec": network("small32", attributes=2)}, "spec"),
+    ):
         arguments = {"spec": spec, "classes": 3, **options}
         with pytest.raises(ValueError, match=f"{word}: got .*expected"):
             Classifier(engine64, arguments.pop("spec"), arguments.pop("classes"), **arguments)
