@@ -153,7 +153,12 @@ def test_conditional_inference_is_the_numpy_engines(cuda32):
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(Regressor, {}), (Classifier, {"features": "enc"}), (Classifier, {"features": "dis"}), (Classifier, {"features": "dis", "freeze": True})],
+    [
+        (Regressor, {}),
+        (Classifier, {"features": "enc"}),
+        (Classifier, {"features": "dis"}),
+        (Classifier, {"features": "dis", "freeze": True}),
+    ],
     ids=["regressor", "classifier enc", "classifier dis", "classifier dis, frozen"],
 )
 def test_a_supervised_step_is_the_numpy_engines(cuda32, kind, options):

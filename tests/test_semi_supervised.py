@@ -262,7 +262,7 @@ def test_a_pretrained_run_that_does_not_fit_is_one_line(finished, data, tmp_path
         (run, ("--network", "paper32"), "add --network small32"),
         (tmp_path / "conditional", (), "is conditional"),
         (tmp_path / "units", (), "--encoder-units 40, asked for is 256"),
-        (tmp_path / "vae", ("--labels", "4", "--features", "dis", "--seeds", "1"), "has no discriminator; leave dis out of --features"),
+        (tmp_path / "vae", ("--labels", "4", "--features", "enc,dis"), "has no discriminator; leave dis out of --features"),
     ):
         assert call(semi_supervised.main, "--data", data, "--out", tmp_path / "out", *FLAGS, "--pretrained", given, *words) == 2
         assert expected in one_line(capsys.readouterr().err)

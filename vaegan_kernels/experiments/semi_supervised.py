@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.classifier import FEATURES, NETWORK_OF, Classifier
+from models.systems import SYSTEMS
 from vaegan_kernels import checkpoint
 from vaegan_kernels.cli import Parser, real_number, run_main
 from vaegan_kernels.cli import whole_number as whole
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_jobs(parser)
     arguments = parse(parser, argv)
     features, counts = list_of("--features", arguments.features, FEATURES), checked(arguments)
-    given = given_run(arguments)
+    given = given_run(arguments, features)
     dataset = load_data(arguments)
     target = target_of(dataset, arguments.target, built_in=arguments.data is None)
     check_counts(counts, target, dataset)
@@ -112,7 +113,7 @@ def checked(arguments: argparse.Namespace) -> list[int]:
     return sorted(map(int, words))
 
 
-def given_run(arguments: argparse.Namespace) -> Path | None:
+def given_run(arguments: argparse.Namespace, features: Sequence[str]) -> Path | None:
     """The checkpoint of --pretrained. Raises `UserError` if its networks are not those that the flags ask for."""
     if arguments.pretrained is None:
         return None
@@ -122,6 +123,9 @@ def given_run(arguments: argparse.Namespace) -> Path | None:
         raise UserError(f"--pretrained: {file} is conditional, its networks want attributes beside the images; give one that is not")
     if config.network != wanted.network:
         raise UserError(f"--pretrained: {file} is of the network {config.network}, not {wanted.network}; add --network {config.network}")
+    for name in features:
+        if NETWORK_OF[name] not in SYSTEMS[config.model].networks:
+            raise UserError(f"--pretrained: {file} is a {config.model}, which has no {NETWORK_OF[name]}; leave {name} out of --features")
     own, asked = config.network_spec(), wanted.network_spec()
     for name, kind in (("channels", "--image-channels"), ("encoder_units", "--encoder-units")):
         if getattr(own, name) != getattr(asked, name):
@@ -205,15 +209,7 @@ class Study:
         )  # fmt: skip
         if part.start != "scratch":
             file = self.given or checkpoint.find(run_folder(self.arguments.out, "vaegan", seed=part.seed))
-            try:
-                arrays = checkpoint.read_arrays(file, model.trunk_arrays(), cast=True, partly=True)
-            except UserError as error:
-                if "is missing" not in str(error):
-                    raise
-                raise UserError(
-                    f"--pretrained: {file} has no {NETWORK_OF[part.features]}; leave {part.features} out of --features"
-                ) from None
-            model.load_trunk(arrays)
+            model.load_trunk(checkpoint.read_arrays(file, model.trunk_arrays(), cast=True, partly=True))
         return model
 
     def accuracy(self, model: Classifier, indices: np.ndarray) -> float:
