@@ -27,7 +27,7 @@ CHIPS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 #: What CI compiles: Table 1's networks at the paper's batch.
 CI_PAIRS = (*((chip, "bf16") for chip in CHIPS), ("sm_90", "tf32"), ("sm_90", "float32"))
-#: Where CI also compiles the other systems, conditional models, the regressor and classifiers: one chip with descriptors, one with pointers.
+#: Where CI also compiles the other systems, conditional models, regressor and classifiers: one chip with descriptors, one with pointers.
 SYSTEM_PAIRS = (("sm_80", "bf16"), ("sm_90", "bf16"))
 
 
@@ -38,7 +38,8 @@ CLASSES = 10  # of CIFAR-10 and STL-10
 class Case(NamedTuple):
     """A training step, and with ``inference`` also encoding, decoding and judging, whose kernels are wanted.
 
-    ``system``: one of `models.systems.SYSTEMS`, "regressor", or "classifier" of enc or dis. ``pairs`` of chip and precision on which they are wanted; none: on all.
+    ``system``: one of `models.systems.SYSTEMS`, "regressor", "classifier enc" or "classifier dis". ``pairs`` of chip and precision on which
+    they are wanted; none: on all.
     """
 
     title: str

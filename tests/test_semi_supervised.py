@@ -238,7 +238,8 @@ def test_too_few_labels_are_one_line():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--labels", "4,x"), "--labels: got '4,x'"), (("--labels", "4,4"), "each once"), (("--labels", "400"), "--labels: 400 labels take"),
+        (("--labels", "4,x"), "--labels: got '4,x'"), (("--labels", "4,4"), "each once"),
+        (("--labels", "400"), "--labels: 400 labels take"),
         (("--features", "enc,dec"), "--features"), (("--target", "Bigg"), "did you mean Big"), (("--target", "labels"), "no class labels"),
         (("--tune-steps", "0"), "--tune-steps"), (("--learning-rate", "nan"), "--learning-rate"), (("--seeds", "0"), "--seeds"),
         (("--pretrained", "/nowhere"), "no such checkpoint"), (("--", "--conditional"), "--conditional after --"),
@@ -272,10 +273,10 @@ def test_a_pretrained_run_that_does_not_fit_is_one_line(finished, data, tmp_path
 
 
 def test_the_table_has_means_of_the_seeds():
-    parts = {
-        f"{start}{seed}": {"features": "dis", "start": start, "labels": 1000, "seed": seed, "accuracy": 0.5 + 0.1 * seed + (start == "frozen") / 4}
-        for start in ("scratch", "frozen") for seed in (0, 1)
-    }  # fmt: skip
+    parts = {}
+    for start, seed in (("scratch", 0), ("scratch", 1), ("frozen", 0), ("frozen", 1)):
+        accuracy = 0.5 + 0.1 * seed + (start == "frozen") / 4
+        parts[f"{start}{seed}"] = {"features": "dis", "start": start, "labels": 1000, "seed": seed, "accuracy": accuracy}
     assert list(curves(parts)) == [("dis", "frozen"), ("dis", "scratch")]
     lines = table(parts, {"class": "no", "accuracy": 0.5}).splitlines()
     assert lines[0] == "| test accuracy, % | 1,000 labels |" and lines[-1] == "| always 'no' | 50.0 |"
