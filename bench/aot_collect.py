@@ -14,8 +14,10 @@ import numpy as np
 from bench.dry import infer, step_body
 from kernels.engine import OPERATIONS
 from models.algorithm1 import Objective
+from models.classifier import FEATURES, Classifier
 from models.networks import NetworkSpec, network
 from models.regressor import Regressor
+from models.supervised import Supervised
 from models.systems import SYSTEMS
 from models.vaegan import VAEGAN
 
@@ -25,17 +27,19 @@ CHIPS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 #: What CI compiles: Table 1's networks at the paper's batch.
 CI_PAIRS = (*((chip, "bf16") for chip in CHIPS), ("sm_90", "tf32"), ("sm_90", "float32"))
-#: Where CI also compiles the other systems, conditional models and the regressor: one chip with descriptors, one with pointers.
+#: Where CI also compiles the other systems, conditional models, regressor and classifiers: one chip with descriptors, one with pointers.
 SYSTEM_PAIRS = (("sm_80", "bf16"), ("sm_90", "bf16"))
 
 
 ATTRIBUTES = 40  # of CelebA
+CLASSES = 10  # of CIFAR-10 and STL-10
 
 
 class Case(NamedTuple):
     """A training step, and with ``inference`` also encoding, decoding and judging, whose kernels are wanted.
 
-    ``system``: one of `models.systems.SYSTEMS`, or "regressor". ``pairs`` of chip and precision on which they are wanted; none: on all.
+    ``system``: one of `models.systems.SYSTEMS`, "regressor", "classifier enc" or "classifier dis". ``pairs`` of chip and precision on which
+    they are wanted; none: on all.
     """
 
     title: str
@@ -58,6 +62,7 @@ def cases(everything: bool) -> list[Case]:
         *(Case(system, paper, system=system) for system in SYSTEMS if system != "vaegan"),
         *(Case(f"conditional {system}", conditional, system=system) for system in SYSTEMS if system != "vaegan"),
         Case("regressor", paper, system="regressor"),
+        *(Case(f"classifier {features}", paper, system=f"classifier {features}") for features in FEATURES),
     ]
     if not everything:
         return first + [case._replace(pairs=SYSTEM_PAIRS) for case in systems]
@@ -137,7 +142,7 @@ class Trace:
         shape = next(("x".join(map(str, a.shape)) for a in arrays if a.ndim > 1), "")
         return " ".join(filter(None, (layer, name, shape)))
 
-    def learn(self, model: VAEGAN | Regressor) -> None:
+    def learn(self, model: VAEGAN | Supervised) -> None:
         """Take the names of the model's layers."""
         for p in model.parameters:
             for array in _arrays(vars(p).values()):
@@ -159,11 +164,18 @@ def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
     engine = dry_engine(known[chip], precision)
     engine.device.launches = []
     trace = Trace(engine)
-    if case.system == "regressor":
-        regressor = Regressor(engine, case.spec, ATTRIBUTES, optimizer=case.optimizer)
-        trace.learn(regressor)
+    kind, _, features = case.system.partition(" ")
+    if kind in ("regressor", "classifier"):
+        supervised: Supervised
+        if kind == "regressor":
+            supervised = Regressor(engine, case.spec, ATTRIBUTES, optimizer=case.optimizer)
+            targets = engine.empty((case.batch, ATTRIBUTES), engine.wide)
+        else:
+            supervised = Classifier(engine, case.spec, CLASSES, features=features, optimizer=case.optimizer)
+            targets = engine.empty((case.batch,), np.int32)
+        trace.learn(supervised)
         x = engine.empty((case.batch, case.spec.image_size, case.spec.image_size, case.spec.channels))
-        regressor.train_step(x, engine.empty((case.batch, ATTRIBUTES), engine.wide), engine.empty((1,), engine.wide))
+        supervised.train_step(x, targets, engine.empty((1,), engine.wide))
     else:
         model = VAEGAN(engine, case.spec, system=case.system, seed=0, optimizer=case.optimizer)
         trace.learn(model)

@@ -35,6 +35,7 @@ OPERATIONS = (
     "relu_forward", "relu_backward", "tanh_forward", "tanh_backward", "sigmoid_forward", "sigmoid_backward",
     "reparametrize_forward", "reparametrize_backward",
     "feature_likelihood", "gan_loss", "generator_loss", "equilibrium_gate",
+    "softmax_cross_entropy_forward", "softmax_cross_entropy_backward",
     "rmsprop_update", "adam_update", "rmsprop_update_all", "adam_update_all", "linear_wgrad_rmsprop",
     "gather_images", "gather_batch", "augment_batch", "gather_rows", "look_up_rate", "advance", "count_gate",
     "add", "scale", "fill", "copy", "concatenate",

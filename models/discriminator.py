@@ -17,9 +17,12 @@ from models.parameter import Parameter, Statistic
 
 
 class Discriminator:
-    """Images → Dis_l and logits. A conditional one has attributes behind the input of its FC layer: Dis_l does not depend on them."""
+    """Images → Dis_l and logits. A conditional one has attributes behind the input of its FC layer: Dis_l does not depend on them.
 
-    def __init__(self, context: Context, spec: NetworkSpec):
+    With ``output=False`` it ends in its FC layer, whose units [m, discriminator_units] stand in for the logits: a classifier's trunk.
+    """
+
+    def __init__(self, context: Context, spec: NetworkSpec, *, output: bool = True):
         self.pool, self.engine = context.pool, context.engine
         widths = spec.discriminator
         first = Conv(context, "discriminator/conv1", spec.channels, widths[0], activation="relu")
@@ -34,7 +37,8 @@ class Discriminator:
                 (blocks if i + 1 < spec.metric else above).append(ConvBNReLU(context, name, ci, co))
         units = spec.discriminator_units
         above.append(LinearBNReLU(context, "discriminator/fc", spec.grid**2 * widths[-1], units, attributes=spec.attributes))
-        above.append(Linear(context, "discriminator/output", spec.discriminator_units, 1))
+        if output:
+            above.append(Linear(context, "discriminator/output", spec.discriminator_units, 1))
         self.body, self.head = Sequential(blocks), Sequential(above)
 
     @property

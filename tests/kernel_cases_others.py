@@ -121,6 +121,7 @@ def latent_and_losses() -> Iterator[Case]:
                 ),
                 rows,
             )  # fmt: skip
+    yield from cross_entropy()
     for losses in ((0.7, 0.7), (0.2, 0.7), (1.2, 0.7), (0.2, 1.2)):
         yield Case(
             "equilibrium_gate", str(losses),
@@ -135,6 +136,29 @@ def latent_and_losses() -> Iterator[Case]:
             (d.given(np.array([5.0, 2.0, 4.0]), "float64").as_use("inout", "exact"), d.given(np.array([1, 0], np.uint8), "uint8")), {},
         ),
     )  # fmt: skip
+
+
+def cross_entropy() -> Iterator[Case]:
+    """A classifier's loss: more rows than a block has threads, few and many classes, rows without a label."""
+    for shape in ((64, 10), (301, 2), (5, 73), (1, 1)):
+        label = f"{shape}"
+
+        def labels(d: Draw, s: tuple[int, int] = shape) -> Slot:
+            values = d.rng.integers(-1, s[1], s[0])
+            values[0] = s[1] - 1
+            return d.given(values.astype(np.int32), "int32")
+
+        def probabilities(d: Draw, s: tuple[int, int] = shape) -> Slot:
+            odds = np.exp(d.rng.standard_normal(s))
+            return d.given(0.9 * odds / odds.sum(axis=1, keepdims=True), "wide")  # never 1: the error at a single class is no zero
+
+        yield Case(
+            "softmax_cross_entropy_forward", label,
+            lambda d, s=shape, y=labels: ((d.out(1, role="float64"), d.out(*s, role="wide"), d.wide(*s, scale=4.0), y(d)), {}), shape[0],
+        )  # fmt: skip
+        yield Case(
+            "softmax_cross_entropy_backward", label, lambda d, s=shape, y=labels, p=probabilities: ((d.out(*s), p(d), y(d)), {}),
+        )  # fmt: skip
 
 
 def optimizers() -> Iterator[Case]:
@@ -210,6 +234,13 @@ def batches() -> Iterator[Case]:
         yield Case("augment_batch", label, lambda d, a=(n, size, c, True), s=strengths: varied(gather(d, *a), s))
     for s in ((4, 40), (3, 73)):
         yield Case("gather_rows", f"{s}", lambda d, s=s: rows(d, *s))
+    yield Case(
+        "gather_rows", "labels",
+        lambda d: (
+            (d.out(6, 1, role="int32", kind="exact"), d.given(d.rng.integers(-1, 2**31 - 1, (17, 1)).astype(np.int32), "int32"),
+             d.given(d.rng.permutation(17).astype(np.int32), "int32"), d.given(np.array([4]), "int64")), {"per_epoch": 2},
+        ),
+    )  # fmt: skip
     for n, columns, attributes in ((5, 24, 40), (3, 4099, 73)):
         yield Case(
             "concatenate", f"{n}x{columns} and {attributes}",

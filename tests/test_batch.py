@@ -147,6 +147,19 @@ def test_gather_rows(engine, rng, step, n, attributes):
     assert np.array_equal(np.round((engine.to_numpy(x).reshape(n) + 1) * 127.5), indices)
 
 
+@pytest.mark.parametrize("step", [1, 7 << 33])
+def test_gather_rows_of_labels(engine, rng, step):
+    """Whole numbers come as they are: all 31 bits, and -1."""
+    table, order, counter = rng.integers(-1, 2**31 - 1, (23, 1)), rng.permutation(23), put(engine, [step], np.int64)
+    table[::3] = -1
+    out = put(engine, np.full((5, 1), 7), np.int32)
+    engine.gather_rows(out, put(engine, table, np.int32), put(engine, order, np.int32), counter, per_epoch=4)
+    assert np.array_equal(engine.to_numpy(out), table[order[step % 4 * 5 :][:5]])
+    for bad in (put(engine, np.ones(5), np.int32), put(engine, np.ones((5, 2)), np.int32), put(engine, np.ones((5, 1)), np.int64)):
+        with pytest.raises(ValueError, match="got .*expected"):
+            engine.gather_rows(bad, put(engine, table, np.int32), put(engine, order, np.int32), counter, per_epoch=4)
+
+
 def test_gather_rows_refuses(engine, rng):
     good = {
         "out": poisoned(engine, 2, 3), "table": put(engine, draw(engine, rng, 9, 3)), "order": put(engine, np.arange(9), np.int32),

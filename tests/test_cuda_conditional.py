@@ -16,6 +16,7 @@ from kernels import engine as make_engine
 from kernels.cuda.chips import CHIPS
 from kernels.cuda.engine import emulated_engine
 from models.algorithm1 import Objective
+from models.classifier import Classifier
 from models.regressor import Regressor
 from models.systems import SYSTEMS
 
@@ -150,18 +151,30 @@ def test_conditional_inference_is_the_numpy_engines(cuda32):
         assert relative_error(got, expected) < LIMIT
 
 
-def test_a_regressors_step_is_the_numpy_engines(cuda32):
-    """Its outputs and their error are wide, the products' errors are not."""
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Regressor, {}),
+        (Classifier, {"features": "enc"}),
+        (Classifier, {"features": "dis"}),
+        (Classifier, {"features": "dis", "freeze": True}),
+    ],
+    ids=["regressor", "classifier enc", "classifier dis", "classifier dis, frozen"],
+)
+def test_a_supervised_step_is_the_numpy_engines(cuda32, kind, options):
+    """Outputs are wide, the products' errors are not."""
     rng = np.random.default_rng(5)
     x, targets = batch(TINY)[0], rng.choice((-1.0, 1.0), (STEP_IMAGES, 7)).astype(np.float32)
-    models = [Regressor(engine, TINY, 7, seed=2) for engine in (make_engine("cpu", "float32"), cuda32)]
+    if kind is Classifier:
+        targets = (np.arange(STEP_IMAGES) % 8 - 1).astype(np.int32)
+    models = [kind(engine, TINY, 7, seed=2, **options) for engine in (make_engine("cpu", "float32"), cuda32)]
     start = models[0].state_arrays()
     state = {name: 0.5 + rng.random(array.shape) if "mean_square" in name else np.array(array) for name, array in start.items()}
     results = []
     for model in models:
         model.load_state(state)
         engine = model.engine
-        model.train_step(engine.asarray(x), engine.asarray(targets, engine.wide), 1e-3)
+        model.train_step(engine.asarray(x), engine.asarray(targets, targets.dtype), 1e-3)
         after = {name: engine.to_numpy(array) for name, array in model.state_arrays().items()}
         results.append(({**after, "predicted": model.predict(x)}, model.fetch_loss()))
     (expected, expected_losses), (got, losses) = results

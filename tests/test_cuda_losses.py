@@ -119,6 +119,36 @@ def test_losses_of_nan_logits_are_nan():
     assert np.isnan(one[0]) and np.isnan(slope[2]) and np.isfinite(slope[3])
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("rows", "classes"), [(1, 1), (5, 3), (64, 10), (301, 2), (7, 300)])
+def test_softmax_cross_entropy(rng, precision, rows, classes):
+    """Wide logits, errors of the engine's dtype; more rows than threads, and rows without a label."""
+    ops = Operations(precision)
+    logits = draw(rng, "float32", rows, classes, scale=5.0)
+    logits[rows // 2] *= 1e3
+    labels = rng.integers(-1, classes, rows).astype(np.int32)
+    loss, p, slope = np.empty(1), np.empty(logits.shape), np.empty(logits.shape)
+    losses.softmax_cross_entropy_forward(loss, p, logits, labels)
+    losses.softmax_cross_entropy_backward(slope, p, labels)
+    device = ops.put(labels, np.int32)
+    got, got_p, got_slope = ops.out((1,), np.float64), ops.out(logits.shape, FLOAT32), ops.out(logits.shape)
+    ops.softmax_cross_entropy_forward(got, got_p, ops.put(logits, FLOAT32), device)
+    ops.softmax_cross_entropy_backward(got_slope, got_p, device)
+    np.testing.assert_allclose(got, loss, rtol=1e-11, atol=1e-13)
+    assert_close(float64(got_p), p, 1e-6, "p")
+    assert_close(float64(got_slope) + 1e-9, slope + 1e-9, ROUNDED[precision] + 1e-6, "dlogits")
+
+
+@pytest.mark.parametrize("label", [-2, 3, 2**31 - 1])
+def test_a_label_that_is_no_class_shows(label):
+    """A device does not read labels before it computes: NaN, and no stray access."""
+    ops = Operations()
+    labels, loss, p, slope = ops.put([0, label], np.int32), ops.out((1,), np.float64), ops.out((2, 3)), ops.out((2, 3))
+    ops.softmax_cross_entropy_forward(loss, p, ops.put(np.zeros((2, 3))), labels)
+    ops.softmax_cross_entropy_backward(slope, p, labels)
+    assert np.isnan(loss[0]) and np.isfinite(p).all() and np.isfinite(slope[0]).all() and np.isnan(slope[1]).all()
+
+
 @pytest.mark.parametrize("a", [0.1, 0.5, 0.9, np.nan])
 @pytest.mark.parametrize("b", [0.1, 0.5, 0.9])
 def test_equilibrium_gate_and_its_count(a, b):
@@ -144,6 +174,10 @@ def test_the_order_of_threads_changes_no_bit(rng):
         ops.gan_loss(out[1], None, ops.put(logits), 300, (1.0, 1.0))
         ops.generator_loss(out[2], ops.out((700,)), ops.put(logits), 300)
         ops.reparametrize_forward(ops.out(mu.shape), out[3], *(ops.put(mu) for _ in range(3)))
+        rows, labels = ops.put(logits.reshape(350, 2)), ops.put(np.arange(350) % 2, np.int32)
+        out += [ops.out((1,), np.float64), ops.out((350, 2)), ops.out((350, 2))]
+        ops.softmax_cross_entropy_forward(out[4], out[5], rows, labels)
+        ops.softmax_cross_entropy_backward(out[6], out[5], labels)
         return out
 
     same_bits(run)
@@ -164,6 +198,13 @@ def test_what_is_refused():
         lambda: ops.generator_loss(loss, ops.out((3,)), ops.out((2,)), 1),
         lambda: ops.equilibrium_gate(two, two, 1, 1, equilibrium=0.0, margin=0.0),
         lambda: ops.count_gate(two, flags),
+        lambda: ops.softmax_cross_entropy_forward(loss, good, good, ops.put([0, 1, 2], np.int32)),
+        lambda: ops.softmax_cross_entropy_forward(loss, good, good, ops.put([0, 1], np.int64)),
+        lambda: ops.softmax_cross_entropy_forward(two, good, good, ops.put([0, 1], np.int32)),
+        lambda: ops.softmax_cross_entropy_forward(loss, bad, good, ops.put([0, 1], np.int32)),
+        lambda: ops.softmax_cross_entropy_forward(loss, ops.out((2, 0)), ops.out((2, 0)), ops.put([0, 1], np.int32)),
+        lambda: ops.softmax_cross_entropy_backward(bad, good, ops.put([0, 1], np.int32)),
+        lambda: ops.softmax_cross_entropy_backward(good, good, ops.put([0], np.int32)),
     ):
         with pytest.raises(ValueError, match="got .*expected"):
             call()

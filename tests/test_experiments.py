@@ -229,5 +229,5 @@ def test_the_paper_page_has_room_for_every_table():
     from app_case import ROOT
 
     names = tables.markers((ROOT / "docs" / "paper.md").read_text(encoding="utf-8"))
-    wanted = {"plan", "celeba", "stability", "attribute-similarity", "attribute-vectors"}
+    wanted = {"plan", "celeba", "stability", "attribute-similarity", "attribute-vectors", "semi-supervised"}
     assert wanted | {f"{name}-source" for name in wanted} == set(names)

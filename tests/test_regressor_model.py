@@ -108,7 +108,7 @@ def test_it_learns(engine32, optimizer):
 
 def test_inference_against_pytorch(engine64, monkeypatch):
     """Running statistics, and more images than one piece of a pass holds."""
-    monkeypatch.setattr("models.regressor.INFERENCE_IMAGES", 4)
+    monkeypatch.setattr("models.supervised.INFERENCE_IMAGES", 4)
     model, n = make(engine64, 3), 7
     x, _ = data_of(engine64, model, n)
     reference = reference_of(model)

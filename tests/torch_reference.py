@@ -34,7 +34,7 @@ class Reference:
         self.running = {name: torch.tensor(np.asarray(a, np.float64)) for name, a in statistics.items()}
         self.seen = []  # (block, mean, variance) of each batch norm of the last forward, groups averaged by size
         self.fixed = ()  # networks whose batch norms use running statistics
-        if "decoder/fc/weight" not in parameters:  # the regressor
+        if "decoder/fc/weight" not in parameters:  # the regressor and classifiers
             return
         # Dec starts from S/8 x S/8 maps of as many channels as its first upconv reads: weight [5, 5, Co, Ci].
         channels = parameters["decoder/up1/weight"].shape[3]
@@ -116,16 +116,19 @@ class Reference:
             h = F.relu(self.batch_norm(block, h, groups, EPS_CONV))
         raise AssertionError("no such layer")
 
-    def logits(self, features, groups, a=None):
-        """The rest of Dis, from Dis_l; `a` as in `decoder`."""
+    def units(self, features, groups, a=None):
+        """Dis from Dis_l to its FC layer; `a` as in `decoder`."""
         blocks = self.blocks("discriminator", "conv")
         h = F.relu(self.batch_norm(self.metric, features, groups, EPS_CONV))
         for block in blocks[blocks.index(self.metric) + 1 :]:
             h = F.relu(self.batch_norm(block, self.conv(block, h, 2), groups, EPS_CONV))
         h = h.permute(0, 2, 3, 1).reshape(len(h), -1)
         h = h if a is None else torch.cat([h, a.repeat(len(h) // len(a), 1)], dim=1)
-        h = F.relu(self.batch_norm("discriminator/fc", self.linear("discriminator/fc", h), groups, EPS_FC))
-        return self.linear("discriminator/output", h).reshape(-1)
+        return F.relu(self.batch_norm("discriminator/fc", self.linear("discriminator/fc", h), groups, EPS_FC))
+
+    def logits(self, features, groups, a=None):
+        """The rest of Dis, from Dis_l; `a` as in `decoder`."""
+        return self.linear("discriminator/output", self.units(features, groups, a)).reshape(-1)
 
     # Algorithm 1
 
@@ -211,7 +214,7 @@ class Trainer:
 
     def gate(self, losses, objective):
         """Which networks are updated; systems with no GAN have no gate, and Enc is never gated."""
-        update = SimpleNamespace(encoder=True, decoder=True, discriminator=True, regressor=True)
+        update = SimpleNamespace(encoder=True, decoder=True, discriminator=True, regressor=True, classifier=True)
         if self.reference.gated:
             (n, m), margin = self.reference.counts, objective.margin
             means = (losses["gan_real"] / n, losses["gan_generated"] / m)

@@ -73,4 +73,24 @@ class Regressor(Reference):
         return numbers(list(self.p), torch.autograd.grad(loss, list(self.p.values())), {"loss": loss})
 
 
+class Classifier(Reference):
+    """The trunk of Enc or Dis and a linear layer; cross-entropy of softmax, summed over the images with a label."""
+
+    gated, losses = False, ("loss",)
+
+    def outputs(self, x):
+        """(the trunk's units, the logits)."""
+        if "encoder/fc/weight" in self.p:
+            h = self.trunk("encoder", x)
+        else:
+            self.metric = "conv4" if x.shape[-1] == 64 else "conv3"
+            h = self.units(self.features(x, (len(x),)), (len(x),))
+        return h, self.linear("classifier/output", h)
+
+    def gradients(self, x, labels):
+        (x,), labels = self.inputs(x), torch.tensor(labels, dtype=torch.int64)
+        loss = torch.nn.functional.cross_entropy(self.outputs(x)[1], labels, ignore_index=-1, reduction="sum")
+        return numbers(list(self.p), torch.autograd.grad(loss, list(self.p.values())), {"loss": loss})
+
+
 REFERENCES = {"vaegan": Reference, "vae": VAE, "vae-dis": VAEDis, "gan": GAN}

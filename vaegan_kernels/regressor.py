@@ -15,19 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from kernels import philox
 from models.networks import network as network_spec
 from models.regressor import Regressor
-from models.schedules import learning_rate as rate_of
 from vaegan_kernels import checkpoint, data, regressor_file
-from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, Parser, real_number, run_main, whole_number
+from vaegan_kernels.cli import Parser, real_number, run_main, whole_number
 from vaegan_kernels.config import Config
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.regressor_file import Header
 from vaegan_kernels.run_folder import check_writable, nearest_existing, write_atomically
 from vaegan_kernels.sample import check_count
+from vaegan_kernels.supervised import RATE, Schedule, train_steps
 
-STEPS, BATCH, RATE, RATE_STOP = 2000, 32, 1e-3, 1e-5
+STEPS, BATCH = 2000, 32
 SAVE_EVERY = 500
 
 EPILOG = """examples:
@@ -130,43 +129,12 @@ def _save(out: Path, model: Regressor, header: Header) -> None:
 
 
 def _train(model: Regressor, dataset: Any, train: np.ndarray, header: Header, out: Path, step: int, quiet: bool) -> None:
-    """Steps ``step`` to ``header.steps``. Step k is a function of the state before it and of (seed, k): a resumed run is the same run."""
-    from vaegan_kernels.progress import Counter, Progress
-    from vaegan_kernels.trainer import StopRequest
-
-    eng, n, (_, size, _, channels) = model.engine, header.batch_size, dataset.images.shape
-    images, per_epoch = eng.place_images(dataset.images), len(train) // n
-    table = eng.asarray(dataset.attributes_of(header.attribute_names), eng.wide)
-    x, targets = eng.empty((n, size, size, channels)), eng.empty((n, model.outputs), eng.wide)
-    order, counter, lr = eng.empty((len(train),), np.int32), eng.empty((1,), np.int64), eng.empty((1,), eng.wide)
-    rates = [rate_of(k, header.steps, start=header.learning_rate, stop=min(RATE_STOP, header.learning_rate)) for k in range(header.steps)]
-    rates = eng.asarray(rates, eng.wide)
-    eng.put(counter, [step])
-
-    def body() -> None:
-        eng.gather_batch(x, images, order, counter, per_epoch=per_epoch, seed=header.seed, flip=True)
-        eng.gather_rows(targets, table, order, counter, per_epoch=per_epoch)
-        eng.look_up_rate(lr, rates, counter)
-        model.train_step(x, targets, lr)
-        eng.advance(counter)
-
-    replay, epoch_of_order, show = eng.record(body), -1, Counter("training the regressor", quiet=quiet)
-    with StopRequest(Progress(header.steps, step, quiet=quiet)) as request:
-        while step < header.steps and request.signal is None:
-            if step // per_epoch != epoch_of_order:
-                epoch_of_order = step // per_epoch
-                shuffled = philox.permutation(len(train), seed=header.seed, step=epoch_of_order, stream=philox.STREAM_SHUFFLE)
-                eng.put(order, train[shuffled])
-            replay()
-            step += 1
-            show(step, header.steps)
-            if step % SAVE_EVERY == 0 or step == header.steps or request.signal is not None:
-                if not np.isfinite(model.fetch_loss()):
-                    raise UserError(f"the regressor's loss is not finite at step {step}; try a smaller --learning-rate")
-                _save(out, model, dataclasses.replace(header, step=step))
-    if step < header.steps:
-        print(f"saved at step {step} of {header.steps} in {out}; run the same command again to go on", flush=True)
-        raise SystemExit(EXIT_INTERRUPTED if request.signal == 2 else EXIT_TERMINATED)
+    train_steps(
+        model, dataset.images, dataset.attributes_of(header.attribute_names), train,
+        Schedule(header.steps, header.batch_size, header.learning_rate, header.seed), what="the regressor",
+        save=lambda done: _save(out, model, dataclasses.replace(header, step=done)), every=SAVE_EVERY, step=step, quiet=quiet,
+        stopped=lambda done: f"saved at step {done} of {header.steps} in {out}; run the same command again to go on",
+    )  # fmt: skip
 
 
 def test_report(model: RegressorModel, dataset: Any) -> dict[str, Any]:

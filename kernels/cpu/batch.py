@@ -56,12 +56,15 @@ def gather_batch(
 def gather_rows(out: np.ndarray, table: np.ndarray, order: np.ndarray, counter: np.ndarray, *, per_epoch: int) -> None:
     """The rows that belong to the images of `gather_batch`: out[i] = table[order[(k mod per_epoch) · N + i]], k = counter[0].
 
-    Args: out wide [N, A], output; table wide [n, A]; order int32, an epoch's indices; counter int64 [1].
+    Args: out wide or int32 [N, A], output; table [n, A] of the same type; order int32, an epoch's indices; counter int64 [1].
 
     Raises:
         ValueError: a shape or dtype that does not fit, an order shorter than per_epoch batches, or an index outside the table.
     """
-    check_float("out", out, 2)
+    if out.dtype == np.int32:  # moved, not computed with
+        check_array("out", out, (len(out), *table.shape[1:2]))
+    else:
+        check_float("out", out, 2)
     check_array("table", table, (len(table), *out.shape[1:]), out.dtype)
     indices = batch_of(order, counter, per_epoch, len(out))
     if indices.min() < 0 or indices.max() >= len(table):

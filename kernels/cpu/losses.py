@@ -1,4 +1,4 @@
-"""The losses of Algorithm 1, each with its gradient in the same pass, and the equilibrium gate.
+"""The losses of Algorithm 1, each with its gradient in the same pass, the equilibrium gate, and a classifier's loss.
 
 Sums over features and batch, as in the paper; float64.
 """
@@ -99,6 +99,58 @@ def generator_loss(loss: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, n_
     out = dlogits.reshape(-1)
     out[:n_real] = 0.0
     out[n_real:] = slope
+
+
+def softmax_cross_entropy_forward(loss: np.ndarray, p: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> None:
+    """loss = Σ −log p[i, labels[i]] over the rows that have a label, p = softmax(logits): a classifier's loss (section 4.3).
+
+    Stable at any size of logits: the largest of a row is taken off first. A row's sum is float64.
+
+    Args:
+        loss: float64 [1], output.
+        p: wide [N, K], output: what `softmax_cross_entropy_backward` needs, and the predicted probabilities.
+        logits: wide [N, K].
+        labels: int32 [N], the class of each row, from 0; −1: it is not known, and the row counts for nothing.
+
+    Raises:
+        ValueError: a shape or dtype that does not fit, or a label that is neither −1 nor a class.
+    """
+    check_float("logits", logits, 2)
+    if not logits.shape[1]:
+        raise ValueError(f"logits: got shape {logits.shape}, expected [N, K] with at least one class")
+    check_array("p", p, logits.shape, logits.dtype)
+    check_array("loss", loss, (1,), np.float64)
+    rows = _check_labels(labels, *logits.shape)
+    with np.errstate(invalid="ignore"):  # of a logit that is infinite: NaN, as it should be
+        shifted = logits.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+    total = np.exp(shifted).sum(axis=1)
+    np.divide(np.exp(shifted), total[:, None], out=p, casting="same_kind")
+    loss[0] = (np.log(total[rows]) - shifted[rows, labels[rows]]).sum()
+
+
+def softmax_cross_entropy_backward(dlogits: np.ndarray, p: np.ndarray, labels: np.ndarray) -> None:
+    """dlogits = p − onehot(labels), 0 in a row without a label.
+
+    Args: dlogits [N, K], output; p wide [N, K] from `softmax_cross_entropy_forward`; labels as there.
+
+    Raises:
+        ValueError: a shape or dtype that does not fit, or a label that is neither −1 nor a class.
+    """
+    check_float("p", p, 2)
+    check_array("dlogits", dlogits, p.shape, p.dtype)
+    rows = _check_labels(labels, *p.shape)
+    dlogits[...] = 0
+    dlogits[rows] = p[rows]
+    dlogits[rows, labels[rows]] -= 1
+
+
+def _check_labels(labels: np.ndarray, n: int, classes: int) -> np.ndarray:
+    """The indices of the rows that have a label."""
+    check_array("labels", labels, (n,), np.int32)
+    if n and not -1 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"labels: got values from {labels.min()} to {labels.max()}, expected values from -1 to {classes - 1}")
+    return np.flatnonzero(labels >= 0)
 
 
 def equilibrium_gate(flags: np.ndarray, losses: np.ndarray, n_real: int, n_generated: int, *, equilibrium: float, margin: float) -> None:

@@ -86,12 +86,16 @@ class Batch:
     def gather_rows(self, out: Any, table: Any, order: Any, counter: Any, *, per_epoch: int) -> None:
         """The rows that belong to the images of `gather_batch`: out[i] = table[order[(step mod per_epoch) · N + i]].
 
-        Args: out float32 [N, A], output; table float32 [n, A]; order and counter as in `gather_batch`; the row of an index outside the
-            table is NaN.
+        Args: out float32 or int32 [N, A], output; table [n, A] of the same type; order and counter as in `gather_batch`; the row of an
+            index outside the table is NaN, or 2³¹ − 1.
 
         Raises:
             ValueError: a shape or dtype that does not fit.
         """
+        if out.dtype == np.int32:  # moved, not computed with: four bytes are four bytes
+            check_array("out", out, (len(out), *table.shape[1:2]))
+            check_array("table", table, (len(table), *out.shape[1:]), np.int32)
+            out, table = out.view(np.float32), table.view(np.float32)
         check_values("out", out, 2)
         check_array("out", out, None, self.wide)
         check_array("table", table, (len(table), *out.shape[1:]), self.wide)

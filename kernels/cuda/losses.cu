@@ -1,4 +1,4 @@
-// The losses of Algorithm 1, each with its gradient, and the equilibrium gate. Sums run over features and batch, in double,
+// The losses of Algorithm 1, each with its gradient, the equilibrium gate, and a classifier's loss. Sums run over features and batch, in double,
 // every one in an order fixed by the number of elements alone.
 
 constexpr int THREADS = 256, PER_BLOCK = THREADS * 8;
@@ -87,6 +87,36 @@ extern "C" __global__ void generator_loss(double *loss, act_t *dlogits, const fl
     }
     sum = block_sum(sum, scratch);
     if (threadIdx.x == 0) loss[0] = sum;
+}
+
+// loss = Σ −log p[label] over the rows with a label (0 or more), p = softmax(logits) of each row. One block; a thread takes whole rows.
+extern "C" __global__ void softmax_cross_entropy_forward(
+    double *loss, float *p, const float *logits, const int *labels, i64 rows, i64 classes) {
+    __shared__ double scratch[32];
+    double sum = 0.0;
+    for (i64 i = threadIdx.x; i < rows; i += THREADS) {
+        const float *row = logits + i * classes;
+        float top = row[0];
+        for (i64 k = 1; k < classes; ++k) top = fmaxf(top, row[k]);
+        double total = 0.0;
+        for (i64 k = 0; k < classes; ++k) total += exp((double)row[k] - top);  // never overflows
+        for (i64 k = 0; k < classes; ++k) p[i * classes + k] = (float)(exp((double)row[k] - top) / total);
+        const int label = labels[i];
+        if (label >= 0 && label < classes) sum += log(total) - ((double)row[label] - top);
+        else if (label != -1) sum += __uint_as_float(0x7fffffffu);  // no class: NaN
+    }
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) loss[0] = sum;
+}
+
+// dlogits = p − onehot(label), 0 in a row without a label. One element a thread.
+extern "C" __global__ void softmax_cross_entropy_backward(act_t *dlogits, const float *p, const int *labels, i64 rows, i64 classes) {
+    const i64 at = (i64)blockIdx.x * THREADS + threadIdx.x;
+    if (at >= rows * classes) return;
+    const int label = labels[at / classes];
+    float error = label < 0 ? 0.0f : p[at] - (at % classes == label ? 1.0f : 0.0f);
+    if (label < -1 || label >= classes) error = __uint_as_float(0x7fffffffu);
+    dlogits[at] = to_act(error);
 }
 
 // flags = (Dec, Dis) from the mean losses a (real) and b (generated); if neither would be updated, both are. One thread.

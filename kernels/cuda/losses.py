@@ -1,6 +1,6 @@
-"""The losses of Algorithm 1, each with its gradient, and the equilibrium gate: launchers of losses.cu. Equations: kernels/cpu/losses.py.
+"""The losses of Algorithm 1, each with its gradient, the equilibrium gate, and a classifier's loss: launchers of losses.cu.
 
-Losses are float64 and stay on the device; logits are float32, the errors the engine's dtype.
+Equations: kernels/cpu/losses.py. Losses are float64 and stay on the device; logits are float32, the errors the engine's dtype.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from kernels.cuda.device import Device
 from kernels.cuda.partials import THREADS, blocks, check_values, defines_of
 from kernels.ledger import cost
-from kernels.shapes import check_array
+from kernels.shapes import check_array, check_float
 
 FILE = "losses.cu"
 
@@ -96,6 +96,49 @@ class Losses:
             FILE, "generator_loss", 1, THREADS, loss, dlogits, logits, np.int64(logits.size), np.int64(n_real), np.float64(log_eps),
             cost=cost(0, [logits], [loss, dlogits]), defines=defines_of(dlogits),
         )  # fmt: skip
+
+    def softmax_cross_entropy_forward(self, loss: Any, p: Any, logits: Any, labels: Any) -> None:
+        """loss = Σ −log p[i, labels[i]] over the rows that have a label, p = softmax(logits): a classifier's loss (section 4.3).
+
+        Args:
+            loss: float64 [1], output.
+            p: float32 [N, K], output: what `softmax_cross_entropy_backward` needs, and the predicted probabilities.
+            logits: float32 [N, K].
+            labels: int32 [N], the class of each row, from 0; −1: it is not known, and the row counts for nothing. Any other value makes
+                the loss NaN.
+
+        Raises:
+            ValueError: a shape or dtype that does not fit.
+        """
+        check_float("logits", logits, 2)
+        check_array("logits", logits, None, self.wide)
+        if not logits.shape[1]:
+            raise ValueError(f"logits: got shape {logits.shape}, expected [N, K] with at least one class")
+        check_array("p", p, logits.shape, self.wide)
+        check_array("labels", labels, logits.shape[:1], np.int32)
+        check_array("loss", loss, (1,), np.float64)
+        self.device.cuda(
+            FILE, "softmax_cross_entropy_forward", 1, THREADS, loss, p, logits, labels, *map(np.int64, logits.shape),
+            cost=cost(0, [logits, labels], [loss, p]),
+        )  # fmt: skip
+
+    def softmax_cross_entropy_backward(self, dlogits: Any, p: Any, labels: Any) -> None:
+        """dlogits = p − onehot(labels), 0 in a row without a label; NaN in one whose label is neither −1 nor a class.
+
+        Args: dlogits [N, K], output; p float32 [N, K] from `softmax_cross_entropy_forward`; labels as there.
+
+        Raises:
+            ValueError: a shape or dtype that does not fit.
+        """
+        check_float("p", p, 2)
+        check_array("p", p, None, self.wide)
+        check_array("dlogits", dlogits, p.shape, self.dtype)
+        check_array("labels", labels, p.shape[:1], np.int32)
+        if p.size:
+            self.device.cuda(
+                FILE, "softmax_cross_entropy_backward", blocks(p.size, THREADS), THREADS, dlogits, p, labels, *map(np.int64, p.shape),
+                cost=cost(0, [p, labels], [dlogits]), defines=defines_of(dlogits),
+            )  # fmt: skip
 
     def equilibrium_gate(self, flags: Any, losses: Any, n_real: int, n_generated: int, *, equilibrium: float, margin: float) -> None:
         """Which of Dec and Dis are updated, from the mean losses a = real, b = generated (the authors' code).

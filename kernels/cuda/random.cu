@@ -2,7 +2,7 @@
 // Philox4x32-10 (Salmon et al. 2011): key = the seed, counter = (block, stream, step low, step high), four words a block.
 
 constexpr int THREADS = 256;
-constexpr u32 STREAM_FLIP = 4, STREAM_AUGMENT = 9;  // as in kernels/philox.py
+constexpr u32 STREAM_FLIP = 4, STREAM_AUGMENT = 10;  // as in kernels/philox.py
 
 __device__ inline uint4 philox(u64 seed, u64 step, u32 stream, u32 block) {
     u32 c0 = block, c1 = stream, c2 = (u32)step, c3 = (u32)(step >> 32), k0 = (u32)seed, k1 = (u32)(seed >> 32);
