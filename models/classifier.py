@@ -104,6 +104,7 @@ class DisTrunkApplication:
     """One forward pass of `DisTrunk`."""
 
     def __init__(self, dis: DiscriminatorApplication):
+        assert dis.logits is not None
         self._dis, self.output = dis, dis.logits
 
     def backward(self, dy: Any, *, dx: bool, dw: bool) -> Any:

@@ -26,9 +26,10 @@ from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import add_common, config_of, parse, run_folder, train_flags
 from vaegan_kernels.experiments.labels import Target, check_counts, draw_labelled, majority, target_of
 from vaegan_kernels.experiments.parallel import add_jobs, check_jobs, job_of, train_all
-from vaegan_kernels.experiments.results import about, load_data, plain, read_json, write_json
+from vaegan_kernels.experiments.results import about, load_data, read_json
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.semi_supervised_figure import draw_curves, table
+from vaegan_kernels.json_files import plain, write_json
 from vaegan_kernels.options import open_engine
 from vaegan_kernels.sample import check_count
 from vaegan_kernels.supervised import RATE, Schedule, train_steps
