@@ -33,10 +33,12 @@ K_INNERMOST = (
 
 EXCEPTIONS: tuple[Exemption, ...] = (
     Exemption("random.cu:gather_batch *", "*", "*", "vectors", "mirrored pixels of three bytes do not lie in pieces of 16; 2 MB a step"),
-    Exemption("random.cu:augment_batch *", "*", "*", "vectors", "four neighbours of any place in an image, three bytes each; 2 MB a step"),
+    Exemption("random.cu:augment_batch*", "*", "*", "vectors", "four neighbours of any place in an image, three bytes each; 2 MB a step"),
     Exemption("decoder/fc linear_bn_relu_forward *", "sm_90", "bf16", "asynchronous", SHORT),
     Exemption("encoder/mu linear_dgrad *", "sm_90", "bf16", "asynchronous", SHORT),
     Exemption("regressor/output linear_dgrad *", "sm_90", "bf16", "asynchronous", SHORT),
+    Exemption("classifier/output linear_dgrad *", "sm_80", "bf16", "asynchronous", SHORT),
+    Exemption("classifier/output linear_wgrad *", "*", "bf16", "whole words", "the error of ten classes: 20 bytes an image"),
     Exemption("discriminator/output linear_dgrad *", "sm_8?", "bf16", "asynchronous", SHORT),
     Exemption("discriminator/output linear_wgrad *", "*", "*", "whole words", "the logit's error has one column: 2 or 4 bytes an image"),
     Exemption("discriminator/output linear_forward *", "sm_8[69]", "bf16", "whole words", NARROW_TILE),

@@ -111,7 +111,7 @@ def test_the_committed_table_holds_every_pair_of_the_clause():
     assert {(row["chip"], row["precision"]) for row in rows.values()} == set(CI_PAIRS)
     assert len(CI_PAIRS) == 8 and all((chip, "bf16") in CI_PAIRS for chip in ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"))
     assert all(row["spills"] == row["stack"] == 0 for row in rows.values() if row["family"] == "product")
-    for case in ("(conditional)", "(vae)", "(vae-dis)", "(gan)", "(regressor)"):
+    for case in ("(conditional)", "(vae)", "(vae-dis)", "(gan)", "(regressor)", "(classifier enc)", "(classifier dis)"):
         assert {(row["chip"], row["precision"]) for key, row in rows.items() if key.endswith(case)} == set(SYSTEM_PAIRS)
 
 

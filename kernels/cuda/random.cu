@@ -199,8 +199,11 @@ extern "C" __global__ void augment_batch(
         const float z = fminf(fmaxf(shared.cosine * dx - shared.sine * dy + shared.column, 0.0f), width - 1.0f);
         const int top = (int)y, left = (int)z, below = min(top + 1, height - 1), right = min(left + 1, width - 1);
         const float fy = y - top, fx = z - left;
-        float v[3];
-        for (int channel = 0; channel < channels; ++channel) {
+        float v[3];  // three, and a loop of three, for one channel too: an index that is not known would put v into local memory
+#pragma unroll
+        for (int channel = 0; channel < 3; ++channel) {
+            v[channel] = 0.0f;
+            if (channel >= channels) continue;
             const float a = image[(top * (i64)width + left) * channels + channel], b = image[(top * (i64)width + right) * channels + channel];
             const float e = image[(below * (i64)width + left) * channels + channel];
             const float g = image[(below * (i64)width + right) * channels + channel];
@@ -208,9 +211,13 @@ extern "C" __global__ void augment_batch(
             v[channel] = (upper + (lower - upper) * fy) / 255.0f;
         }
         const float power = channels == 1 ? shared.gamma * shared.contrast : shared.gamma;
-        if (gamma != 0.0f || (channels == 1 && contrast != 0.0f))
-            for (int channel = 0; channel < channels; ++channel) v[channel] = powf(v[channel], power);
+        if (gamma != 0.0f || (channels == 1 && contrast != 0.0f)) {
+#pragma unroll
+            for (int channel = 0; channel < 3; ++channel) v[channel] = powf(v[channel], power);
+        }
         if (channels == 3 && (contrast != 0.0f || hue != 0.0f)) recolour(v, shared.contrast, shared.hue);
-        for (int channel = 0; channel < channels; ++channel) out[channel] = to_act(2.0f * v[channel] - 1.0f);
+#pragma unroll
+        for (int channel = 0; channel < 3; ++channel)
+            if (channel < channels) out[channel] = to_act(2.0f * v[channel] - 1.0f);
     }
 }
