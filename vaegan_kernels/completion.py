@@ -47,7 +47,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     def leave(self: argparse.ArgumentParser, *args: Any, **options: Any) -> NoReturn:
         raise Found(self)
 
-    parse, Parser.parse_args = Parser.parse_args, leave  # type: ignore[method-assign, assignment]
+    parse, Parser.parse_args = Parser.parse_args, leave  # type: ignore[method-assign]
     try:
         main([])
     except Found as found:

@@ -1,8 +1,9 @@
-"""``--resume``: which run goes on, and which of its settings may change."""
+"""``--resume``: which run goes on, and which of its settings may change. ``--config``: a run that is repeated from its folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,39 @@ def prepare_resume(arguments: Any) -> tuple[RunFolder, Config, checkpoint.Header
     config = dataclasses.replace(stored, **changes)
     config.validate()
     return folder, config, header
+
+
+def repeated(path: str) -> dict[str, Any]:
+    """The settings of ``--config``, with the number of threads that the run beside the file had, on which a CPU's bits depend.
+
+    Raises `UserError` as `read_config`.
+    """
+    settings = read_config(path)
+    device = _run_of(path).device
+    if settings.get("threads") is None and device.is_file():
+        try:
+            threads = json.loads(device.read_text(encoding="utf-8")).get("threads")
+        except (OSError, ValueError, AttributeError):
+            return settings  # it says nothing then
+        if isinstance(threads, int) and threads > 0:
+            settings["threads"] = threads
+    return settings
+
+
+def note_other_data(path: str, config: Config, dataset: Any) -> str:
+    """A line for the user where the images are not those of the run that ``--config`` names, although the settings say the same."""
+    file = _run_of(path).checkpoint
+    if not file.is_file():
+        return ""
+    header = checkpoint.read_header(file)
+    same = all(
+        getattr(header.config, name) == getattr(config, name) for name in ("data", "limit", "data_seed", "network", "image_channels")
+    )
+    if not same or header.data_fingerprint == dataset.fingerprint:
+        return ""
+    return f"note: the images have changed since the run in {file.parent}; this one will not repeat it"
+
+
+def _run_of(path: str) -> RunFolder:
+    """The run's folder of a config.json, or of the folder that has it."""
+    return RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)

@@ -14,10 +14,10 @@ from kernels import OutOfMemory
 from vaegan_kernels import checkpoint, gan_file
 from vaegan_kernels.checks import check_data, configuration, with_attributes
 from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, describe_out_of_memory, run_main
-from vaegan_kernels.config import Config, read_config
+from vaegan_kernels.config import Config
 from vaegan_kernels.errors import UserError
 from vaegan_kernels.options import make_parser, open_engine
-from vaegan_kernels.resume import prepare_resume
+from vaegan_kernels.resume import note_other_data, prepare_resume, repeated
 from vaegan_kernels.run_folder import RunFolder, check_new, check_room, check_writable, fresh_folder, write_atomically
 
 # In a checkpoint: parameters and, for each, one (RMSProp) or two (Adam) numbers of optimiser state.
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.resume is not None:
         folder, config, header = prepare_resume(arguments)
     else:
-        config = configuration(vars(arguments), read_config(arguments.config) if arguments.config else None)
+        config = configuration(vars(arguments), repeated(arguments.config) if arguments.config else None)
     engine, device = open_engine(config)
     if header is not None and header.config.precision != engine.precision:
         device += f"; until now the run was in {header.config.precision}: its numbers go on, not its bits"
@@ -102,6 +102,8 @@ def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any
         progress=Counter("reading images" if config.data else "drawing faces", quiet=arguments.quiet),
     )  # fmt: skip
     check_same_data(dataset, header, folder)
+    if arguments.config and arguments.resume is None and (note := note_other_data(arguments.config, config, dataset)):
+        say(note)
     counts = {name: len(dataset.split(name)) for name in ("train", "validation", "test")}
     config = config.with_data(counts["train"])
     step, steps = header.step if header else 0, config.steps or 0
