@@ -139,14 +139,7 @@ def write_curves(
             axes.plot(steps, values, color=colour, lw=0.8, alpha=0.35)
             axes.plot(steps, smooth(values), color=colour, lw=1.6, label=label)
         name = "Pixel likelihood" if pixels and name == "Feature likelihood" else name
-        axes.set_title(f"{name}{', per image' if 'share' not in name else ''}", loc="left", fontsize=10)
-        if scale == "log" and positive(metrics, curves):
-            axes.set_yscale("log")
-            log_labels(axes)
-        axes.grid(alpha=0.25, lw=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        if "share" in name:
-            axes.set_ylim(-0.03, 1.05)
+        dress(axes, name, log=scale == "log" and positive(metrics, curves))
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=8.5)
     for axes in figure.axes[-2:]:
@@ -155,12 +148,19 @@ def write_curves(
     write_atomically(out, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
-def log_labels(axes: Any) -> None:
-    """Numbers beside a logarithmic axis as 150, not 1.5 x 10^2."""
+def dress(axes: Any, name: str, *, log: bool) -> None:
+    """Title, scale and grid of one of `PANELS`."""
     from matplotlib.ticker import LogFormatter
 
-    for axis in ("major", "minor"):
-        getattr(axes.yaxis, f"set_{axis}_formatter")(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes.set_title(f"{name}{', per image' if 'share' not in name else ''}", loc="left", fontsize=10)
+    if log:
+        axes.set_yscale("log")
+        for axis in ("major", "minor"):  # 150, not 1.5 x 10^2
+            getattr(axes.yaxis, f"set_{axis}_formatter")(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes.grid(alpha=0.25, lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if "share" in name:
+        axes.set_ylim(-0.03, 1.05)
 
 
 def positive(metrics: list[dict[str, Any]], curves: tuple[tuple[str, str], ...]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.figures import PANELS, log_labels, positive, smooth
+from vaegan_kernels.figures import PANELS, dress, positive, smooth
 from vaegan_kernels.run_folder import write_atomically
 
 STYLES = ("-", "--", ":")  # of the curves in one panel; colours are the runs'
@@ -38,14 +38,7 @@ def write_overlaid(runs: Sequence[tuple[str, list[dict[str, Any]]]], out: Path) 
                 values = np.array([float(line.get(key, np.nan)) for line in metrics])
                 if not np.isnan(values).all():
                     axes.plot(steps, smooth(values), color=f"C{number}", ls=style, lw=1.4)
-        axes.set_title(f"{title}{', per image' if 'share' not in title else ''}", loc="left", fontsize=10)
-        if scale == "log" and all(positive(metrics, curves) for _, metrics in runs):
-            axes.set_yscale("log")
-            log_labels(axes)
-        axes.grid(alpha=0.25, lw=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        if "share" in title:
-            axes.set_ylim(-0.03, 1.05)
+        dress(axes, title, log=scale == "log" and all(positive(metrics, curves) for _, metrics in runs))
         if len(curves) > 1:
             lines = [Line2D([], [], color="#555", ls=style, lw=1.4, label=label) for style, (_, label) in zip(STYLES, curves, strict=False)]
             axes.legend(handles=lines, frameon=False, fontsize=8.5)
