@@ -221,7 +221,10 @@ def test_dry_run_prints_what_would_be_tried():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--network", "paper46"], "--network: got 'paper46', expected one of paper64, paper32, small32; did you mean paper64?"),
+        (
+            ["--network", "paper46"],
+            "--network: got 'paper46', expected one of small32, small64, small128, paper32, paper64, paper128; did you mean paper64?",
+        ),
         (["--precision", "float64"], "--precision: got 'float64'"),
         (["--budget-s", "0"], "--budget-s: got 0, expected a whole number of at least 1"),
         (["--batch-size", "x"], "--batch-size: got 'x', expected a whole number"),

@@ -83,7 +83,8 @@ class Classifier(Reference):
         if "encoder/fc/weight" in self.p:
             h = self.trunk("encoder", x)
         else:
-            self.metric = "conv4" if x.shape[-1] == 64 else "conv3"
+            blocks, size = self.blocks("discriminator", "conv"), x.shape[-1]
+            self.metric = next(block for i, block in enumerate(blocks) if size >> i == 8)  # Dis_l is a map of 8 x 8
             h = self.units(self.features(x, (len(x),)), (len(x),))
         return h, self.linear("classifier/output", h)
 

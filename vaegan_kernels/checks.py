@@ -51,7 +51,10 @@ def sized(flags: Mapping[str, Any], stored: Mapping[str, Any], size: int | None)
     if size is None and "network" not in flags and not stored and Path(flags.get("data") or "").suffix.lower() in (".h5", ".hdf5"):
         from vaegan_kernels.data.packed import packed_shape
 
-        _, size, channels = packed_shape(flags["data"])
+        try:
+            _, size, channels = packed_shape(flags["data"])
+        except UserError:
+            return {}  # `check_data` says what is wrong with the file
         if channels in (1, 3) and "image_channels" not in flags:
             chosen["image_channels"] = channels
         if size not in {spec.image_size for spec in NETWORKS.values()}:
