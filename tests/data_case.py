@@ -1,7 +1,8 @@
-"""What the tests of data sets share: tiny archives, pickles as Python 2 wrote them, and the form of a refusal."""
+"""What the tests of data sets share: tiny ones in the official formats, pickles as Python 2 wrote them, and the form of a refusal."""
 
 from __future__ import annotations
 
+import gzip
 import struct
 import tarfile
 
@@ -10,6 +11,10 @@ import pytest
 
 from vaegan_kernels.data import check_source, load_dataset
 from vaegan_kernels.errors import UserError
+
+CIFAR_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CIFAR_BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+STL_NAMES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 
 
 def load(source, **options):
@@ -83,3 +88,73 @@ def python2_pickle(value):
 def planes(images):
     """uint8 [n,H,W,3] as records of a red, a green and a blue plane, row by row."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
+
+
+def write_cifar(parent, form, per_batch=20, only=CIFAR_BATCHES, names=True):
+    """CIFAR-10 unpacked below ``parent``; returns the folder, the images of the batches in order, and their labels."""
+    folder = parent / ("cifar-10-batches-py" if form == "py" else "cifar-10-batches-bin")
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    images, labels = [], []
+    for name in CIFAR_BATCHES:
+        pixels = rng.integers(0, 256, (per_batch, 32, 32, 3), dtype=np.uint8)
+        classes = rng.integers(0, 10, per_batch)
+        if name not in only:
+            continue
+        images.append(pixels)
+        labels.append(classes)
+        if form == "py":
+            batch = {"batch_label": name, "labels": classes.tolist(), "data": planes(pixels)}
+            batch["filenames"] = [f"{i}.png" for i in range(per_batch)]
+            (folder / name).write_bytes(python2_pickle(batch))
+        else:
+            (folder / f"{name}.bin").write_bytes(np.column_stack([classes.astype(np.uint8), planes(pixels)]).tobytes())
+    (folder / "readme.html").write_text("<html/>")
+    if names and form == "py":
+        meta = {"num_cases_per_batch": per_batch, "label_names": CIFAR_NAMES, "num_vis": 3072}
+        (folder / "batches.meta").write_bytes(python2_pickle(meta))
+    elif names:
+        (folder / "batches.meta.txt").write_text("\n".join(CIFAR_NAMES) + "\n\n")
+    return folder, *(np.concatenate(parts) if parts else None for parts in (images, labels))
+
+
+def write_stl(parent, train=12, test=6, unlabeled=20, names=True):
+    """STL-10 unpacked below ``parent``; returns the folder, the images in the order train, unlabelled, test, and labels from 0 on."""
+    folder = parent / "stl10_binary"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(6)
+    images, labels = [], []
+    for name, count in (("train", train), ("unlabeled", unlabeled), ("test", test)):
+        pixels = rng.integers(0, 256, (count, 96, 96, 3), dtype=np.uint8)
+        classes = rng.integers(1, 11, count)
+        images.append(pixels)
+        labels.append(classes - 1 if name != "unlabeled" else np.full(count, -1))
+        if count:
+            columns = [plane.T for image in pixels for plane in (image[..., 0], image[..., 1], image[..., 2])]
+            (folder / f"{name}_X.bin").write_bytes(b"".join(np.ascontiguousarray(plane).tobytes() for plane in columns))
+            if name != "unlabeled":
+                (folder / f"{name}_y.bin").write_bytes(classes.astype(np.uint8).tobytes())
+    if names:
+        (folder / "class_names.txt").write_text("\n".join(STL_NAMES) + "\n")
+    (folder / "fold_indices.txt").write_text("0 2 4 \n1 3 5 \n")
+    return folder, np.concatenate(images), np.concatenate(labels)
+
+
+def idx(array, kind=8):
+    """``array`` (uint8) as the bytes of an idx file."""
+    return bytes((0, 0, kind, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def write_idx(folder, *, packed=False, train=48, test=10, side=28, joint="-"):
+    """MNIST's four files; returns the images uint8 [n,side,side] and labels."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    images = rng.integers(0, 256, (train + test, side, side), dtype=np.uint8)
+    labels = rng.integers(0, 10, train + test).astype(np.uint8)
+    labels[:10] = np.arange(10)
+    for key, part in (("train", slice(train)), ("t10k", slice(train, None))):
+        for name, array in (("images", images), ("labels", labels)):
+            content = idx(array[part])
+            path = folder / f"{key}-{name}{joint}idx{array.ndim}-ubyte{'.gz' if packed else ''}"
+            path.write_bytes(gzip.compress(content) if packed else content)
+    return images, labels

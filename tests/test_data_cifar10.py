@@ -12,44 +12,13 @@ import time
 import numpy as np
 import pytest
 from app_case import call
-from data_case import load, planes, python2_pickle, refused, tar_of
+from data_case import CIFAR_NAMES, load, planes, python2_pickle, refused, tar_of, write_cifar
 
 from vaegan_kernels import pack, train
 from vaegan_kernels.data import describe_source, read_packed
 from vaegan_kernels.data import records as records_module
 from vaegan_kernels.data.plain_pickle import read_plain_pickle
 from vaegan_kernels.errors import UserError
-
-NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-
-
-def write_cifar(parent, form, per_batch=20, only=BATCHES, names=True):
-    """CIFAR-10 unpacked below ``parent``; returns the folder, the images of the batches in order, and their labels."""
-    folder = parent / ("cifar-10-batches-py" if form == "py" else "cifar-10-batches-bin")
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(5)
-    images, labels = [], []
-    for name in BATCHES:
-        pixels = rng.integers(0, 256, (per_batch, 32, 32, 3), dtype=np.uint8)
-        classes = rng.integers(0, 10, per_batch)
-        if name not in only:
-            continue
-        images.append(pixels)
-        labels.append(classes)
-        if form == "py":
-            batch = {"batch_label": name, "labels": classes.tolist(), "data": planes(pixels)}
-            batch["filenames"] = [f"{i}.png" for i in range(per_batch)]
-            (folder / name).write_bytes(python2_pickle(batch))
-        else:
-            (folder / f"{name}.bin").write_bytes(np.column_stack([classes.astype(np.uint8), planes(pixels)]).tobytes())
-    (folder / "readme.html").write_text("<html/>")
-    if names and form == "py":
-        meta = {"num_cases_per_batch": per_batch, "label_names": NAMES, "num_vis": 3072}
-        (folder / "batches.meta").write_bytes(python2_pickle(meta))
-    elif names:
-        (folder / "batches.meta.txt").write_text("\n".join(NAMES) + "\n\n")
-    return folder, *(np.concatenate(parts) if parts else None for parts in (images, labels))
 
 
 @pytest.mark.parametrize("form", ["py", "bin"])
@@ -65,7 +34,7 @@ def test_images_labels_names_and_splits(tmp_path, form, packing):
     assert np.array_equal(data.images, images), "32 pixels need no resizing"
     assert data.labels.dtype == np.int16
     assert data.labels.tolist() == labels.tolist()
-    assert data.label_names == tuple(NAMES)
+    assert data.label_names == tuple(CIFAR_NAMES)
     validation = [1 if i % 10 == 9 else 0 for i in range(20)]
     assert data.splits.tolist() == validation * 5 + [2] * 20
     assert (data.name, data.skipped, data.attributes) == ("CIFAR-10", 0, None)
@@ -86,7 +55,7 @@ def test_the_pickles_of_these_tests_are_such(tmp_path):
         expected, got = pickle.loads(content, encoding="latin1"), read_plain_pickle(content)
         assert expected.keys() == got.keys()
         assert all(np.array_equal(expected[key], got[key]) for key in got)
-    official = python2_pickle({"num_cases_per_batch": 10000, "label_names": NAMES, "num_vis": 3072})
+    official = python2_pickle({"num_cases_per_batch": 10000, "label_names": CIFAR_NAMES, "num_vis": 3072})
     assert hashlib.md5(official).hexdigest() == "5ff9c542aee3614f3951f8cda6e48888", "the official batches.meta, byte for byte"
 
 
@@ -265,12 +234,12 @@ def test_pack_and_train(tmp_path, capsys):
     archive, out = tar_of(folder, tmp_path / "cifar-10-python.tar.gz"), tmp_path / "c.h5"
     assert pack.main([str(archive), str(out), "--image-size", "32"]) == 0
     printed = capsys.readouterr().out
-    counts = ", ".join(f"{one} {(labels == i).sum()}" for i, one in enumerate(NAMES))
+    counts = ", ".join(f"{one} {(labels == i).sum()}" for i, one in enumerate(CIFAR_NAMES))
     assert "CIFAR-10: 120 images" in printed
     assert f"labels      10 classes ({counts}), 0 unlabelled" in printed
     again = read_packed(out)
     assert np.array_equal(again.images, images)
-    assert (again.labels.tolist(), again.label_names) == (labels.tolist(), tuple(NAMES))
+    assert (again.labels.tolist(), again.label_names) == (labels.tolist(), tuple(CIFAR_NAMES))
     assert call(train.main, "--data", archive, "--steps", "2", "--batch-size", "4", "--device", "cpu", "--out", tmp_path / "run") == 0
     assert "data: CIFAR-10, 90 train, 10 validation, 20 test images" in capsys.readouterr().out
     folder, _, _ = write_cifar(tmp_path / "t", "py", only=["test_batch"])

@@ -10,33 +10,13 @@ import tracemalloc
 import numpy as np
 import pytest
 from app_case import call
-from data_case import load, refused
+from data_case import idx, load, refused, write_idx
 from PIL import Image
 
 from vaegan_kernels import pack, train
 from vaegan_kernels.data import describe_source, read_packed
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-
-
-def idx(array, kind=8):
-    """``array`` (uint8) as the bytes of an idx file."""
-    return bytes((0, 0, kind, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-def write_idx(folder, *, packed=False, train=48, test=10, side=28, joint="-"):
-    """MNIST's four files; returns the images uint8 [n,side,side] and labels."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(7)
-    images = rng.integers(0, 256, (train + test, side, side), dtype=np.uint8)
-    labels = rng.integers(0, 10, train + test).astype(np.uint8)
-    labels[:10] = np.arange(10)
-    for key, part in (("train", slice(train)), ("t10k", slice(train, None))):
-        for name, array in (("images", images), ("labels", labels)):
-            content = idx(array[part])
-            path = folder / f"{key}-{name}{joint}idx{array.ndim}-ubyte{'.gz' if packed else ''}"
-            path.write_bytes(gzip.compress(content) if packed else content)
-    return images, labels
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -6,36 +6,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from data_case import load, refused, tar_of
+from data_case import STL_NAMES, load, refused, tar_of, write_stl
 
 from vaegan_kernels import pack
 from vaegan_kernels.data import describe_source, read_packed
 from vaegan_kernels.data import records as records_module
 
-NAMES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 RECORD = 96 * 96 * 3
-
-
-def write_stl(parent, train=12, test=6, unlabeled=20, names=True):
-    """STL-10 unpacked below ``parent``; returns the folder, the images in the order train, unlabelled, test, and labels from 0 on."""
-    folder = parent / "stl10_binary"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(6)
-    images, labels = [], []
-    for name, count in (("train", train), ("unlabeled", unlabeled), ("test", test)):
-        pixels = rng.integers(0, 256, (count, 96, 96, 3), dtype=np.uint8)
-        classes = rng.integers(1, 11, count)
-        images.append(pixels)
-        labels.append(classes - 1 if name != "unlabeled" else np.full(count, -1))
-        if count:
-            columns = [plane.T for image in pixels for plane in (image[..., 0], image[..., 1], image[..., 2])]
-            (folder / f"{name}_X.bin").write_bytes(b"".join(np.ascontiguousarray(plane).tobytes() for plane in columns))
-            if name != "unlabeled":
-                (folder / f"{name}_y.bin").write_bytes(classes.astype(np.uint8).tobytes())
-    if names:
-        (folder / "class_names.txt").write_text("\n".join(NAMES) + "\n")
-    (folder / "fold_indices.txt").write_text("0 2 4 \n1 3 5 \n")
-    return folder, np.concatenate(images), np.concatenate(labels)
 
 
 @pytest.mark.parametrize("packing", ["folder", "parent", "archive", "parent of archive"])
@@ -49,7 +26,7 @@ def test_images_labels_names_and_splits(tmp_path, packing):
     data = load(source, image_size=96)
     assert np.array_equal(data.images, images), "96 pixels need no resizing"
     assert data.labels.tolist() == labels.tolist()
-    assert data.label_names == tuple(NAMES)
+    assert data.label_names == tuple(STL_NAMES)
     assert data.splits.tolist() == [0] * 32 + [2] * 6
     assert data.labelled("train").tolist() == list(range(12))
     assert data.labelled("test").tolist() == list(range(32, 38))
@@ -142,6 +119,6 @@ def test_pack(tmp_path, capsys):
     folder, _, labels = write_stl(tmp_path)
     out = tmp_path / "s.h5"
     assert pack.main([str(folder), str(out), "--image-size", "32"]) == 0
-    counts = ", ".join(f"{one} {(labels == i).sum()}" for i, one in enumerate(NAMES))
+    counts = ", ".join(f"{one} {(labels == i).sum()}" for i, one in enumerate(STL_NAMES))
     assert f"labels      10 classes ({counts}), 20 unlabelled" in capsys.readouterr().out
     assert read_packed(out).labels.tolist() == labels.tolist()

@@ -1,4 +1,4 @@
-"""Every command of the task pages in docs/ (fenced as ``sh``) runs, in the page's order, on a folder of small photos, with few steps."""
+"""Every command of the task pages in docs/ (fenced as ``sh``) runs, in the page's order, on small photos and data sets, with few steps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import shlex
 import numpy as np
 import pytest
 from app_case import ROOT, call
+from data_case import tar_of, write_cifar, write_idx, write_stl
+from lfw_case import KEYS, moved_shapes, write_faces
 from PIL import Image
 
-PAGES = ("photos", "gamma", "curves", "collapse", "gpu", "export")
+PAGES = ("photos", "gamma", "curves", "collapse", "gpu", "export", "data")
 PREFIX = ["python", "-m"]
 FEW = {"--steps": "3", "--epochs": "1", "--stop-after": "2", "--batch-size": "4", "--count": "4", "--tune-steps": "2"}
 
@@ -48,8 +50,18 @@ def photos(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture
+def official(photos, tmp_path):
+    """Beside the photos the data sets that docs/data.md names, tiny, each where its commands look for it."""
+    tar_of(write_cifar(tmp_path / "made", "py")[0], tmp_path / "cifar-10-python.tar.gz")
+    tar_of(write_stl(tmp_path / "made")[0], tmp_path / "stl10_binary.tar.gz")
+    write_idx(tmp_path / "fashion-mnist", packed=True)
+    (tmp_path / "lfw").mkdir()
+    write_faces(tmp_path / "lfw", list(moved_shapes(len(KEYS))), range(0, 68, 9)).rename(tmp_path / "landmarks.txt")
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_of_a_page(page, photos, capfd):
+def test_commands_of_a_page(page, photos, official, capfd):
     found = commands(page)
     assert found, f"docs/{page}.md: no block fenced as sh"
     for words in found:
