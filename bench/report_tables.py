@@ -49,7 +49,7 @@ def step_table(result: dict[str, Any]) -> str:
 
 def scaling_table(result: dict[str, Any]) -> str:
     """A line for each case of the three sweeps."""
-    rows = []
+    rows, peer = [], "lean"
     unit = {"batch": "", "size": " px", "width": "x"}
     for case in result["cases"]:
         head = f"{case['sweep']} {case['value']:g}{unit[case['sweep']]}"
@@ -66,7 +66,7 @@ def scaling_table(result: dict[str, Any]) -> str:
                 *(f"{memory[n]['peak_mb']:,.0f} MB" for n in ("ours", peer)),
             ]
         )
-    return table([result["network"], "a step", "x", "peak memory", "the peer's"], rows)
+    return table([result["network"], "a step", f"x {peer}", "peak memory", f"{peer}'s"], rows)
 
 
 def of_roofline(row: dict[str, Any], peaks: dict[str, float]) -> float | None:
