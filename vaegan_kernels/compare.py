@@ -146,7 +146,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     from vaegan_kernels.overlaid import write_overlaid
 
-    parser = Parser(prog="python -m vaegan_kernels.compare", description=__doc__.split("\n")[0], epilog=EPILOG)
+    parser = Parser(
+        prog="python -m vaegan_kernels.compare",
+        description="Lay the curves and grids of several runs side by side, and what differs in a table.",
+        epilog=EPILOG,
+    )
     parser.add_argument("runs", metavar="RUN", nargs="+", help=f"folders of runs, up to {MOST}")
     parser.add_argument("--out", metavar="FOLDER", default="compare", help="where curves.png and grids.png go (default: compare)")
     parser.add_argument("--step", type=whole_number, metavar="N", help="the grids of step N, or the last before it (default: the last)")

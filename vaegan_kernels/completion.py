@@ -108,7 +108,11 @@ def bash_script() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = Parser(prog="python -m vaegan_kernels.completion", description=__doc__.split(": ", 1)[1].split("\n")[0], epilog=EPILOG)
+    parser = Parser(
+        prog="python -m vaegan_kernels.completion",
+        description="Print a script that completes this program's commands, their flags and values.",
+        epilog=EPILOG,
+    )
     parser.add_argument("shell", metavar="{" + ",".join(SHELLS) + "}", help="which shell the script is for")
     arguments = parser.parse_args(argv)
     check_choice("shell", arguments.shell, SHELLS)

@@ -74,7 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     from vaegan_kernels.inference import load_model
 
-    parser = Parser(prog="python -m vaegan_kernels.export", description=__doc__.split(": ", 1)[1], epilog=EPILOG)
+    parser = Parser(
+        prog="python -m vaegan_kernels.export",
+        description="Write a model for other tools: as a PyTorch module, safetensors and ONNX.",
+        epilog=EPILOG,
+    )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a checkpoint.h5")
     parser.add_argument("--out", metavar="FOLDER", default="exported", help="the folder to write to (default: exported)")
     parser.add_argument("--format", metavar="A,B,..", help="of torch, safetensors, onnx (default: all whose packages are installed)")

@@ -88,7 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from models.vaegan import VAEGAN
     from vaegan_kernels.inference import EXAMPLES
 
-    parser = Parser(prog="python -m vaegan_kernels.import", description=__doc__.split(": ", 1)[1], epilog=EPILOG)
+    parser = Parser(
+        prog="python -m vaegan_kernels.import",
+        description="Make a run's folder of a state_dict that export wrote, changed elsewhere or not.",
+        epilog=EPILOG,
+    )
     parser.add_argument("file", metavar="FILE", help="a state_dict: .pt or .safetensors")
     parser.add_argument("--out", metavar="FOLDER", required=True, help="the run's folder to make, new or empty")
     parser.add_argument("--description", metavar="JSON", help="the vaegan.json of the export (default: in FILE, or beside it)")

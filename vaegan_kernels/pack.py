@@ -26,7 +26,11 @@ _EXAMPLES = """examples:
 
 def parser() -> Parser:
     """The command line of pack."""
-    p = Parser(prog="python -m vaegan_kernels.pack", description=__doc__, epilog=_EXAMPLES)
+    p = Parser(
+        prog="python -m vaegan_kernels.pack",
+        description="Decode a source of images once, into one file that loads at once.",
+        epilog=_EXAMPLES,
+    )
     files = p.add_argument_group("files")
     files.add_argument(
         "source", metavar="SOURCE", help="any folder of images; the folder or official archive of CelebA, LFW, CIFAR-10, STL-10, MNIST or "
