@@ -167,6 +167,11 @@ def test_a_package_that_is_not_there(run, tmp_path, monkeypatch, capsys):
     assert call(export.main, run) == 0
     assert "left out: onnx (pip install onnx)" in capsys.readouterr().out
     assert not (tmp_path / "exported" / "encoder.onnx").exists()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in export.FORMATS else real(name, *a))
+    assert call(export.main, run, "--out", "other") == 2
+    expected = "error: none of the packages torch, safetensors, onnx is installed, and each format needs one; pip install"
+    assert one_line(capsys.readouterr().err).startswith(expected)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("exported", ["vaegan"], indirect=True)

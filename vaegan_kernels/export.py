@@ -59,7 +59,9 @@ def chosen(asked: str | None) -> tuple[list[str], list[str]]:
     for name in wanted:
         check_choice("--format", name, FORMATS)
     absent = [name for name in wanted if importlib.util.find_spec(FORMATS[name]) is None]
-    if absent and (asked is not None or len(absent) == len(wanted)):
+    if asked is None and len(absent) == len(wanted):
+        raise UserError(f"none of the packages {', '.join(absent)} is installed, and each format needs one; pip install safetensors onnx")
+    if absent and asked is not None:
         raise UserError(f"--format {absent[0]}: needs the package {FORMATS[absent[0]]}; pip install {FORMATS[absent[0]]}")
     return [name for name in dict.fromkeys(wanted) if name not in absent], absent
 
