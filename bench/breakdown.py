@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kernels.engine import OPERATIONS
-from vaegan_kernels.json_files import write_json
+from vaegan_kernels.files import write_json
 
 Key = tuple[str, str]
 
@@ -67,10 +67,11 @@ def shapes_of(args: tuple[Any, ...]) -> str:
 def measure(network: str, n: int, rounds: int) -> dict[str, Any]:
     """Medians over ``rounds`` steps of every operation, and of the step."""
     from bench.contestants import LR, batch
-    from bench.gpu_common import spec_of
+    from bench.gpu.common import spec_of
     from bench.harness import machine
     from bench.side import side
-    from models.vaegan import VAEGAN, Objective
+    from models.objective import Objective
+    from models.vaegan import VAEGAN
 
     place = side("cpu", "float32")
     engine, spec = place.engine, spec_of(network)

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.harness import busy_cores, machine, quiet_note
 from bench.shapes import BATCH, NETWORK
 from bench.side import THREADS, side
-from vaegan_kernels.json_files import write_json
+from vaegan_kernels.files import write_json
 
 _busy: list[float | None] = []
 _peaks: list[dict[str, float]] = []

@@ -57,7 +57,8 @@ def batch(spec: Any, n: int) -> tuple[np.ndarray, ...]:
 def make(name: str, spec: Any, n: int, *, device: str, precision: str, settings: str = "") -> Contestant:
     """A contestant with a batch of ``n`` images. ``spec``: a `NetworkSpec`; ``settings``: one of `candidates`."""
     from bench.side import side
-    from models.vaegan import VAEGAN, Objective
+    from models.objective import Objective
+    from models.vaegan import VAEGAN
 
     place = side(device, precision)
     model = VAEGAN(place.engine, spec, seed=0)

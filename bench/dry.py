@@ -8,8 +8,8 @@ import numpy as np
 
 from kernels import philox
 from kernels.augmentation import AUTHORS
-from models.algorithm1 import Objective
 from models.networks import network
+from models.objective import Objective
 from models.vaegan import VAEGAN
 
 DATA_SET = 1000  # images of the data set that the batches are gathered from; no launch depends on it

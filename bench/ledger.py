@@ -16,9 +16,9 @@ from typing import Any
 
 from bench.dry import record_step
 from bench.minimum import minimum
-from models.algorithm1 import Objective
 from models.networks import NETWORKS, network
-from vaegan_kernels.json_files import write_json
+from models.objective import Objective
+from vaegan_kernels.files import write_json
 
 #: One H100: operations and bytes a second. The bf16 peak was measured with large products, not read from a data sheet.
 MATRIX_PEAK = {"bf16": 800e12, "tf32": 400e12, "float32": 60e12}
@@ -33,7 +33,7 @@ def floor(flops: float, nbytes: float, precision: str) -> float:
 
 def ledger(name: str = "paper64", batch: int = 64, precision: str = "bf16", objective: Objective | None = None) -> dict[str, Any]:
     """The ledger of one step: totals, ratios to the minimum, and a row for each kind of launch, the longest floor first."""
-    from kernels.cuda.chips import CHIPS
+    from kernels.cuda.device.chips import CHIPS
     from kernels.cuda.engine import dry_engine
 
     objective = objective or Objective()

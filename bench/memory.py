@@ -45,7 +45,7 @@ def reset_peak() -> None:
 
 def alone(name: str, network: str, n: int, *, device: str, precision: str, settings: str) -> dict[str, float]:
     """The child of `measure`."""
-    from bench.gpu_common import spec_of
+    from bench.gpu.common import spec_of
 
     if name == "ours":
         import kernels

@@ -1,6 +1,6 @@
 """What this CPU can do: the rate of a large float32 matrix product, and of a copy that no cache holds. The roofline of `bench.report`.
 
-(For a GPU: `bench.gpu_peaks`.)
+(For a GPU: `bench.gpu.peaks`.)
 """
 
 from __future__ import annotations

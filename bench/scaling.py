@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from bench.contestants import defaults
 from bench.step import case
-from vaegan_kernels.json_files import write_json
+from vaegan_kernels.files import write_json
 
 BATCHES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SIZES = (32, 48, 64, 96, 128)

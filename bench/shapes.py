@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from bench.gpu_common import spec_of
+from bench.gpu.common import spec_of
 from models.networks import NetworkSpec
 
 #: N. Smaller for a smoke test: BENCH_BATCH=2 (PyTorch's batch norm refuses one image at an FC layer).

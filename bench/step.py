@@ -17,7 +17,7 @@ from typing import Any
 
 from bench import memory as scales
 from bench.contestants import NAMES, Contestant, defaults, fastest, make
-from vaegan_kernels.json_files import write_json
+from vaegan_kernels.files import write_json
 
 SHORTEST = 0.2  # seconds of a contestant's turn on a GPU
 
@@ -29,7 +29,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def case(network: str, n: int, names: list[str], rounds: int, *, device: str, precision: str, memory: bool = True) -> dict[str, Any]:
     """Alternate the contestants in one process, then weigh each in a process of its own."""
-    from bench.gpu_common import spec_of
+    from bench.gpu.common import spec_of
     from bench.harness import busy_cores
     from bench.side import side
 

@@ -1,6 +1,4 @@
-"""The only switch between devices: ``engine("cpu", "float32")``. Never a silent fallback.
-
-The contract of an operation, the same for every engine:
+"""The contract of an operation, the same for every engine:
 
 - outputs come first and are given by the caller: C-contiguous arrays, overwritten, never accumulated into;
 - inputs are C-contiguous; a wrong shape, dtype or layout is a `ValueError` that says which argument, what was got and what was
@@ -73,7 +71,8 @@ class Engine:
     """Operations on one device in one precision. Made by `engine`, not by hand.
 
     Attributes: ``name`` ("cpu" or "cuda"), ``precision``, ``dtype`` (of activations and operands), ``wide`` (of parameters and
-    statistics), ``threads`` (0 on a GPU), ``notice`` (a line for the user).
+    statistics), ``threads`` (0 on a GPU), ``host_memory`` (whether values can be read at once: a step then leaves out what the
+    equilibrium gate holds back), ``notice`` (a line for the user).
     """
 
     name: str
@@ -81,6 +80,7 @@ class Engine:
     dtype: np.dtype[Any]
     wide: np.dtype[Any]
     threads: int
+    host_memory: bool
     notice = ""
 
     def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
@@ -129,34 +129,3 @@ class Engine:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"engine {type(self).__name__} has no operation {name!r}; the list is kernels.OPERATIONS")
-
-
-def engine(device: str = "cpu", precision: str = "float32", threads: int | None = None) -> Engine:
-    """The engine of ``device`` ("cpu" or "cuda") in ``precision``.
-
-    Args:
-        device: "cpu" (NumPy and BLAS) or "cuda".
-        precision: "float32" or "float64" on the CPU; "bf16", "tf32" or "float32" on a GPU; "auto": float32 on the CPU, on a GPU
-            bf16 where its tensor cores have that.
-        threads: worker threads of the CPU engine; None means every core the process may use.
-
-    Raises:
-        ValueError: an unknown device or precision, a precision that the device does not have, or threads < 1.
-        RuntimeError: the device cannot be used here; one line that says why.
-    """
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"device: got {device!r}, expected 'cpu' or 'cuda'")
-    if precision not in (*PRECISIONS, "auto"):
-        raise ValueError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
-    if device == "cuda":
-        from kernels.cuda import open_engine
-
-        return open_engine(precision)
-    precision = "float32" if precision == "auto" else precision
-    if precision not in ("float32", "float64"):
-        raise ValueError(f"precision: got {precision!r}, which needs a GPU; the CPU engine has float32 and float64")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads: got {threads}, expected at least 1")
-    from kernels.cpu import CPUEngine
-
-    return CPUEngine(precision, threads)

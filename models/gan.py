@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from models.algorithm1 import Objective, adversarial, repeated
 from models.layer import Pass
-
-if TYPE_CHECKING:
-    from models.vaegan import VAEGAN
+from models.objective import GAN, GENERATOR, Objective
+from models.system import System
 
 
 def backpropagate(
-    model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None, *, training: bool = True
+    model: System, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None, *, training: bool = True
 ) -> None:  # fmt: skip
     """X_p = Dec(Z_p), Dis([X; X_p]). Dis descends L_GAN, Dec −L_GAN or the non-saturating loss; weights, their rule and the gate as in
     Algorithm 1. Statistics are joint over Dis's batch, or apart for X and X_p ("split"); "authors" is the same as "joint" here.
@@ -38,3 +36,53 @@ def backpropagate(
     pool.give(images, z)
     if given is not None:
         pool.give(given)
+
+
+def repeated(model: System, attributes: Any, times: int) -> Any:
+    """``attributes`` [N, A] once for each part of a joined batch, [times · N, A], of the pool; None for None."""
+    if attributes is None:
+        return None
+    n = len(attributes)
+    rows = model.pool.take((times * n, attributes.shape[1]), model.engine.wide)
+    for i in range(times):
+        model.engine.copy(rows[i * n : (i + 1) * n], attributes)
+    return rows
+
+
+def adversarial(model: System, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Any]:
+    """L_GAN, the gate and Dis's gradients. Returns whether Dec is trained, and the error that it then descends at the generated
+    images ``rows``: −L_GAN's, or the non-saturating loss's.
+
+    A network that the gate holds back has its gradients left out, where the engine knows the flags in time.
+    """
+    eng, pool = model.engine, model.pool
+    weights, log_eps = objective.weights(n), objective.gan_eps
+    e_dis = pool.take(dis.logits.shape)
+    eng.gan_loss(model.losses[GAN], e_dis, dis.logits, n, weights, log_eps=log_eps)
+    train_dec = train_dis = True
+    if training:
+        eng.fill(model.flags, 1)
+        if objective.gate:
+            eng.equilibrium_gate(
+                model.flags, model.losses[GAN], n, len(dis.logits) - n,
+                equilibrium=objective.equilibrium, margin=objective.margin,
+            )  # fmt: skip
+            if eng.host_memory:
+                train_dec, train_dis = bool(model.flags[0]), bool(model.flags[1])
+    if objective.generator_loss == "minimax":
+        eng.fill(model.losses[GENERATOR], 0)
+        e_dec = dis.backward_logits(e_dis, dw=train_dis, rows=rows if train_dec else None)
+        if train_dec:
+            eng.scale(e_dec, e_dec, -1.0 / weights[1])  # Dec ascends L_GAN, and does not see Dis's weight
+        return train_dec, e_dec
+    e_dec = pool.take(dis.logits.shape)
+    eng.generator_loss(model.losses[GENERATOR], e_dec, dis.logits, n, log_eps=log_eps)
+    if train_dis:
+        dis.backward_logits(e_dis, dw=True, rows=None)
+    else:
+        pool.give(e_dis)
+    if train_dec:
+        e_dec = dis.backward_logits(e_dec, dw=False, rows=rows)
+    else:
+        pool.give(e_dec)
+    return train_dec, e_dec

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from models.algorithm1 import LIKE, PRIOR, Objective, train_encoder
 from models.layer import Pass
-
-if TYPE_CHECKING:
-    from models.vaegan import VAEGAN
+from models.objective import LIKE, PRIOR, Objective
+from models.system import System
 
 
 def backpropagate(
-    model: VAEGAN, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None, *, training: bool = True
+    model: System, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None, *, training: bool = True
 ) -> None:  # fmt: skip
     """Z = μ + σ ε, X̃ = Dec(Z). Enc descends L_prior + L_like, Dec L_like: of one error, sent back once.
 
@@ -40,7 +38,7 @@ def backpropagate(
     train_encoder(model, enc, dz, dz, z, eps)
 
 
-def _through_frozen(model: VAEGAN, x: Any, reconstructed: Any) -> Any:
+def _through_frozen(model: System, x: Any, reconstructed: Any) -> Any:
     """L_like at Dis_l and its error at the reconstructions. Apart for X, whose features are a constant: no backward pass for it."""
     frozen = Pass((len(x),), train=False)
     target = model.discriminator.apply(x, frozen, None)
@@ -52,3 +50,13 @@ def _through_frozen(model: VAEGAN, x: Any, reconstructed: Any) -> Any:
     error = dis.backward_features(error, everything, rows=everything)
     dis.release()
     return error
+
+
+def train_encoder(model: System, enc: Any, dz: Any, dz_own: Any, z: Any, eps: Any) -> None:
+    """L_prior + L_like through the latent layer and Enc. ``dz_own``: the rows of dz that belong to Z."""
+    pool = model.pool
+    dmu, dlogvar = pool.take(enc.mu.shape), pool.take(enc.mu.shape)
+    model.engine.reparametrize_backward(dmu, dlogvar, dz_own, enc.mu, enc.logvar, eps)
+    pool.give(dz, z)
+    enc.backward(dmu, dlogvar)
+    enc.release()

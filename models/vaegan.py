@@ -1,104 +1,32 @@
-"""The VAE/GAN and the systems it is compared with: networks, their state, and one training step.
-
-What a step computes is `models.algorithm1`, `models.vae` or `models.gan`.
-"""
+"""The VAE/GAN and the systems it is compared with: a training step, its gradients, and inference."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from kernels import Engine
-from models import algorithm1, gan, vae
-from models.algorithm1 import LOSSES, Objective
-from models.decoder import decoder
-from models.discriminator import Discriminator
-from models.encoder import Encoder
-from models.layer import Context, Pass
-from models.memory import Pool
-from models.networks import NetworkSpec
-from models.optimizers import Optimizer
-from models.parameter import Parameter, Statistic, load
-from models.systems import SYSTEMS
+from models import algorithm1, authors_passes, gan, vae
+from models.layer import Pass
+from models.objective import LOSSES, Objective
+from models.system import SYSTEMS, System
 
-__all__ = ["VAEGAN", "Objective"]
+__all__ = ["VAEGAN", "Objective", "step_of"]
 
 INFERENCE_IMAGES = 64  # images in one piece of an inference pass
 STEPS = {"vaegan": algorithm1.backpropagate, "vae": vae.backpropagate, "vae-dis": vae.backpropagate, "gan": gan.backpropagate}
 
 
-class VAEGAN:
-    """Enc, Dec and Dis, or those of them that a system has, on one engine.
+def step_of(system: str, objective: Objective) -> Callable[..., None]:
+    """The function that computes the losses and gradients of a step of ``system``: which file to read for what a run does."""
+    if system == "vaegan" and objective.bn_groups == "authors":
+        return authors_passes.backpropagate
+    return STEPS[system]
 
-    Args:
-        engine: `kernels.engine`.
-        spec: `models.network`.
-        system: one of `models.systems.SYSTEMS`.
-        seed: of the initial parameters. A network starts with the same values in each system.
-        optimizer, weight_decay: see `models.optimizers.Optimizer`.
-        fuse_update: whether Enc's FC weights, two thirds of all, are updated where their gradient is made (RMSProp only), so that
-            it is never stored.
 
-    Raises:
-        ValueError: an unknown system.
-
-    Attributes:
-        encoder, decoder, discriminator: the networks; None where the system has none.
-        loss_names: of the losses that the system has.
-        pool: every activation and error comes from it.
-        losses: float64 [5], sums of the last step (`models.algorithm1.LOSSES` names them).
-        flags: uint8 [2], the last step's equilibrium gate: (Dec updated, Dis updated).
-        gate_counts: float64 [3], steps, Dec updates and Dis updates since `fetch_losses` was last called.
-    """
-
-    def __init__(
-        self, engine: Engine, spec: NetworkSpec, *, system: str = "vaegan", seed: int = 0, optimizer: str = "rmsprop",
-        weight_decay: float = 2e-5, fuse_update: bool = True,
-    ):  # fmt: skip
-        if system not in SYSTEMS:
-            raise ValueError(f"system: got {system!r}, expected one of {', '.join(SYSTEMS)}")
-        self.engine, self.spec, self.system = engine, spec, system
-        self.loss_names = SYSTEMS[system].losses
-        self.pool = Pool(engine)
-        context = Context(engine, self.pool)
-        networks: dict[str, Any] = {
-            "encoder": Encoder(context, spec), "decoder": decoder(context, spec), "discriminator": Discriminator(context, spec),
-        }  # fmt: skip
-        index = {p.name: i for i, p in enumerate(p for network in networks.values() for p in network.parameters)}
-        networks = {name: network if name in SYSTEMS[system].networks else None for name, network in networks.items()}
-        self.encoder, self.decoder, self.discriminator = networks.values()
-        self.optimizer = Optimizer(engine, optimizer, weight_decay)
-        self.fused = [self.encoder.largest] if fuse_update and optimizer == "rmsprop" and self.encoder else []
-        trained = self.trained
-        for p in self.parameters:
-            p.place(engine, seed=seed, index=index[p.name], grad=p in trained and p not in self.fused)
-        for s in self.statistics:
-            s.place(engine)
-        self.losses = engine.empty((len(LOSSES),), np.float64)
-        self.flags = engine.empty((2,), np.uint8)
-        self.gate_counts = engine.empty((3,), np.float64)
-        for array, value in ((self.losses, 0), (self.flags, 1), (self.gate_counts, 0)):
-            engine.fill(array, value)
-        # Enc is never gated
-        flags = {"encoder": None, "decoder": self.flags[0:1], "discriminator": self.flags[1:2]}
-        self.optimizer.place([(p, flags[p.name.split("/")[0]]) for p in trained], self.fused)
-        self._rows = (1, 1, 1)  # images, real rows and generated rows of the last step, to turn sums into means
-
-    @property
-    def parameters(self) -> list[Parameter]:
-        """All weights and biases in a fixed order: Enc, Dec, Dis, each from input to output."""
-        return [p for network in (self.encoder, self.decoder, self.discriminator) if network for p in network.parameters]
-
-    @property
-    def trained(self) -> list[Parameter]:
-        """Those that a step updates: all but a frozen Dis's."""
-        return [p for p in self.parameters if p.name.split("/")[0] in SYSTEMS[self.system].trained]
-
-    @property
-    def statistics(self) -> list[Statistic]:
-        return [s for network in (self.encoder, self.decoder, self.discriminator) if network for s in network.statistics]
+class VAEGAN(System):
+    """A system that is trained and used; arguments as in `models.system.System`."""
 
     # ---- training ----
 
@@ -117,7 +45,7 @@ class VAEGAN:
         self.pool.watch()
         for p in self.fused:
             p.product = self.optimizer.fused_update(p, lr)
-        STEPS[self.system](self, x, eps, z_p, objective, attributes)
+        step_of(self.system, objective)(self, x, eps, z_p, objective, attributes)
         self.optimizer.update(lr)
         for p in self.fused:
             p.product = None
@@ -154,7 +82,7 @@ class VAEGAN:
             p.place_grad(engine)
         kept = engine.to_numpy(self.losses).copy()
         noise = engine.asarray(eps, wide), engine.asarray(z_p, wide)
-        STEPS[self.system](self, engine.asarray(x), *noise, objective, attributes, training=False)
+        step_of(self.system, objective)(self, engine.asarray(x), *noise, objective, attributes, training=False)
         gradients = {p.name: engine.to_numpy(p.grad).copy() for p in self.trained}
         losses = dict(zip(LOSSES, engine.to_numpy(self.losses).tolist(), strict=True))
         engine.put(self.losses, kept)
@@ -162,14 +90,6 @@ class VAEGAN:
         if "gan_real" in losses:
             losses["gan"] = losses["gan_real"] + losses["gan_generated"]
         return gradients, losses
-
-    def _check_attributes(self, attributes: Any, n: int) -> None:
-        expected = (n, self.spec.attributes)
-        if attributes is None and self.spec.attributes:
-            raise ValueError(f"attributes: missing, expected shape {expected}: the model is conditional")
-        if attributes is not None and tuple(attributes.shape) != expected:
-            what = f"expected {expected}" if self.spec.attributes else "but the model is not conditional: leave them out"
-            raise ValueError(f"attributes: got shape {tuple(attributes.shape)}, {what}")
 
     # ---- inference: running statistics ----
 
@@ -220,31 +140,3 @@ class VAEGAN:
             cut = slice(start, start + len(piece))
             given = None if attributes is None else self.engine.asarray(attributes[cut], self.engine.wide)
             yield cut, piece, Pass((len(piece),), train=False, attributes=given)
-
-    # ---- state ----
-
-    def state_arrays(self) -> dict[str, Any]:
-        """Everything that a resumed run needs besides the step, live: "parameters/…", "statistics/…", "optimizer/…/…" by the
-        names of the module tree, and "gate/counts"."""
-        state = {f"parameters/{p.name}": p.data for p in self.parameters}
-        state |= {f"statistics/{s.name}": s.data for s in self.statistics}
-        state |= {f"optimizer/{p.name}/{key}": array for p in self.trained for key, array in p.state.items()}
-        return {**state, "gate/counts": self.gate_counts}
-
-    def load_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Copy ``arrays`` (as from `state_arrays`) in. Raises `ValueError` as `models.parameter.load` does."""
-        load(self.engine, self.state_arrays(), arrays)
-        for p in self.parameters:
-            p.refresh(self.engine)
-
-    def load_discriminator(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take another model's Dis: its "parameters/discriminator/…" and "statistics/discriminator/…" (``arrays`` may hold more).
-
-        Raises:
-            ValueError: naming the first array that is missing or of another shape; nothing is copied then.
-        """
-        kinds = ("parameters/discriminator/", "statistics/discriminator/")
-        own = {name: array for name, array in self.state_arrays().items() if name.startswith(kinds)}
-        load(self.engine, own, {name: array for name, array in arrays.items() if name.startswith(kinds)})
-        for p in self.discriminator.parameters:
-            p.refresh(self.engine)

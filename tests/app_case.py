@@ -10,9 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vaegan_kernels.cli import run_main
 from vaegan_kernels.data import Dataset, write_packed
-from vaegan_kernels.metrics import TIMING, read_metrics
+from vaegan_kernels.runs.metrics import TIMING, read_metrics
+from vaegan_kernels.shell.cli import run_main
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ("--network", "small32", "--batch-size", "4", "--log-every", "1", "--device", "cpu")
@@ -55,7 +55,9 @@ def command(*arguments, before="", timeout=120, **options):
 
 def argv(*arguments, before=""):
     """The command line of `command`."""
-    code = f"{before}\nimport sys\nfrom vaegan_kernels.cli import run_main\nfrom vaegan_kernels.train import main\nsys.exit(run_main(main))"
+    code = (
+        f"{before}\nimport sys\nfrom vaegan_kernels import train\nfrom vaegan_kernels.shell import cli\nsys.exit(cli.run_main(train.main))"
+    )
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 

@@ -16,8 +16,8 @@ if shutil.which("g++") is None:
 from kernels.cuda.activations import Activations
 from kernels.cuda.batch import Batch
 from kernels.cuda.batch_norm import BatchNorm
-from kernels.cuda.device import BFLOAT16
-from kernels.cuda.host import HostDevice
+from kernels.cuda.device.base import BFLOAT16
+from kernels.cuda.device.host.device import HostDevice
 from kernels.cuda.latent import Latent
 from kernels.cuda.losses import Losses
 from kernels.cuda.optimizer import Optimizer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vaegan_kernels.data import check_source, load_dataset
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 
 CIFAR_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CIFAR_BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from bench.gpu_parts import Part
+from bench.gpu.parts import Part
 
 
 def fine(engine):

@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("triton")
 pytest.importorskip("cupy_backends")
-from bench import aot
-from bench.aot_collect import CI_PAIRS, SYSTEM_PAIRS, cases, collect
-from bench.aot_compile import READER, select
-from bench.aot_exceptions import Exemption
-from bench.aot_rules import RULES, Measured, allowed, difference, growth, judge
+from bench.aot import __main__ as aot
+from bench.aot.collect import CI_PAIRS, SYSTEM_PAIRS, cases, collect
+from bench.aot.compile import READER, select
+from bench.aot.exceptions import Exemption
+from bench.aot.rules import RULES, Measured, allowed, difference, growth, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "bench" / "results" / "aot.json"
@@ -217,11 +217,11 @@ def test_every_rule_says_what_it_means():
 # ---- real code that breaks them ----
 
 BAD = """
-from bench.aot_compile import measure, quiet_environment
+from bench.aot.compile import measure, quiet_environment
 quiet_environment()
-from bench.aot_collect import Kernel
-from bench.aot_rules import judge
-from kernels.cuda.device import Launch
+from bench.aot.collect import Kernel
+from bench.aot.rules import judge
+from kernels.cuda.device.base import Launch
 from kernels.ledger import Cost
 from tests.sass_kernels import boxes, product
 

@@ -11,9 +11,10 @@ from app_case import TINY, arrays_of, call, one_line, tree, write_tiny
 from PIL import Image
 
 import vaegan_kernels
-from vaegan_kernels import attribute_vectors, checkpoint, sample
+from vaegan_kernels import attribute_vectors, sample
 from vaegan_kernels.data import Dataset, read_packed, write_packed
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.train import main
 
 PLAIN = ("--no-animation", "--no-curves", "--quiet", "--threads", 1, *TINY)
@@ -163,7 +164,7 @@ def test_directions(rng):
 def test_sample_adds_them(run, tmp_path, monkeypatch):
     assert call(attribute_vectors.main, run, "--quiet") == 0
     drawn = []
-    from vaegan_kernels import figures
+    from vaegan_kernels.pictures import figures
 
     own = figures.grid
     monkeypatch.setattr(figures, "grid", lambda images, *rest: drawn.append((images, rest)) or own(images, *rest))

@@ -12,7 +12,7 @@ import pytest
 from app_case import TINY, call, command, one_line, tree, write_tiny
 from PIL import Image
 
-from vaegan_kernels import data, run_folder
+from vaegan_kernels import data, files
 from vaegan_kernels.train import main
 
 
@@ -140,7 +140,7 @@ def test_an_unwritable_folder(base, tmp_path, monkeypatch, capfd):
         def refuse(*args, **kwargs):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(run_folder.tempfile, "mkdtemp", refuse)
+        monkeypatch.setattr(files.tempfile, "mkdtemp", refuse)
     else:
         folder.chmod(0o500)
     assert call(main, "--data", base / "tiny.h5", "--out", folder / "run", *TINY) == 2
@@ -149,7 +149,7 @@ def test_an_unwritable_folder(base, tmp_path, monkeypatch, capfd):
 
 
 def test_no_room_is_said_beforehand(base, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
     assert call(main, "--data", base / "tiny.h5", "--out", tmp_path / "run", *TINY) == 2
     assert "left, a run needs about" in one_line(capfd.readouterr().err)
     assert tree(tmp_path) == {}

@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from bench import breakdown, contestants, memory, peaks, report, report_tables, scaling, step
-from bench.gpu_common import spec_of, wider
+from bench import breakdown, contestants, memory, peaks, scaling, step
+from bench.gpu.common import spec_of, wider
+from bench.report import __main__ as report
+from bench.report import tables
 from bench.shapes import convolutions, upconvolutions
 from models.networks import network
 
@@ -79,7 +81,7 @@ def test_a_step_is_measured_and_weighed(tmp_path, capsys):
         assert case["memory"]["ours"]["imports_mb"] < 100 < case["memory"]["lean"]["imports_mb"]  # ours must not hold PyTorch
         for held in case["memory"].values():
             assert held["peak_mb"] == pytest.approx(held["state_mb"] + held["activations_mb"] + held["imports_mb"], abs=0.3)
-    assert report_tables.step_table(result).count("\n") == 6
+    assert tables.step_table(result).count("\n") == 6
 
 
 def test_what_cannot_be_measured_is_said(tmp_path, monkeypatch):
@@ -178,7 +180,7 @@ def test_ours_does_not_import_pytorch():
     """What `bench.memory` weighs as ours: in a process of its own, nothing of PyTorch."""
     import subprocess
 
-    code = "import sys; from bench.contestants import make; from bench.gpu_common import spec_of\n"
+    code = "import sys; from bench.contestants import make; from bench.gpu.common import spec_of\n"
     code += "make('ours', spec_of('tiny'), 4, device='cpu', precision='float32').step(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -14,9 +14,9 @@ from app_case import ROOT
 
 from kernels import engine
 from models import VAEGAN, network
-from vaegan_kernels import checkpoint
-from vaegan_kernels.config import Config
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.settings.config import Config
+from vaegan_kernels.shell.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_a_full_disk_while_writing(fail_at, model, path, monkeypatch):
         def __exit__(self, *error):
             self.file.close()
 
-    monkeypatch.setattr("vaegan_kernels.run_folder.open", lambda *a: Full(real_open(*a)), raising=False)
+    monkeypatch.setattr("vaegan_kernels.files.open", lambda *a: Full(real_open(*a)), raising=False)
     with pytest.raises(OSError, match="No space left") as caught:
         checkpoint.save(path, model.state_arrays(), checkpoint.Header(8, Config(), "", ""))
     assert caught.value.errno == errno.ENOSPC

@@ -9,8 +9,8 @@ import sys
 import pytest
 from app_case import environment, one_line
 
-from vaegan_kernels.cli import Parser, check_choice, close_match, real_number, run_main, whole_number
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.cli import Parser, check_choice, close_match, real_number, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 
 def parser():
@@ -74,7 +74,7 @@ def test_ctrl_c(capfd):
 
 
 def test_a_reader_that_goes_away():
-    code = "from vaegan_kernels.cli import run_main\nimport sys\n"
+    code = "from vaegan_kernels.shell.cli import run_main\nimport sys\n"
     code += "def main():\n    for i in range(100000): print(i)\nsys.exit(run_main(main))"
     command = ["bash", "-c", f"'{sys.executable}' -c \"$CODE\" | head -1"]
     done = subprocess.run(command, env={**environment(), "CODE": code}, capture_output=True, text=True, check=False)
@@ -110,7 +110,7 @@ def test_help_of_every_command(module):
 
 def test_importing_is_quick():
     """The first step must be on screen within three seconds: nothing slow may be imported on the way there."""
-    code = "import sys, vaegan_kernels.train, vaegan_kernels.trainer; print(*sys.modules)"
+    code = "import sys, vaegan_kernels.train, vaegan_kernels.runs.trainer; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"matplotlib", "h5py", "rich", "torch", "scipy", "tensorboardX"}

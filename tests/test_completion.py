@@ -34,7 +34,9 @@ def test_modules(script):
     assert {"vaegan_kernels.train", "vaegan_kernels.import", "vaegan_kernels.experiments.celeba", "vaegan_kernels.completion"} <= set(
         offered
     )
-    assert not {"vaegan_kernels.config", "vaegan_kernels.import_model", "vaegan_kernels.cli"} & set(offered), "these are no commands"
+    assert not {"vaegan_kernels.settings.config", "vaegan_kernels.portable.import_model", "vaegan_kernels.shell.cli"} & set(offered), (
+        "these are no commands"
+    )
     assert complete(script, "-m", "vaegan_kernels.tr") == ["vaegan_kernels.train"]
 
 

@@ -8,10 +8,11 @@ import pytest
 from app_case import TINY, arrays_of, assert_same_run, call, one_line, write_tiny
 from PIL import Image
 
-from vaegan_kernels import checkpoint, data, interpolate, load_model, reconstruct, sample, trainer
-from vaegan_kernels.condition import parse
+from vaegan_kernels import data, interpolate, load_model, reconstruct, sample
 from vaegan_kernels.data import Dataset, read_packed, write_packed
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.runs import checkpoint, trainer
+from vaegan_kernels.settings.condition import parse
+from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.train import main
 
 FLAGS = ("--steps", 4, "--save-every", 3, "--draw-every", 100, "--no-animation", "--no-curves", "--threads", 1, "--quiet", *TINY)

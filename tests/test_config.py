@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.algorithm1 import CHOICES, Objective
 from models.networks import NETWORKS as SPECS
+from models.objective import CHOICES, Objective
 from models.optimizers import OPTIMIZERS
 from models.presets import PRESETS as VALUES
-from vaegan_kernels.config import FIELDS, NETWORKS, PRESETS, Config, read_config, resolve, round_down
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.options import make_parser
+from vaegan_kernels.settings.config import FIELDS, NETWORKS, PRESETS, Config, read_config, resolve, round_down
+from vaegan_kernels.settings.options import make_parser
+from vaegan_kernels.shell.errors import UserError
 
 
 def test_choices_are_those_of_the_floors_below():

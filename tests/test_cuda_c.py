@@ -11,8 +11,10 @@ from cuda_case import FLOAT32, PRECISIONS, ROUNDED, Operations, draw, float64
 from gradcheck import assert_close
 
 from kernels.cpu import activations, batch
-from kernels.cuda import batch_norm, partials
-from kernels.cuda.device import BFLOAT16
+from kernels.cuda import batch_norm
+from kernels.cuda.device.base import BFLOAT16
+from kernels.cuda.device.source import CUDA
+from kernels.cuda.products import partials
 from kernels.ledger import cost
 
 SIZES = [(1,), (3, 5), (16 * 256,), (2, 3, 1031)]  # one element, one incomplete block, exactly one, one and a part
@@ -162,7 +164,7 @@ def test_element_wise_operations_refuse():
 
 # ---- what the emulation is there for ----
 
-HERE = Path(partials.__file__).parent
+HERE = CUDA
 BARRIER = "    __syncthreads();\n"
 
 
@@ -170,7 +172,7 @@ def broken(tmp_path, file, old, new, index=0):
     """``file`` with the index-th ``old`` replaced: the path of the broken copy."""
     parts = (HERE / file).read_text(encoding="utf-8").split(old)
     assert len(parts) > index + 1, f"{file} has no {index + 1} of {old!r}"
-    path = tmp_path / file
+    path = tmp_path / Path(file).name
     path.write_text(old.join(parts[: index + 1]) + new + old.join(parts[index + 1 :]), encoding="utf-8")
     return str(path)
 
@@ -184,7 +186,9 @@ def column_sums(rng, seed, rows):
 
 def test_a_missing_barrier_shows(rng, tmp_path, monkeypatch):
     assert all(column_sums(rng, seed, 130) < 1e-4 for seed in range(3))
-    monkeypatch.setattr(partials, "FILE", broken(tmp_path, "partials.cu", BARRIER, "", index=-2 + count("partials.cu", BARRIER)))
+    monkeypatch.setattr(
+        partials, "FILE", broken(tmp_path, "products/partials.cu", BARRIER, "", index=-2 + count("products/partials.cu", BARRIER))
+    )
     assert not all(column_sums(rng, seed, 130) < 1e-4 for seed in range(3))
 
 
@@ -209,7 +213,7 @@ def test_a_missing_barrier_in_the_statistics_shows(rng, tmp_path, monkeypatch):
 def test_a_barrier_that_some_threads_miss_shows(rng, tmp_path, monkeypatch):
     path = broken(
         tmp_path,
-        "partials.cu",
+        "products/partials.cu",
         "    float *own = shared + threadIdx.x;\n",
         "    if (threadIdx.x == 7) return;\n    float *own = shared + threadIdx.x;\n",
     )
@@ -221,7 +225,7 @@ def test_a_barrier_that_some_threads_miss_shows(rng, tmp_path, monkeypatch):
 def test_a_read_outside_an_array_shows(rng, tmp_path, monkeypatch):
     """Behind every array lie NaN bytes."""
     assert column_sums(rng, 0, 130) < 1e-4
-    monkeypatch.setattr(partials, "FILE", broken(tmp_path, "partials.cu", "min(start + tile_rows, rows)", "start + tile_rows"))
+    monkeypatch.setattr(partials, "FILE", broken(tmp_path, "products/partials.cu", "min(start + tile_rows, rows)", "start + tile_rows"))
     assert np.isnan(column_sums(rng, 0, 130))
 
 

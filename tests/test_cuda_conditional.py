@@ -13,12 +13,12 @@ from test_cuda_step import LIMIT, TINY, batch, errors, twins
 from test_cuda_step import N as STEP_IMAGES
 
 from kernels import engine as make_engine
-from kernels.cuda.chips import CHIPS
+from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.engine import emulated_engine
-from models.algorithm1 import Objective
 from models.classifier import Classifier
+from models.objective import Objective
 from models.regressor import Regressor
-from models.systems import SYSTEMS
+from models.system import SYSTEMS
 
 N, FEATURES, OUTPUTS = 5, 96, 24
 ATTRIBUTES = [3, 40, 73]

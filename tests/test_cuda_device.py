@@ -15,10 +15,10 @@ if shutil.which(os.environ.get("CXX") or "g++") is None:
 
 import device_demo
 
-from kernels.cuda.chips import CHIPS
-from kernels.cuda.device import BFLOAT16, Descriptor, Device
-from kernels.cuda.dry import DryDevice
-from kernels.cuda.host import HostDevice
+from kernels.cuda.device.base import BFLOAT16, Descriptor, Device
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.device.dry import DryDevice
+from kernels.cuda.device.host.device import HostDevice
 from kernels.ledger import Cost, cost
 
 FILE = str(Path(__file__).with_name("device_demo.cu"))

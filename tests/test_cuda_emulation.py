@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.cuda.device import BFLOAT16, Device
-from kernels.cuda.host import HostDevice
+from kernels.cuda.device.base import BFLOAT16, Device
+from kernels.cuda.device.host.device import HostDevice
 from kernels.ledger import Cost
 
 if shutil.which(os.environ.get("CXX") or "g++") is None:

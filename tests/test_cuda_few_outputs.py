@@ -14,12 +14,12 @@ if shutil.which("g++") is None:
 
 from interpreter_counts import counted
 
-from kernels.cuda import few_outputs, tiles
-from kernels.cuda.chips import CHIPS
-from kernels.cuda.dry import DryDevice
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.device.dry import DryDevice
 from kernels.cuda.engine import dry_engine, emulated_engine
-from kernels.cuda.epilogue import Epilogue, Statistics
-from kernels.cuda.partials import pack_weights
+from kernels.cuda.products import few_outputs, tiles
+from kernels.cuda.products.epilogue import Epilogue, Statistics
+from kernels.cuda.products.packing import pack_weights
 
 #: A chip with tensor descriptors and one without; one multiprocessor, so that bf16 takes the longer tile.
 CHIP = {"boxes": CHIPS["sm_90"]._replace(multiprocessors=1), "pointers": CHIPS["sm_80"]._replace(multiprocessors=1)}

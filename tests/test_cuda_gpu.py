@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernels.cuda.chips import CHIPS
-from kernels.cuda.device import Device, OutOfMemory, open_device
-from kernels.cuda.gpu import CuPyDevice, chip_of
+from kernels.cuda.device import gpu
+from kernels.cuda.device.base import Device, OutOfMemory
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.device.gpu import CuPyDevice, chip_of
 
 
 class FullMemory(MemoryError):
@@ -192,7 +193,7 @@ def cuda_error(status, text):
 
 def says(monkeypatch, *words, precision=None):
     with pytest.raises(RuntimeError) as caught:
-        open_device(precision)
+        gpu.open_device(precision)
     text = str(caught.value)
     assert text.startswith("device cuda: ") and "\n" not in text and all(word in text for word in words), text
 
@@ -237,7 +238,7 @@ def test_missing_packages(plain, package):
 )
 def test_no_gpu(plain, count, driver, words):
     stand_in(plain, count=count)
-    plain.setattr("kernels.cuda.gpu.driver_version", lambda: driver)
+    plain.setattr("kernels.cuda.device.gpu.driver_version", lambda: driver)
     says(plain, *words)
 
 

@@ -15,11 +15,11 @@ from interpreter_counts import counted
 
 from kernels.below import Below
 from kernels.cpu.conv2d import conv2d_dgrad, conv2d_forward, conv2d_wgrad
-from kernels.cuda import images
-from kernels.cuda.chips import CHIPS
-from kernels.cuda.device import BFLOAT16
-from kernels.cuda.epilogue import Epilogue, Statistics
-from kernels.cuda.host import HostDevice
+from kernels.cuda.device.base import BFLOAT16
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.device.host.device import HostDevice
+from kernels.cuda.products import images
+from kernels.cuda.products.epilogue import Epilogue, Statistics
 
 FEW = CHIPS["sm_90"]._replace(multiprocessors=2)  # few multiprocessors, few splits, few programs to interpret
 #: Largest error over the largest value; bf16 results are rounded once, to 8 bits.

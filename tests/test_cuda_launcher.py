@@ -18,13 +18,13 @@ if shutil.which("gcc") is None:
 
 import device_demo
 
-from kernels.cuda.chips import CHIPS
-from kernels.cuda.compile import Code, compile_launch, compile_many, key_of, parameter_sizes, whole_elf
-from kernels.cuda.device import BFLOAT16, Descriptor
-from kernels.cuda.driver import Driver, driver_version
-from kernels.cuda.dry import DryDevice
-from kernels.cuda.host import HostDevice
-from kernels.cuda.launcher import Launcher
+from kernels.cuda.device.base import BFLOAT16, Descriptor
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.device.compile import Code, compile_launch, compile_many, key_of, parameter_sizes, whole_elf
+from kernels.cuda.device.driver import Driver, driver_version
+from kernels.cuda.device.dry import DryDevice
+from kernels.cuda.device.host.device import HostDevice
+from kernels.cuda.device.launcher import Launcher
 from kernels.ledger import Cost
 
 HERE = Path(__file__).parent

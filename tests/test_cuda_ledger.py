@@ -9,7 +9,7 @@ from test_cuda_step import TINY, batch, twins
 from bench.ledger import TARGET_BYTES, TARGET_FLOPS, ledger, main
 from bench.minimum import layers, minimum
 from models.networks import network
-from models.vaegan import Objective
+from models.objective import Objective
 
 
 def test_every_launch_of_a_step_declares_what_it_executes(cuda32):

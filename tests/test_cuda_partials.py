@@ -7,7 +7,7 @@ import pytest
 from cuda_case import FLOAT32, PRECISIONS, ROUNDED, Operations, draw, float64, same_bits
 from gradcheck import assert_close
 
-from kernels.cuda import partials
+from kernels.cuda.products import packing, partials
 
 EPS = 1e-5
 
@@ -159,7 +159,7 @@ def pack(w, mode, shape):
 def test_pack_weights(rng, precision, mode, w_shape, shape):
     ops = Operations(precision)
     w, dst = draw(rng, precision, *w_shape), ops.out(shape)
-    partials.pack_weights(ops.device, dst, ops.put(w), mode=mode)
+    packing.pack_weights(ops.device, dst, ops.put(w), mode=mode)
     assert np.array_equal(float64(dst), pack(w, mode, shape))
 
 
@@ -192,7 +192,7 @@ def test_the_phases_are_a_fractional_strided_convolution(rng):
 def test_pad_images(rng, precision, shift, shape, border, large):
     ops = Operations(precision)
     src, dst = draw(rng, precision, *shape), ops.out((shape[0], *large), shift=shift)
-    partials.pad_images(ops.device, dst, ops.put(src, shift=shift), border)
+    packing.pad_images(ops.device, dst, ops.put(src, shift=shift), border)
     expected = np.zeros(dst.shape)
     expected[:, border : border + shape[1], border : border + shape[2], : shape[3]] = src
     assert np.array_equal(float64(dst), expected)
@@ -203,7 +203,7 @@ def test_pad_images(rng, precision, shift, shape, border, large):
 def test_pad_channels(rng, precision, shape, channels):
     ops = Operations(precision)
     src, dst = draw(rng, precision, *shape), ops.out((*shape[:-1], channels))
-    partials.pad_channels(ops.device, dst, ops.put(src))
+    packing.pad_channels(ops.device, dst, ops.put(src))
     assert np.array_equal(float64(dst)[..., : shape[-1]], src) and not dst[..., shape[-1] :].any()
 
 
@@ -238,13 +238,13 @@ def test_partials_refuse():
         lambda: partials.bn_sums_finalise(dev, row, partial, (0, 6), 4, None, 0.0),
         lambda: partials.bn_sums_finalise(dev, ops.out((1, 1, 3), FLOAT32), partial, (0, 6), 3, None, 0.0),
         lambda: partials.column_sums(dev, ops.out((3,), FLOAT32), wide),
-        lambda: partials.pack_weights(dev, ops.out((25, 16, 16)), w, mode="backward"),
-        lambda: partials.pack_weights(dev, ops.out((25, 2, 16)), w, mode="forward"),
-        lambda: partials.pack_weights(dev, ops.out((25, 16, 16), FLOAT32), w, mode="forward"),
-        lambda: partials.pack_weights(dev, ops.out((9, 16, 16)), ops.out((3, 3, 3, 9)), mode="phases"),
-        lambda: partials.pack_weights(dev, ops.out((1, 256, 16)), w, mode="image_dgrad1"),
-        lambda: partials.pad_images(dev, ops.out((1, 5, 5, 8)), ops.out((1, 4, 4, 3)), 2),
-        lambda: partials.pad_channels(dev, ops.out((3, 2)), narrow),
+        lambda: packing.pack_weights(dev, ops.out((25, 16, 16)), w, mode="backward"),
+        lambda: packing.pack_weights(dev, ops.out((25, 2, 16)), w, mode="forward"),
+        lambda: packing.pack_weights(dev, ops.out((25, 16, 16), FLOAT32), w, mode="forward"),
+        lambda: packing.pack_weights(dev, ops.out((9, 16, 16)), ops.out((3, 3, 3, 9)), mode="phases"),
+        lambda: packing.pack_weights(dev, ops.out((1, 256, 16)), w, mode="image_dgrad1"),
+        lambda: packing.pad_images(dev, ops.out((1, 5, 5, 8)), ops.out((1, 4, 4, 3)), 2),
+        lambda: packing.pad_channels(dev, ops.out((3, 2)), narrow),
     ):
         with pytest.raises(ValueError, match="got .*expected"):
             call()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import philox
-from kernels.cuda.device import BFLOAT16
+from kernels.cuda.device.base import BFLOAT16
 from kernels.ledger import cost
 
 

@@ -8,7 +8,8 @@ from gradcheck import relative_error
 
 from kernels import engine as make_engine
 from models.networks import NetworkSpec
-from models.vaegan import VAEGAN, Objective
+from models.objective import Objective
+from models.vaegan import VAEGAN
 
 TINY = NetworkSpec("tiny", 8, 3, 8, (16, 16, 32), 32, (32, 16, 16, 16), (16, 16, 32, 32), 24, metric=3)
 GREY = NetworkSpec("grey", 8, 1, 8, (16, 16, 16), 16, (16, 16, 16, 16), (16, 16, 16, 16), 16, metric=4)

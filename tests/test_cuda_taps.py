@@ -15,13 +15,13 @@ if shutil.which("g++") is None:
 from interpreter_counts import counted
 
 from kernels.below import Below
-from kernels.cuda.chips import CHIPS
-from kernels.cuda.convolve import convolve, linear_splits
-from kernels.cuda.device import BFLOAT16
+from kernels.cuda.device.base import BFLOAT16
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.device.host.device import HostDevice
 from kernels.cuda.engine import emulated_engine
-from kernels.cuda.epilogue import Epilogue, Statistics
-from kernels.cuda.host import HostDevice
-from kernels.cuda.taps import taps_product
+from kernels.cuda.products.convolve import convolve, linear_splits
+from kernels.cuda.products.convolve_kernel import taps_product
+from kernels.cuda.products.epilogue import Epilogue, Statistics
 from kernels.ledger import Cost
 
 #: A chip with tensor descriptors and one without; one multiprocessor, so that the rule takes the largest tiles: few programs to interpret.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kernels.cuda import tiles
-from kernels.cuda.chips import CHIPS
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.products import tiles
 
 
 @pytest.mark.parametrize("chip", ["sm_80", "sm_86", "sm_90", "sm_120"])

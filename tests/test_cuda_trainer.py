@@ -9,9 +9,9 @@ from gradcheck import relative_error
 
 import kernels
 from models.networks import NetworkSpec
-from vaegan_kernels.config import Config
 from vaegan_kernels.data import Dataset
-from vaegan_kernels.trainer import Trainer
+from vaegan_kernels.runs.trainer import Trainer
+from vaegan_kernels.settings.config import Config
 
 SPEC = NetworkSpec("tiny", 16, 3, 8, (8, 8, 8), 8, (8, 8, 8, 8), (8, 8, 8, 8), 8, metric=3)
 STEPS = 6  # of two images each, of five in an epoch: two steps an epoch

@@ -16,11 +16,11 @@ from interpreter_counts import counted
 from kernels.cpu.conv2d import conv2d_wgrad
 from kernels.cpu.linear import linear_wgrad
 from kernels.cpu.optimizer import rmsprop_update
-from kernels.cuda import wgrad_launch
-from kernels.cuda.chips import CHIPS
-from kernels.cuda.device import BFLOAT16
-from kernels.cuda.host import HostDevice
-from kernels.cuda.splits import splits
+from kernels.cuda.device.base import BFLOAT16
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.device.host.device import HostDevice
+from kernels.cuda.products import wgrad
+from kernels.cuda.products.splits import splits
 
 FEW = CHIPS["sm_90"]._replace(multiprocessors=2)  # few multiprocessors, few splits, few programs to interpret
 NO_TMA = CHIPS["sm_80"]._replace(multiprocessors=2)
@@ -48,7 +48,7 @@ def check(rng, chip, precision, kernel, n, h, w, ci, co, kh, kw, stride):
     dw, dbias = dev.empty((kh, kw, ci, co), np.float32), dev.empty((co,), np.float32)
     dev.launches = []
     with counted(dev) as counts:
-        wgrad_launch.wgrad(dev, precision, dw, dev.upload(x), dev.upload(dy), stride=stride, dbias=dbias)
+        wgrad.wgrad(dev, precision, dw, dev.upload(x), dev.upload(dy), stride=stride, dbias=dbias)
     expected, sums = np.empty(dw.shape), np.empty(co)
     conv2d_wgrad(expected, x.astype(np.float64), dy.astype(np.float64), stride=stride, dbias=sums)
     assert error(dw, expected) < TOLERANCE
@@ -115,7 +115,7 @@ def test_splits(rng, chip):
 
 
 def test_offsets_of_64_bits(rng, monkeypatch):
-    monkeypatch.setattr(wgrad_launch, "LONG", 0)
+    monkeypatch.setattr(wgrad, "LONG", 0)
     assert check(rng, NO_TMA, "float32", "wgrad_pointers", 2, 5, 4, 16, 16, 3, 3, 1).constexprs["LONG"]
 
 
@@ -140,7 +140,7 @@ def test_linear(rng, precision, n, inputs, outputs):
     dev = HostDevice(FEW)
     x, dy = draw(rng, precision, n, inputs), draw(rng, precision, n, outputs)
     dw, dbias = dev.empty((inputs, outputs), np.float32), dev.empty((outputs,), np.float32)
-    wgrad_launch.linear_wgrad(dev, precision, dw, dev.upload(x), dev.upload(dy), dbias=dbias)
+    wgrad.linear_wgrad(dev, precision, dw, dev.upload(x), dev.upload(dy), dbias=dbias)
     expected, sums = np.empty(dw.shape), np.empty(outputs)
     linear_wgrad(expected, x.astype(np.float64), dy.astype(np.float64), dbias=sums)
     assert error(dw, expected) < TOLERANCE
@@ -155,7 +155,7 @@ def update(rng, precision, n, inputs, outputs, enabled, rate_array, copied, weig
     on_device = [dev.upload(w), dev.upload(ms)]
     copy = dev.upload(np.zeros(w.shape, dtype_of(precision))) if copied else None
     rate = np.float32(0.01)
-    wgrad_launch.linear_wgrad_rmsprop(
+    wgrad.linear_wgrad_rmsprop(
         dev, precision, *on_device, copy, dev.upload(x), dev.upload(dy),
         lr=dev.upload(np.array([rate])) if rate_array else float(rate), decay=0.9, eps=1e-8, weight_decay=weight_decay,
         enabled=None if enabled is None else dev.upload(np.array([enabled], np.uint8)),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vaegan_kernels.data import check_source, describe_source, load_dataset
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 
 PIECE = Path(__file__).resolve().parents[2] / "shared" / "data" / "celeba-9k"
 NAMES = ["Bald", "Smiling", "Young"]

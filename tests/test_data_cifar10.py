@@ -16,9 +16,9 @@ from data_case import CIFAR_NAMES, load, planes, python2_pickle, refused, tar_of
 
 from vaegan_kernels import pack, train
 from vaegan_kernels.data import describe_source, read_packed
-from vaegan_kernels.data import records as records_module
-from vaegan_kernels.data.plain_pickle import read_plain_pickle
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.data.formats import records as records_module
+from vaegan_kernels.data.formats.plain_pickle import read_plain_pickle
+from vaegan_kernels.shell.errors import UserError
 
 
 @pytest.mark.parametrize("form", ["py", "bin"])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from vaegan_kernels.data import load_dataset
-from vaegan_kernels.data.face_drawing import draw_face
-from vaegan_kernels.data.face_traits import ATTRIBUTE_NAMES, draw_traits
-from vaegan_kernels.data.faces import COUNT, face_splits
+from vaegan_kernels.data.drawn.face_drawing import draw_face
+from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES, draw_traits
+from vaegan_kernels.data.drawn.faces import COUNT, face_splits
 from vaegan_kernels.data.source import check_source, describe_source
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 
 
 def faces(**options):
@@ -68,8 +68,8 @@ def test_attributes_can_be_seen(many, name, region, darker):
 
 
 def test_cache_hit_damage_and_older_keys(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("vaegan_kernels.data.faces.COUNT", 50)
-    monkeypatch.setattr("vaegan_kernels.data.faces.face_splits", lambda: face_splits(50))
+    monkeypatch.setattr("vaegan_kernels.data.drawn.faces.COUNT", 50)
+    monkeypatch.setattr("vaegan_kernels.data.drawn.faces.face_splits", lambda: face_splits(50))
     calls: list[int] = []
     options = {"limit": None, "cache_dir": tmp_path / "cache", "progress": lambda done, total: calls.append(done)}
     first = faces(**options)
@@ -89,8 +89,8 @@ def test_cache_hit_damage_and_older_keys(tmp_path, monkeypatch, caplog):
 
 
 def test_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("vaegan_kernels.data.faces.COUNT", 30)
-    monkeypatch.setattr("vaegan_kernels.data.faces.face_splits", lambda: face_splits(30))
+    monkeypatch.setattr("vaegan_kernels.data.drawn.faces.COUNT", 30)
+    monkeypatch.setattr("vaegan_kernels.data.drawn.faces.face_splits", lambda: face_splits(30))
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("VAEGAN_KERNELS_CACHE", str(tmp_path / "file" / "cache"))
     assert len(faces(limit=None, cache_dir=None)) == 30

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vaegan_kernels.data import check_source, describe_source, load_dataset
 from vaegan_kernels.data.dataset import hashed_splits, limited
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 
 RED, BLUE, WHITE = (200, 30, 40), (20, 40, 220), (255, 255, 255)
 

@@ -117,7 +117,7 @@ def test_one_of_the_two_development_lists(tmp_path):
 
 
 def test_a_tenth_of_the_training_people_is_for_validation():
-    from vaegan_kernels.data.lfw_lists import _train_or_validation
+    from vaegan_kernels.data.formats.lfw_lists import _train_or_validation
 
     share = np.mean([_train_or_validation(f"Person_{i}") for i in range(4000)])
     assert 0.08 < share < 0.12

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from vaegan_kernels.data import Dataset, check_source, describe_source, load_dataset, read_packed, write_packed
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_disk_that_fills_half_way_leaves_nothing(tmp_path):
     program = f"""
 import resource, numpy as np
 from vaegan_kernels.data import Dataset, write_packed
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 data = Dataset("x", np.zeros((100, 64, 64, 3), np.uint8), np.zeros(100, np.uint8))
 try:

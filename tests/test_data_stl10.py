@@ -10,7 +10,7 @@ from data_case import STL_NAMES, load, refused, tar_of, write_stl
 
 from vaegan_kernels import pack
 from vaegan_kernels.data import describe_source, read_packed
-from vaegan_kernels.data import records as records_module
+from vaegan_kernels.data.formats import records as records_module
 
 RECORD = 96 * 96 * 3
 

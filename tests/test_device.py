@@ -14,18 +14,21 @@ from app_case import TINY, arrays_of, assert_same_run, call, command, one_line, 
 
 import kernels
 from kernels import OutOfMemory
-from kernels.cpu import CPUEngine
+from kernels.cpu.engine import CPUEngine
 from models.memory import Pool
 from models.networks import NetworkSpec
-from models.vaegan import VAEGAN, Objective
-from vaegan_kernels import checkpoint, data, estimate, options
-from vaegan_kernels.config import Config
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.metrics import read_metrics
-from vaegan_kernels.progress import Progress
-from vaegan_kernels.run_folder import RunFolder
+from models.objective import Objective
+from models.vaegan import VAEGAN
+from vaegan_kernels import data
+from vaegan_kernels.runs import checkpoint, estimate
+from vaegan_kernels.runs.metrics import read_metrics
+from vaegan_kernels.runs.run_folder import RunFolder
+from vaegan_kernels.runs.trainer import Trainer
+from vaegan_kernels.settings import options
+from vaegan_kernels.settings.config import Config
+from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.progress import Progress
 from vaegan_kernels.train import main
-from vaegan_kernels.trainer import Trainer
 
 QUICK = ("--no-animation", "--no-curves", "--draw-every", 100)
 SMALL = NetworkSpec("tiny", 16, 3, 8, (8, 8, 16), 16, (16, 8, 8, 8), (8, 8, 16, 16), 12, metric=3)
@@ -274,7 +277,7 @@ def test_images_per_second_of_a_device_that_runs_behind(packed, tmp_path):
 def test_memory_of_a_gpu_is_counted_before_it_is_used(monkeypatch, tmp_path, capfd):
     """--dry-run on a GPU: an engine that executes nothing counts what a step at this batch size places."""
     pytest.importorskip("triton", reason="Triton is not installed (Linux only)")
-    from kernels.cuda.chips import CHIPS
+    from kernels.cuda.device.chips import CHIPS
     from kernels.cuda.engine import dry_engine
 
     config = Config(batch_size=6, steps=10, precision="bf16", device="cuda").with_data(100)

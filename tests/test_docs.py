@@ -67,7 +67,7 @@ def test_commands_of_a_page(page, photos, official, capfd):
     for words in found:
         assert words[:2] == PREFIX, words
         module, *arguments = shortened(words[2:])
-        module = "vaegan_kernels.import_model" if module == "vaegan_kernels.import" else module  # the command's name is a keyword
+        module = "vaegan_kernels.portable.import_model" if module == "vaegan_kernels.import" else module  # the command's name is a keyword
         code = call(importlib.import_module(module).main, *arguments)
         captured = capfd.readouterr()
         assert code == 0, f"{shlex.join(words)}: {captured.err}"

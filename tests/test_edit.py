@@ -11,7 +11,7 @@ from PIL import Image
 
 import vaegan_kernels
 from vaegan_kernels import attribute_vectors, edit
-from vaegan_kernels.labelled_grid import labelled_grid, shortened, wrap
+from vaegan_kernels.pictures.labelled_grid import labelled_grid, shortened, wrap
 from vaegan_kernels.train import main
 
 PLAIN = ("--steps", 2, "--no-animation", "--no-curves", "--quiet", "--threads", 1, *TINY)

@@ -11,12 +11,12 @@ from PIL import Image
 
 import vaegan_kernels
 from vaegan_kernels import attribute_vectors as vectors
-from vaegan_kernels import quality
 from vaegan_kernels.data import Dataset, read_packed, write_packed
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments import attribute_similarity, attribute_vectors, correlations, similarity
+from vaegan_kernels.measures import quality
 from vaegan_kernels.regressor import load_regressor
-from vaegan_kernels.trainer import Trainer
+from vaegan_kernels.runs.trainer import Trainer
+from vaegan_kernels.shell.errors import UserError
 
 FLAGS = ("--steps", "2", "--batch-size", "4", "--device", "cpu", "--threads", "1", "--quiet")
 PLAIN = ("--", "--no-curves", "--no-animation", "--draw-every", "100", "--save-every", "100", "--log-every", "1")

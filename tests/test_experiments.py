@@ -10,11 +10,11 @@ import pytest
 from app_case import assert_same_run, call, one_line, tree, write_tiny
 from PIL import Image
 
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments import common, reconstructions, report, samples, tables, walk
 from vaegan_kernels.experiments.results import read_json
-from vaegan_kernels.json_files import plain, write_json
-from vaegan_kernels.trainer import Trainer
+from vaegan_kernels.files import plain, write_json
+from vaegan_kernels.runs.trainer import Trainer
+from vaegan_kernels.shell.errors import UserError
 
 FLAGS = ("--steps", "2", "--batch-size", "4", "--device", "cpu", "--threads", "1", "--quiet")
 PLAIN = ("--", "--no-curves", "--no-animation", "--draw-every", "100", "--save-every", "100", "--log-every", "1")  # nothing that takes time

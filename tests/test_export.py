@@ -15,8 +15,10 @@ from gradcheck import relative_error
 from safetensors.numpy import load_file
 
 import vaegan_kernels
-from models.systems import SYSTEMS
-from vaegan_kernels import checkpoint, export, portable, train
+from models.system import SYSTEMS
+from vaegan_kernels import export, train
+from vaegan_kernels.portable import layout
+from vaegan_kernels.runs import checkpoint
 
 KINDS = {
     "vaegan": (), "vae": ("--model", "vae"), "gan": ("--model", "gan"), "conditional": ("--conditional",), "grey": ("--image-channels", 1),
@@ -123,7 +125,7 @@ def test_safetensors_has_the_same_tensors_and_says_what_they_are(exported):
     assert tensors.keys() == state.keys()
     assert all(np.array_equal(tensors[name], state[name].numpy()) for name in tensors)
     about = json.loads((out / "vaegan.json").read_text())
-    assert about["format"] == portable.FORMAT
+    assert about["format"] == layout.FORMAT
     from safetensors import safe_open
 
     with safe_open(out / "vaegan.safetensors", framework="np") as file:
@@ -187,9 +189,9 @@ def test_every_array_of_a_checkpoint_is_exported_once(exported):
     run, _ = exported
     model = vaegan_kernels.load_model(run)
     ours = {name for name in model.network.state_arrays() if name.startswith(("parameters/", "statistics/"))}
-    theirs = portable.names(model.spec, SYSTEMS[model.system].networks)
+    theirs = layout.names(model.spec, SYSTEMS[model.system].networks)
     assert set(theirs.values()) == ours and len(theirs) == len(ours)
-    assert checkpoint.read_header(run / "checkpoint.h5").step == portable.description(model)["step"]
+    assert checkpoint.read_header(run / "checkpoint.h5").step == layout.description(model)["step"]
 
 
 def test_the_source_needs_pytorch_alone():

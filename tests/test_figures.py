@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaegan_kernels import figures
 from vaegan_kernels.evaluate import describe, evaluate, mean_distance
-from vaegan_kernels.run_folder import save_image
+from vaegan_kernels.files import save_image
+from vaegan_kernels.pictures import figures
 
 
 @pytest.mark.parametrize(("size", "scale"), [(32, 3), (64, 2), (128, 1)])

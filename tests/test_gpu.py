@@ -17,17 +17,17 @@ from kernel_cases import cases
 from kernel_check import TOLERANCE, Case, Draw, check, relative_error, round_to, tolerance
 from kernel_shapes import CORE, PAPER, TINY
 
-from bench.gpu import LIMITS as TIMES
-from bench.gpu import chosen
-from bench.gpu_child import HOMES
-from bench.gpu_common import SECTIONS, Options, Report
-from bench.gpu_parts import supervise
-from bench.gpu_sanitizer import errors_in
-from bench.gpu_step import LIMITS, compare_step, judge
-from bench.gpu_stepper import Stepper, mid_training
+from bench.gpu.__main__ import LIMITS as TIMES
+from bench.gpu.__main__ import chosen
+from bench.gpu.child import HOMES
+from bench.gpu.common import SECTIONS, Options, Report
+from bench.gpu.parts import supervise
+from bench.gpu.sanitizer import errors_in
+from bench.gpu.step import LIMITS, compare_step, judge
+from bench.gpu.stepper import Stepper, mid_training
 from kernels.engine import OPERATIONS
-from models.algorithm1 import Objective
 from models.networks import NetworkSpec
+from models.objective import Objective
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_emulation = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the CUDA C kernels for the host")

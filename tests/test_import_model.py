@@ -13,7 +13,8 @@ from app_case import TINY, arrays_of, call, command, one_line, tree, write_tiny
 from safetensors.numpy import load_file, save_file
 
 import vaegan_kernels
-from vaegan_kernels import export, import_model, sample, train
+from vaegan_kernels import export, sample, train
+from vaegan_kernels.portable import import_model
 
 KINDS = {"vaegan": (), "gan": ("--model", "gan"), "conditional": ("--conditional",)}
 

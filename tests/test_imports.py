@@ -18,7 +18,7 @@ FORBIDDEN = {
 }
 FRAMEWORKS = {"torch", "torchvision", "jax", "tensorflow", "keras", "autograd"}
 #: What writes and reads PyTorch's files, when asked to, and the module that goes with them; nothing that trains imports these.
-MAY = {"vaegan_kernels/export.py", "vaegan_kernels/import_model.py", "vaegan_kernels/exported/vaegan_torch.py"}
+MAY = {"vaegan_kernels/export.py", "vaegan_kernels/portable/import_model.py", "vaegan_kernels/portable/vaegan_torch.py"}
 
 
 def imported(path):
@@ -60,7 +60,7 @@ def test_frameworks_only_in_tests_and_bench():
 
 
 def test_export_and_import_load_pytorch_only_when_it_is_asked_for():
-    loaded = run("import sys, vaegan_kernels.export, vaegan_kernels.import_model, vaegan_kernels.train; print(*sys.modules)")
+    loaded = run("import sys, vaegan_kernels.export, vaegan_kernels.portable.import_model, vaegan_kernels.train; print(*sys.modules)")
     assert not {"torch", "onnx", "safetensors"} & {m.split(".")[0] for m in loaded}
 
 
@@ -88,7 +88,8 @@ def test_kernels_alone_load_nothing_above_them():
 TRAIN = """
 import sys, numpy as np, kernels
 from models.networks import network
-from models.vaegan import VAEGAN, Objective
+from models.objective import Objective
+from models.vaegan import VAEGAN
 eng = kernels.engine("cpu")
 model = VAEGAN(eng, network("small32"), seed=0)
 rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from PIL import Image
 
 import vaegan_kernels
 from vaegan_kernels import interpolate, reconstruct, sample
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.train import main
 
 

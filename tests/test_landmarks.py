@@ -12,8 +12,8 @@ from PIL import Image
 
 from vaegan_kernels import pack
 from vaegan_kernels.data import read_packed
-from vaegan_kernels.data.landmarks import mean_shape, read_landmarks, similarity
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.data.formats.landmarks import mean_shape, read_landmarks, similarity
+from vaegan_kernels.shell.errors import UserError
 
 
 @pytest.mark.parametrize("size", [150, 64, 37])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vaegan_kernels import pack
 from vaegan_kernels.data import read_packed
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 
 ROOT = str(Path(__file__).resolve().parents[1])
 

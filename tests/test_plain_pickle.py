@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from vaegan_kernels.data.plain_pickle import Refused, read_plain_pickle
+from vaegan_kernels.data.formats.plain_pickle import Refused, read_plain_pickle
 
 
 def name(module, attribute, arguments=b")"):

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vaegan_kernels import quality
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.quality_images import frechet, laplacian_variance, pixel_mse, ssim
+from vaegan_kernels.measures import quality
+from vaegan_kernels.measures.quality_images import frechet, laplacian_variance, pixel_mse, ssim
+from vaegan_kernels.shell.errors import UserError
 
 
 def images(rng, n=3, size=32, channels=3):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_quality import Pixels, images
 
-from vaegan_kernels import quality
-from vaegan_kernels.quality_faces import cells, coverage
+from vaegan_kernels.measures import quality
+from vaegan_kernels.measures.quality_faces import cells, coverage
 
 
 def test_coverage_against_a_loop(rng):
@@ -72,7 +72,7 @@ checkerboard = (-1.0) ** np.add.outer(np.arange(32), np.arange(32))[:, :, None]
     ],
 )
 def test_each_number_is_beyond_its_limit_for_its_failure(rng, limit, samples):
-    from vaegan_kernels.quality_faces import COVERAGE, DIVERSITY, FRECHET, SHARPNESS
+    from vaegan_kernels.measures.quality_faces import COVERAGE, DIVERSITY, FRECHET, SHARPNESS
 
     real, fresh = images(rng, 128), images(rng, 64)
     found = quality.diverse_faces(samples(fresh), real, Pixels())

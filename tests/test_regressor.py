@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from app_case import TINY, arrays_of, call, one_line, write_tiny
 
-from vaegan_kernels import evaluate, load_model, quality, regressor, regressor_file, train
+from vaegan_kernels import evaluate, load_model, regressor, train
 from vaegan_kernels.data import load_dataset
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.measures import quality
 from vaegan_kernels.regressor import load_regressor, scores, train_regressor
+from vaegan_kernels.runs import regressor_file
+from vaegan_kernels.shell.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from app_case import TINY, argv, arrays_of, assert_same_run, call, command, environment, one_line, write_tiny
 
 from vaegan_kernels import load_model
-from vaegan_kernels.metrics import append_metrics, read_metrics, truncate_metrics
-from vaegan_kernels.run_folder import RunFolder
+from vaegan_kernels.runs.metrics import append_metrics, read_metrics, truncate_metrics
+from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.train import main
 
 STEPS = 9  # more than the 7 of one epoch, so that a shuffle lies within
@@ -22,27 +22,27 @@ SCHEDULE = ("--steps", STEPS, "--save-every", 2, "--draw-every", 4, "--no-animat
 # Code that runs before `train` and kills the process with SIGKILL at one exact place.
 KILL = "import os, signal\ndef kill():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
 POINTS = {
-    "before the first step": KILL + "from vaegan_kernels import trainer\ntrainer.Trainer.train_step = lambda self: kill()",
+    "before the first step": KILL + "from vaegan_kernels.runs import trainer\ntrainer.Trainer.train_step = lambda self: kill()",
     "between two saves": KILL
-    + "from vaegan_kernels import trainer\nstep = trainer.Trainer.train_step\n"
+    + "from vaegan_kernels.runs import trainer\nstep = trainer.Trainer.train_step\n"
     + "trainer.Trainer.train_step = lambda self: kill() if self.step == 5 else step(self)",
     "while the first checkpoint is written": KILL
-    + "from vaegan_kernels import checkpoint\nwrite, n = checkpoint.SafeFile.write, [0]\n"
+    + "from vaegan_kernels.runs import checkpoint\nwrite, n = checkpoint.SafeFile.write, [0]\n"
     + "def counted(self, data):\n    n[0] += 1\n    return kill() if n[0] > 20 else write(self, data)\n"
     + "checkpoint.SafeFile.write = counted",
     "while a later checkpoint is written": KILL
-    + "from vaegan_kernels import checkpoint, trainer\nwrite, save, n = checkpoint.SafeFile.write, trainer.Trainer.save, [0]\n"
+    + "from vaegan_kernels.runs import checkpoint, trainer\nwrite, save, n = checkpoint.SafeFile.write, trainer.Trainer.save, [0]\n"
     + "def counted(self, data):\n    n[0] += now[0] == 6\n    return kill() if n[0] > 30 else write(self, data)\n"
     + "now = [0]\ndef noted(self):\n    now[0] = self.step\n    save(self)\n"
     + "checkpoint.SafeFile.write, trainer.Trainer.save = counted, noted",
     "before the rename": KILL
-    + "from vaegan_kernels import run_folder\nreplace, n = os.replace, [0]\n"
+    + "from vaegan_kernels import files\nreplace, n = os.replace, [0]\n"
     + "def counted(a, b):\n    n[0] += str(b).endswith('checkpoint.h5')\n    return kill() if n[0] == 3 else replace(a, b)\n"
-    + "run_folder.os.replace = counted",
+    + "files.os.replace = counted",
     "after the rename": KILL
-    + "from vaegan_kernels import run_folder\nreplace, n = os.replace, [0]\n"
+    + "from vaegan_kernels import files\nreplace, n = os.replace, [0]\n"
     + "def counted(a, b):\n    replace(a, b)\n    n[0] += str(b).endswith('checkpoint.h5')\n    n[0] == 3 and kill()\n"
-    + "run_folder.os.replace = counted",
+    + "files.os.replace = counted",
 }
 
 
@@ -112,7 +112,7 @@ def test_a_signal_saves_and_exits(number, code, packed, whole, tmp_path):
 
 
 def test_a_second_signal_stops_at_once(packed, tmp_path):
-    slow = "import time\nfrom vaegan_kernels import trainer\nstep = trainer.Trainer.train_step\n"
+    slow = "import time\nfrom vaegan_kernels.runs import trainer\nstep = trainer.Trainer.train_step\n"
     slow += "def slowly(self):\n    step(self)\n    print('in step', flush=True)\n    time.sleep(30)\n"
     slow += "trainer.Trainer.train_step = slowly"
     process = subprocess.Popen(

@@ -11,9 +11,10 @@ from app_case import TINY, call, command, tree, write_tiny
 from PIL import Image
 
 from vaegan_kernels import train
-from vaegan_kernels.config import Config
-from vaegan_kernels.progress import Progress, duration
-from vaegan_kernels.run_folder import fresh_folder, human_size, write_atomically
+from vaegan_kernels.files import human_size, write_atomically
+from vaegan_kernels.runs.run_folder import fresh_folder
+from vaegan_kernels.settings.config import Config
+from vaegan_kernels.shell.progress import Progress, duration
 
 
 @pytest.fixture(scope="module")

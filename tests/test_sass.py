@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("triton")
-from bench import sass
+from bench.aot import sass
 
 ROOT = Path(__file__).resolve().parent.parent
 

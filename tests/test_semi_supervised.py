@@ -13,13 +13,13 @@ from PIL import Image
 
 from models.classifier import Classifier
 from vaegan_kernels.data import Dataset, load_dataset, write_packed
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments import labels as labelling
 from vaegan_kernels.experiments import semi_supervised
 from vaegan_kernels.experiments.labels import check_counts, draw_labelled, majority, target_of
 from vaegan_kernels.experiments.semi_supervised import Part, Study
 from vaegan_kernels.experiments.semi_supervised_figure import curves, table
-from vaegan_kernels.trainer import Trainer
+from vaegan_kernels.runs.trainer import Trainer
+from vaegan_kernels.shell.errors import UserError
 
 PLAIN = ("--", "--no-curves", "--no-animation", "--draw-every", "100", "--save-every", "100", "--log-every", "1")
 FLAGS = ("--target", "Big", "--steps", "2", "--batch-size", "4", "--tune-steps", "4", "--tune-batch-size", "4", "--device", "cpu")

@@ -14,7 +14,8 @@ from vaegan_case import make_model, objective, part
 import vaegan_kernels
 from models.networks import NETWORKS, grown, network
 from models.vaegan import VAEGAN
-from vaegan_kernels import checks, sample, train
+from vaegan_kernels import sample, train
+from vaegan_kernels.settings import checks
 
 
 def test_all_families_have_the_sizes_that_they_should():

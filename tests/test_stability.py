@@ -15,12 +15,12 @@ import pytest
 from app_case import call, one_line, write_tiny
 from PIL import Image
 
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments import celeba, common, parallel, stability, stability_figure
 from vaegan_kernels.experiments.parallel import Job, Pool
 from vaegan_kernels.experiments.results import read_json
-from vaegan_kernels.metrics import append_metrics
-from vaegan_kernels.trainer import Trainer
+from vaegan_kernels.runs.metrics import append_metrics
+from vaegan_kernels.runs.trainer import Trainer
+from vaegan_kernels.shell.errors import UserError
 
 FLAGS = ("--batch-size", "4", "--device", "cpu", "--quiet")
 PLAIN = ("--", "--no-curves", "--no-animation", "--draw-every", "100", "--save-every", "100", "--log-every", "1")
@@ -41,8 +41,8 @@ def judged(monkeypatch):
         seen.append((images, test_images, regressor))
         return {"diverse_faces": len(seen) != 2, "faces": 0.75, "diversity": 0.5}
 
-    monkeypatch.setitem(sys.modules, "vaegan_kernels.quality", types.SimpleNamespace(diverse_faces=diverse_faces))
-    monkeypatch.setattr("vaegan_kernels.quality", sys.modules["vaegan_kernels.quality"], raising=False)
+    monkeypatch.setitem(sys.modules, "vaegan_kernels.measures.quality", types.SimpleNamespace(diverse_faces=diverse_faces))
+    monkeypatch.setattr("vaegan_kernels.measures.quality", sys.modules["vaegan_kernels.measures.quality"], raising=False)
     monkeypatch.setattr(stability, "regressor_of", lambda arguments, dataset: "regressor")
     monkeypatch.setattr(stability, "SAMPLES", 16)
     return seen
@@ -218,7 +218,7 @@ def test_celeba_keeps_to_its_plan_and_measures_every_run(tmp_path, data, judged,
             "unlisted": 3.0,
         }
 
-    sys.modules["vaegan_kernels.quality"].measure = measure
+    sys.modules["vaegan_kernels.measures.quality"].measure = measure
     monkeypatch.setattr(celeba, "regressor_of", lambda arguments, dataset: "regressor")
     out = tmp_path / "out"
     command = ("--data", data, "--out", out, *FLAGS, "--threads", "1", "--seeds", "2", "--systems", "vae,gan")

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from app_case import TINY, arrays_of, assert_same_run, call, one_line, tree, write_tiny
 
-from models.systems import SYSTEMS as ROWS
-from vaegan_kernels import checkpoint, config, interpolate, load_model, reconstruct, sample, trainer
-from vaegan_kernels.config import SYSTEMS, Config, resolve
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.metrics import read_metrics
-from vaegan_kernels.progress import losses_text
-from vaegan_kernels.run_folder import fresh_folder
+from models.system import SYSTEMS as ROWS
+from vaegan_kernels import interpolate, load_model, reconstruct, sample
+from vaegan_kernels.runs import checkpoint, trainer
+from vaegan_kernels.runs.metrics import read_metrics
+from vaegan_kernels.runs.run_folder import fresh_folder
+from vaegan_kernels.settings import config
+from vaegan_kernels.settings.config import SYSTEMS, Config, resolve
+from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.progress import losses_text
 from vaegan_kernels.train import main
 
 STEPS = 4

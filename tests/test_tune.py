@@ -14,11 +14,12 @@ import pytest
 pytest.importorskip("triton", reason="Triton is not installed")
 pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
 
-from kernels.cuda import tile_cache, tiles
-from kernels.cuda.chips import CHIPS
+from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.engine import dry_engine, emulated_engine
-from kernels.cuda.tiles import Tile
-from kernels.cuda.tuner import Tuner, candidates
+from kernels.cuda.products import tiles
+from kernels.cuda.products.tiles import Tile
+from kernels.cuda.tuning import tile_cache
+from kernels.cuda.tuning.tuner import Tuner, candidates
 
 ROOT = Path(__file__).resolve().parent.parent
 

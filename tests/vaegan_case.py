@@ -7,7 +7,8 @@ from gradcheck import assert_close
 from torch_systems import REFERENCES
 
 from models.networks import network
-from models.vaegan import VAEGAN, Objective
+from models.objective import Objective
+from models.vaegan import VAEGAN
 
 PAPER = {"gamma": 1e-5, "real_weight": 0.66, "negatives": "both"}
 RELEASED = {"gamma": 1e-6, "real_weight": 0.5, "negatives": "prior"}

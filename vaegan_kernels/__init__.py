@@ -9,9 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaegan_kernels.inference import Model
+    from vaegan_kernels.runs.inference import Model
 
-__version__ = "0.1.0"
 __all__ = ["UserError", "__version__", "load_model"]
 
 # `kernels` and `models` are common names. A foreign package that shadows one would fail later and obscurely.
@@ -23,11 +22,12 @@ for _name in ("kernels", "models"):
             "vaegan-kernels: another package of that name comes first; install vaegan-kernels in a virtual environment of its own"
         )
 
-from vaegan_kernels.errors import UserError  # noqa: E402
+from vaegan_kernels.shell.errors import UserError  # noqa: E402
+from vaegan_kernels.version import __version__  # noqa: E402
 
 
 def load_model(path: Any, **options: Any) -> Model:
-    """The trained model in ``path``, a run folder or a checkpoint file. See `vaegan_kernels.inference.load_model`."""
-    from vaegan_kernels.inference import load_model as load
+    """The trained model in ``path``, a run folder or a checkpoint file. See `vaegan_kernels.runs.inference.load_model`."""
+    from vaegan_kernels.runs.inference import load_model as load
 
     return load(path, **options)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels import checkpoint
-from vaegan_kernels.cli import Parser, check_choice, close_match, run_main, whole_number
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.shell.cli import Parser, check_choice, close_match, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 VECTORS = "attribute_vectors/vectors"  # in a checkpoint: float32 [A, L]
 NAMES = "attribute_vector_names"  # its root attribute: JSON list of the A names
@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from vaegan_kernels import load_model
     from vaegan_kernels.data import SPLITS
-    from vaegan_kernels.progress import Counter
-    from vaegan_kernels.run_folder import check_writable
+    from vaegan_kernels.files import check_writable
+    from vaegan_kernels.shell.progress import Counter
 
     check_choice("--split", arguments.split, SPLITS)
     file = checkpoint.find(arguments.checkpoint)
@@ -96,7 +96,7 @@ def check_model(model: Any) -> None:
 def load_data(model: Any, source: str | None, *, quiet: bool = False) -> Any:
     """The `Dataset` in ``source`` or, for None, the data that the model was trained on. Raises `UserError` if it has no attributes."""
     from vaegan_kernels import data
-    from vaegan_kernels.progress import Counter
+    from vaegan_kernels.shell.progress import Counter
 
     config = model.header.config
     size, _, channels = model.image_shape

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from kernels.augmentation import Augmentation
-from vaegan_kernels.checks import check_data, configuration
-from vaegan_kernels.cli import Parser, real_number, run_main, whole_number
-from vaegan_kernels.config import FIELDS
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.fields import flag
-from vaegan_kernels.run_folder import check_output, save_image
+from vaegan_kernels.files import check_output, save_image
+from vaegan_kernels.settings.checks import check_data, configuration
+from vaegan_kernels.settings.config import FIELDS
+from vaegan_kernels.settings.fields import flag
+from vaegan_kernels.shell.cli import Parser, real_number, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
   python -m vaegan_kernels.augment --data ~/photos --out augmented.png
@@ -62,8 +62,8 @@ def variations(images: np.ndarray, columns: int, strengths: Augmentation, *, see
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     from vaegan_kernels import data
-    from vaegan_kernels.labelled_grid import labelled_grid
-    from vaegan_kernels.progress import Counter
+    from vaegan_kernels.pictures.labelled_grid import labelled_grid
+    from vaegan_kernels.shell.progress import Counter
 
     arguments = parser().parse_args(argv)
     for name, most in (("rows", 100), ("columns", 30)):

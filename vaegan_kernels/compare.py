@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaegan_kernels import figures
-from vaegan_kernels.cli import Parser, run_main, whole_number
-from vaegan_kernels.config import Config, read_config
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.metrics import read_metrics
-from vaegan_kernels.run_folder import RunFolder, check_output, save_image
+from vaegan_kernels.files import check_output, save_image
+from vaegan_kernels.pictures import figures
+from vaegan_kernels.runs.metrics import read_metrics
+from vaegan_kernels.runs.run_folder import RunFolder
+from vaegan_kernels.settings.config import Config, read_config
+from vaegan_kernels.shell.cli import Parser, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
   python -m vaegan_kernels.compare runs/seed-1 runs/seed-2 runs/seed-3
@@ -144,7 +145,7 @@ def lines_of(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    from vaegan_kernels.overlaid import write_overlaid
+    from vaegan_kernels.pictures.overlaid import write_overlaid
 
     parser = Parser(
         prog="python -m vaegan_kernels.compare",

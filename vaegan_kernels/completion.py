@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vaegan_kernels.cli import Parser, check_choice, run_main
+from vaegan_kernels.shell.cli import Parser, check_choice, run_main
 
 SHELLS = ("bash", "zsh")
 PACKAGE = Path(__file__).parent
-ELSEWHERE = {"vaegan_kernels.import": "vaegan_kernels.import_model"}  # a command named like a keyword: where its main is
+ELSEWHERE = {"vaegan_kernels.import": "vaegan_kernels.portable.import_model"}  # a command named like a keyword: where its main is
 EPILOG = """in ~/.bashrc or ~/.zshrc, with the python of the environment that vaegan-kernels is installed in:
   eval "$(.venv/bin/python -m vaegan_kernels.completion bash)"
 It completes for python and python3, by any path; after other modules and scripts it completes file names. zsh reads it through

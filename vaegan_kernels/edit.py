@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vaegan_kernels import attribute_vectors, checkpoint
+from vaegan_kernels import attribute_vectors
 from vaegan_kernels.attribute_vectors import add_edits, direction, names_of, wording
-from vaegan_kernels.cli import Parser, run_main, whole_number
-from vaegan_kernels.condition import add_attributes, parse, set_attributes
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.files import check_output, save_image
 from vaegan_kernels.reconstruct import list_files, read_image
-from vaegan_kernels.run_folder import RUNS, check_output, save_image
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.run_folder import RUNS
+from vaegan_kernels.settings.condition import add_attributes, parse, set_attributes
+from vaegan_kernels.shell.cli import Parser, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 DESCRIPTION = """Change attributes of the faces in photos: z of a photo, plus or minus attribute vectors, decoded.
 Of every photo the centred square is taken and resized to the model's size, also where the model was trained on CelebA's own crop:
@@ -120,8 +122,8 @@ def check_kind(path: Path, conditional: bool) -> None:
 
 def side_by_side(photos: np.ndarray, rebuilt: np.ndarray, edited: np.ndarray, what: str) -> Image.Image:
     """A row for each photo: as the model sees it, rebuilt, edited."""
-    from vaegan_kernels.figures import to_uint8
-    from vaegan_kernels.labelled_grid import labelled_grid
+    from vaegan_kernels.pictures.figures import to_uint8
+    from vaegan_kernels.pictures.labelled_grid import labelled_grid
 
     rows = np.stack([to_uint8(photos), to_uint8(rebuilt), to_uint8(edited)], axis=1)
     return labelled_grid(rows.reshape(-1, *rows.shape[2:]), ["original", "rebuilt", "edited"], title=what, tile=TILE)
@@ -129,8 +131,8 @@ def side_by_side(photos: np.ndarray, rebuilt: np.ndarray, edited: np.ndarray, wh
 
 def only(edited: np.ndarray) -> Image.Image:
     """The edited images alone, enlarged, side by side."""
-    from vaegan_kernels.figures import to_uint8
-    from vaegan_kernels.labelled_grid import enlarge
+    from vaegan_kernels.pictures.figures import to_uint8
+    from vaegan_kernels.pictures.labelled_grid import enlarge
 
     tiles = [np.asarray(enlarge(image, TILE)) for image in to_uint8(edited)]
     return Image.fromarray(np.concatenate(tiles, axis=1))

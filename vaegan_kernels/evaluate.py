@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.cli import Parser, run_main, whole_number
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.quality_images import mean_distance, pixel_mse
+from vaegan_kernels.measures.quality_images import mean_distance, pixel_mse
+from vaegan_kernels.shell.cli import Parser, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 COUNT = 256  # images, samples
 
@@ -27,7 +27,7 @@ def evaluate(
     """Reconstruction error (of a model that has an encoder) and sample diversity.
 
     Args:
-        model: a `vaegan_kernels.inference.Model`.
+        model: a `vaegan_kernels.runs.inference.Model`.
         held_out: uint8 [N, S, S, C], images not trained on (test images); the first 256 are used.
         train: uint8 [M, S, S, C], training images, for the mean image.
         attributes: float [N, A], those of ``held_out``, for a conditional model.
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_model(arguments.checkpoint, **place)
     dataset = images_of(model, arguments.data)
     if arguments.regressor is not None:
-        from vaegan_kernels.quality import measure
+        from vaegan_kernels.measures.quality import measure
         from vaegan_kernels.regressor import load_regressor
 
         regressor = load_regressor(arguments.regressor, **place)
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in lines(measured):
             print(line)
         if arguments.out is not None:
-            from vaegan_kernels.run_folder import write_atomically
+            from vaegan_kernels.files import write_atomically
 
             text = json.dumps({"system": model.system, "step": model.header.step, "data": dataset.fingerprint, **measured}, indent=2) + "\n"
             write_atomically(Path(arguments.out), lambda file: file.write(text.encode()))
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(arguments: Any) -> None:
     """Raise `UserError` for what cannot be done, before anything is read or written."""
-    from vaegan_kernels.run_folder import check_writable, nearest_existing
+    from vaegan_kernels.files import check_writable, nearest_existing
     from vaegan_kernels.sample import check_count
 
     check_count("--count", arguments.count, 10**6)
@@ -152,7 +152,7 @@ def check(arguments: Any) -> None:
 def images_of(model: Any, source: str | None) -> Any:
     """The `Dataset` in ``source`` or, for None, the data that the model was trained on. Raises `UserError` if it is not there."""
     from vaegan_kernels import data
-    from vaegan_kernels.progress import Counter
+    from vaegan_kernels.shell.progress import Counter
 
     config, (size, _, channels) = model.header.config, model.image_shape
     place = source if source is not None else config.data
@@ -183,9 +183,9 @@ def write_images(model: Any, dataset: Any, folder: Path, count: int, seed: int) 
     """
     from PIL import Image
 
-    from vaegan_kernels.artist import held_out
-    from vaegan_kernels.figures import to_uint8
-    from vaegan_kernels.run_folder import save_image
+    from vaegan_kernels.files import save_image
+    from vaegan_kernels.pictures.artist import held_out
+    from vaegan_kernels.pictures.figures import to_uint8
 
     chosen = held_out(dataset)[:count]
     real = dataset.images[chosen]

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels import checkpoint, portable
-from vaegan_kernels.cli import Parser, check_choice, run_main
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.run_folder import check_room, check_writable, nearest_existing, write_atomically
+from vaegan_kernels.files import check_room, check_writable, nearest_existing, write_atomically
+from vaegan_kernels.portable import layout
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.shell.cli import Parser, check_choice, run_main
+from vaegan_kernels.shell.errors import UserError
 
 FORMATS = {"torch": "torch", "safetensors": "safetensors", "onnx": "onnx"}  # format: the package that writes it
-SOURCE = Path(__file__).parent / "exported" / "vaegan_torch.py"
+SOURCE = Path(layout.__file__).with_name("vaegan_torch.py")
 EPILOG = """examples:
   python -m vaegan_kernels.export runs/my-run --out exported
   python -m vaegan_kernels.export runs/my-run --format onnx --out exported
@@ -43,7 +44,7 @@ def safetensors_files(model: Any, tensors: dict[str, np.ndarray], about: dict[st
 
 def onnx_files(model: Any, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
     """encoder.onnx, decoder.onnx, discriminator.onnx: those networks that the model has."""
-    from vaegan_kernels.onnx_graphs import onnx_bytes
+    from vaegan_kernels.portable.onnx_graphs import onnx_bytes
 
     return {f"{name}.onnx": onnx_bytes(name, tensors, model.spec, about) for name in about["sizes"]["networks"]}
 
@@ -74,7 +75,7 @@ def names_of(formats: Sequence[str], networks: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    from vaegan_kernels.inference import load_model
+    from vaegan_kernels.runs.inference import load_model
 
     parser = Parser(
         prog="python -m vaegan_kernels.export",
@@ -89,12 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     formats, absent = chosen(arguments.format)
     checkpoint.find(arguments.checkpoint)
     model = load_model(arguments.checkpoint)
-    about = portable.description(model)
+    about = layout.description(model)
     out = Path(arguments.out)
     files = names_of(formats, about["sizes"]["networks"])
     check_folder(out, files, overwrite=arguments.overwrite)
 
-    tensors = portable.state_dict(model.network.state_arrays(), model.spec, tuple(about["sizes"]["networks"]))
+    tensors = layout.state_dict(model.network.state_arrays(), model.spec, tuple(about["sizes"]["networks"]))
     check_room(nearest_existing(out), (len(formats) + 1) * sum(array.nbytes for array in tensors.values()))
     made = {"vaegan.json": (json.dumps(about, indent=1) + "\n").encode()}
     for name in formats:

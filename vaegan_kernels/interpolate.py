@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vaegan_kernels.cli import Parser, check_choice, run_main, whole_number
-from vaegan_kernels.condition import add_attributes, check_conditional, parse, set_attributes
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.files import save_image
 from vaegan_kernels.reconstruct import check_encoder, read_image
-from vaegan_kernels.run_folder import save_image
 from vaegan_kernels.sample import add_common, check_common, check_count
+from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
+from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
   python -m vaegan_kernels.interpolate runs/my-run --from 1 --to 2 --out walk.gif            between the samples of two seeds
@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_choice("--path", arguments.path, PATHS)
     ends = [check_end("--from", arguments.start), check_end("--to", arguments.end)]
 
-    from vaegan_kernels import figures, load_model
+    from vaegan_kernels import load_model
+    from vaegan_kernels.pictures import figures
 
     model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
     check_conditional(model, values)
@@ -96,7 +97,7 @@ def walk(a: np.ndarray, b: np.ndarray, frames: int, path: str) -> np.ndarray:
 
 def save_walk(out: Path, images: np.ndarray) -> None:
     """An animated GIF that goes there and back."""
-    from vaegan_kernels import figures
+    from vaegan_kernels.pictures import figures
 
     scale = max(1, 256 // images.shape[1])
     frames = [Image.fromarray(image).resize((scale * image.shape[1],) * 2, Image.Resampling.BICUBIC) for image in figures.to_uint8(images)]

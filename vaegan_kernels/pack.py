@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegan_kernels.cli import Parser, run_main, whole_number
 from vaegan_kernels.data import SPLITS, Dataset, check_source, describe_source, load_dataset, write_packed
 from vaegan_kernels.data.dataset import Progress, check_shape
-from vaegan_kernels.data.packed import check_writable
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.data.formats.packed import check_writable
+from vaegan_kernels.shell.cli import Parser, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 _EXAMPLES = """examples:
   python -m vaegan_kernels.pack ~/pictures faces64.h5 --image-size 64

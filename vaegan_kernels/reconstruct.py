@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.cli import Parser, run_main, whole_number
-from vaegan_kernels.condition import add_attributes, check_conditional, parse, set_attributes
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.run_folder import save_image
+from vaegan_kernels.files import save_image
 from vaegan_kernels.sample import add_common, check_common, check_count
+from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
+from vaegan_kernels.shell.cli import Parser, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
   python -m vaegan_kernels.reconstruct runs/small32-quick-faces-001 --out rebuilt.png       test images of the run's data
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--images and --data: both given, expected one of them")
     files = list_files(arguments.images)[: arguments.count] if arguments.images else []
 
-    from vaegan_kernels import figures, load_model
+    from vaegan_kernels import load_model
+    from vaegan_kernels.pictures import figures
 
     model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
     check_encoder(model)
@@ -113,8 +114,8 @@ def test_images(model: Any, source: str | None, count: int) -> tuple[np.ndarray,
     """The first test images of ``source`` or, for None, of the data that the model was trained on; of a conditional model also their
     attributes [N, A]. Raises `UserError` if the data has others."""
     from vaegan_kernels import data
-    from vaegan_kernels.artist import held_out
-    from vaegan_kernels.progress import Counter
+    from vaegan_kernels.pictures.artist import held_out
+    from vaegan_kernels.shell.progress import Counter
 
     config = model.header.config
     size, _, channels = model.image_shape

@@ -17,14 +17,15 @@ import numpy as np
 
 from models.networks import network as network_spec
 from models.regressor import Regressor
-from vaegan_kernels import checkpoint, data, regressor_file
-from vaegan_kernels.cli import Parser, real_number, run_main, whole_number
-from vaegan_kernels.config import Config
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.regressor_file import Header
-from vaegan_kernels.run_folder import check_writable, nearest_existing, write_atomically
+from vaegan_kernels import data
+from vaegan_kernels.files import check_writable, nearest_existing, write_atomically
+from vaegan_kernels.runs import checkpoint, regressor_file
+from vaegan_kernels.runs.regressor_file import Header
+from vaegan_kernels.runs.supervised import RATE, Schedule, train_steps
 from vaegan_kernels.sample import check_count
-from vaegan_kernels.supervised import RATE, Schedule, train_steps
+from vaegan_kernels.settings.config import Config
+from vaegan_kernels.shell.cli import Parser, real_number, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 STEPS, BATCH = 2000, 32
 SAVE_EVERY = 500
@@ -118,7 +119,7 @@ def write_report(out: Path, report: dict[str, Any]) -> None:
 
 
 def _network(header: Header, device: str, threads: int | None) -> Regressor:
-    from vaegan_kernels.options import open_engine
+    from vaegan_kernels.settings.options import open_engine
 
     engine, _ = open_engine(Config(device=device, threads=threads))
     return Regressor(engine, network_spec(header.network, channels=header.channels), len(header.attribute_names), seed=header.seed)
@@ -143,7 +144,7 @@ def test_report(model: RegressorModel, dataset: Any) -> dict[str, Any]:
     An image has an attribute whose value is above 0. Balanced accuracy is the mean of the shares of images with it and of images without
     it that are recognised: 0.5 for a constant answer, however rare the attribute. mse is summed over attributes, a mean over images.
     """
-    from vaegan_kernels.artist import held_out
+    from vaegan_kernels.pictures.artist import held_out
 
     test = held_out(dataset)
     wanted = dataset.attributes_of(model.attribute_names)[test].astype(np.float64)
@@ -199,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_count("--batch-size", arguments.batch_size, 10**6)
     if not 0 < arguments.learning_rate < float("inf"):
         raise UserError(f"--learning-rate: got {arguments.learning_rate}, expected a number above 0")
-    from vaegan_kernels.progress import Counter
+    from vaegan_kernels.shell.progress import Counter
 
     form = {"image_size": network_spec(arguments.network).image_size, "channels": arguments.image_channels}
     data.check_source(arguments.data, **form)

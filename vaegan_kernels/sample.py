@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vaegan_kernels import attribute_vectors, checkpoint
+from vaegan_kernels import attribute_vectors
 from vaegan_kernels.attribute_vectors import add_edits, direction, names_of, wording
-from vaegan_kernels.cli import Parser, run_main, whole_number
-from vaegan_kernels.condition import add_attributes, check_conditional, parse, set_attributes
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.run_folder import check_output, save_image
+from vaegan_kernels.files import check_output, save_image
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
+from vaegan_kernels.shell.cli import Parser, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
   python -m vaegan_kernels.sample runs/small32-quick-faces-001 --out samples.png
@@ -65,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     edits = (add, remove, arguments.strength)
     change = direction(attribute_vectors.load(arguments.checkpoint), *edits) if add or remove else None
 
-    from vaegan_kernels import figures, load_model
+    from vaegan_kernels import load_model
+    from vaegan_kernels.pictures import figures
 
     model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
     check_conditional(model, values)

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from kernels import OutOfMemory
-from vaegan_kernels import checkpoint, gan_file
-from vaegan_kernels.checks import check_data, configuration, with_attributes
-from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, describe_out_of_memory, run_main
-from vaegan_kernels.config import Config
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.options import make_parser, open_engine
-from vaegan_kernels.resume import note_other_data, prepare_resume, repeated
-from vaegan_kernels.run_folder import RunFolder, check_new, check_room, check_writable, fresh_folder, write_atomically
+from vaegan_kernels.files import check_room, check_writable, write_atomically
+from vaegan_kernels.runs import checkpoint, gan_file
+from vaegan_kernels.runs.resume import note_other_data, prepare_resume, repeated
+from vaegan_kernels.runs.run_folder import RunFolder, check_new, fresh_folder
+from vaegan_kernels.settings.checks import check_data, configuration, with_attributes
+from vaegan_kernels.settings.config import Config
+from vaegan_kernels.settings.options import make_parser, open_engine
+from vaegan_kernels.shell.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, describe_out_of_memory, run_main
+from vaegan_kernels.shell.errors import UserError
 
 # In a checkpoint: parameters and, for each, one (RMSProp) or two (Adam) numbers of optimiser state.
 STATE_ARRAYS = {"rmsprop": 2, "adam": 3}
@@ -56,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_writable(folder.path, probe=not arguments.dry_run, flag="--resume", wanted=folder.path)
         check_room(folder.path, needed // 2, flag="--resume")
     if config.tensorboard:
-        from vaegan_kernels.artist import check_tensorboard
+        from vaegan_kernels.pictures.artist import check_tensorboard
 
         check_tensorboard()
     say(device)
     try:
         if arguments.dry_run:
-            from vaegan_kernels.estimate import print_estimate
+            from vaegan_kernels.runs.estimate import print_estimate
 
             print_estimate(config, spec, engine, folder, kind, count)
             return 0
@@ -94,7 +95,7 @@ def build(config: Config, spec: Any, engine: Any, file: Path | None) -> Any:
 def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any, arguments: Any, say: Any) -> int:
     """Build, load, train, evaluate. Everything about the arguments has been checked."""
     from vaegan_kernels import data
-    from vaegan_kernels.progress import Counter
+    from vaegan_kernels.shell.progress import Counter
 
     network = build(config, spec, engine, folder.checkpoint if header is not None else None)
     dataset = data.load_dataset(
@@ -167,11 +168,11 @@ def run(
 
     ``resume``: the folder that goes on with it, where that is not its own.
     """
-    from vaegan_kernels.artist import Artist
-    from vaegan_kernels.inference import Model
-    from vaegan_kernels.metrics import truncate_metrics
-    from vaegan_kernels.progress import Progress
-    from vaegan_kernels.trainer import Trainer, examples_of
+    from vaegan_kernels.pictures.artist import Artist
+    from vaegan_kernels.runs.inference import Model
+    from vaegan_kernels.runs.metrics import truncate_metrics
+    from vaegan_kernels.runs.trainer import Trainer, examples_of
+    from vaegan_kernels.shell.progress import Progress
 
     step, steps = header.step if header else 0, config.steps or 0
     name = config.network if config.model == "vaegan" else f"{config.network}, {config.model}"
@@ -201,10 +202,10 @@ def run(
 
 def finish(trainer: Any, artist: Any, model: Any, dataset: Any, folder: RunFolder) -> None:
     """Draw the summaries, evaluate, write summary.json and print the result."""
-    from vaegan_kernels import figures
-    from vaegan_kernels.artist import held_out
     from vaegan_kernels.evaluate import describe, evaluate
-    from vaegan_kernels.progress import duration
+    from vaegan_kernels.pictures import figures
+    from vaegan_kernels.pictures.artist import held_out
+    from vaegan_kernels.shell.progress import duration
 
     if not (folder.samples / figures.step_name(trainer.step)).exists():
         trainer.guarded(artist.draw, trainer.step)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.cli import Parser, check_choice, run_main, whole_number
-from vaegan_kernels.config import NETWORKS
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.settings.config import NETWORKS
+from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 PRECISIONS = ("auto", "bf16", "tf32", "float32")
 BN_GROUPS = ("joint", "split")
@@ -40,7 +40,8 @@ def step_body(engine: Any, network: str, batch: int, bn_groups: str) -> Callable
     """A training step of ``network`` on random images, as a function of nothing."""
     from kernels import philox
     from models.networks import network as spec_of
-    from models.vaegan import VAEGAN, Objective
+    from models.objective import Objective
+    from models.vaegan import VAEGAN
 
     spec = spec_of(network)
     model = VAEGAN(engine, spec, seed=0)
@@ -55,7 +56,7 @@ def step_body(engine: Any, network: str, batch: int, bn_groups: str) -> Callable
 def propose(chip: Any, precision: str, a: Any) -> Any:
     """A tuner that has seen a step on a device that executes nothing: its proposals, and the launches of all candidates."""
     from kernels.cuda.engine import dry_engine
-    from kernels.cuda.tuner import Tuner
+    from kernels.cuda.tuning.tuner import Tuner
 
     engine = dry_engine(chip, precision)
     body = step_body(engine, a.network, a.batch_size, a.bn_groups)
@@ -76,7 +77,7 @@ def print_proposals(tuner: Any, chip: Any, precision: str) -> None:
 
 def compile_ahead(tuner: Any, chip: Any, jobs: int, seconds: float, show: Callable[[int, int], None]) -> str:
     """Compile the candidates' code in parallel, as far as ``seconds`` allow; a note of what was left for later."""
-    from kernels.cuda.compile import compile_many, key_of
+    from kernels.cuda.device.compile import compile_many, key_of
 
     wanted = list({key_of(launch): launch for launch in tuner.waiting}.values())
     started, done = time.monotonic(), 0
@@ -142,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def dry_run(a: Any, engine: Any) -> int:
     """Print the proposals: for this GPU, or for an H100 where there is none."""
     try:
-        from kernels.cuda.chips import CHIPS
+        from kernels.cuda.device.chips import CHIPS
 
         chip = engine.device.chip if engine is not None else CHIPS["sm_90"]
         precision = engine.precision if engine is not None else "bf16" if a.precision == "auto" else a.precision
@@ -154,9 +155,9 @@ def dry_run(a: Any, engine: Any) -> int:
 
 def tune(a: Any, engine: Any, started: float) -> int:
     """Compile, measure, keep."""
-    from kernels.cuda import tiles
-    from kernels.cuda.tile_cache import cache_path, save
-    from kernels.cuda.tuner import Tuner
+    from kernels.cuda.products import tiles
+    from kernels.cuda.tuning.tile_cache import cache_path, save
+    from kernels.cuda.tuning.tuner import Tuner
 
     chip, precision = engine.device.chip, engine.precision
     print(f"device: {chip.name} (sm_{chip.sm}), {precision}; {a.network}, batch {a.batch_size}, {a.bn_groups} statistics", flush=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels.augmentation import Augmentation, check
 from kernels.cuda.batch import Batch
-from kernels.cuda.partials import THREADS, blocks, check_values, defines_of
+from kernels.cuda.device.launch import THREADS, blocks, check_values, defines_of
 from kernels.shapes import check_array
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda.activations import launch_map
-from kernels.cuda.device import Device
-from kernels.cuda.partials import THREADS, blocks, check_values, defines_of
+from kernels.cuda.device.base import Device
+from kernels.cuda.device.launch import THREADS, blocks, check_values, defines_of
 from kernels.ledger import Cost, cost
 from kernels.shapes import check_array
 

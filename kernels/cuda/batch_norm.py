@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cuda.device import Device
-from kernels.cuda.partials import THREADS, blocks, bn_finalise, bn_sums_finalise, channel_layout, check_values, defines_of, table
+from kernels.cuda.device.base import Device
+from kernels.cuda.device.launch import THREADS, blocks, channel_layout, check_values, defines_of, table
+from kernels.cuda.products.partials import bn_finalise, bn_sums_finalise
 from kernels.ledger import cost
 from kernels.shapes import check_array, check_groups
 

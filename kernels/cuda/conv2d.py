@@ -1,5 +1,5 @@
-"""2-D convolution ("same" padding, odd kernels, stride 1 or 2) and its two gradients: launches of kernels.cuda.convolve and
-kernels.cuda.wgrad_launch. Equations and the twin in NumPy: kernels/cpu/conv2d.py.
+"""2-D convolution ("same" padding, odd kernels, stride 1 or 2) and its two gradients: launches of kernels.cuda.products.convolve and
+kernels.cuda.products.wgrad. Equations and the twin in NumPy: kernels/cpu/conv2d.py.
 
 Axis letters: N images, H W input rows and columns, OH OW output rows and columns (ceil(H / s)), KH KW kernel, Ci Co channels.
 """
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from kernels.below import Below
-from kernels.cuda.convolve import convolve
-from kernels.cuda.device import Device
-from kernels.cuda.epilogue import Epilogue
-from kernels.cuda.wgrad_launch import wgrad
+from kernels.cuda.device.base import Device
+from kernels.cuda.products.convolve import convolve
+from kernels.cuda.products.epilogue import Epilogue
+from kernels.cuda.products.wgrad import wgrad
 from kernels.shapes import check_array, check_conv, check_groups
 
 #: Kernel rows or columns whose boundary checks fit a word.

@@ -10,9 +10,9 @@ from typing import Any
 
 from kernels.below import Below
 from kernels.cuda.conv2d import Conv2d, check_activation, check_below
-from kernels.cuda.convolve import convolve
-from kernels.cuda.epilogue import Epilogue
-from kernels.cuda.partials import column_sums
+from kernels.cuda.products.convolve import convolve
+from kernels.cuda.products.epilogue import Epilogue
+from kernels.cuda.products.partials import column_sums
 from kernels.shapes import check_array
 
 

@@ -15,7 +15,7 @@ from kernels.cuda.augment import Augment
 from kernels.cuda.batch_norm import BatchNorm
 from kernels.cuda.conv2d import Conv2d
 from kernels.cuda.conv_transpose2d import ConvTranspose2d
-from kernels.cuda.device import Device
+from kernels.cuda.device.base import Device
 from kernels.cuda.fused import Fused
 from kernels.cuda.latent import Latent
 from kernels.cuda.linear import Linear
@@ -42,6 +42,7 @@ class CUDAEngine(Fused, ConvTranspose2d, Conv2d, Linear, BatchNorm, Activations,
         if precision not in PRECISIONS:
             raise ValueError(f"precision: got {precision!r}, which the CUDA engine does not have; expected one of {', '.join(PRECISIONS)}")
         self.name = "cuda"
+        self.host_memory = False
         self.device = device
         self.precision = precision
         self.wide = np.dtype(np.float32)
@@ -79,7 +80,7 @@ class CUDAEngine(Fused, ConvTranspose2d, Conv2d, Linear, BatchNorm, Activations,
 
     def describe(self) -> dict[str, Any]:
         """Device, precision and tile table: with the versions, what a run's bits depend on."""
-        from kernels.cuda import tiles
+        from kernels.cuda.products import tiles
 
         chip = self.device.chip
         capability = ".".join(map(str, chip.capability))
@@ -100,14 +101,14 @@ def emulated_engine(precision: str = "float32", **options: Any) -> CUDAEngine:
     For tests: every kernel runs, slowly, with memory poisoned and guarded. Options are `HostDevice`'s. The interpreter costs by the
     program, so the chip imitated by default has one multiprocessor to fill: the largest tiles.
     """
-    from kernels.cuda.chips import CHIPS
-    from kernels.cuda.host import HostDevice
+    from kernels.cuda.device.chips import CHIPS
+    from kernels.cuda.device.host.device import HostDevice
 
     return CUDAEngine(HostDevice(**{"chip": CHIPS["sm_90"]._replace(multiprocessors=1), **options}), precision)
 
 
 def dry_engine(chip: Any, precision: str = "bf16") -> CUDAEngine:
     """The engine that only records its launches: for tables of kernels, operations and bytes, and for memory estimates."""
-    from kernels.cuda.dry import DryDevice
+    from kernels.cuda.device.dry import DryDevice
 
     return CUDAEngine(DryDevice(chip), precision)

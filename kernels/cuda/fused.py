@@ -14,9 +14,9 @@ from typing import Any
 from kernels.below import Below
 from kernels.cuda.batch_norm import BatchNorm
 from kernels.cuda.conv_transpose2d import ConvTranspose2d
-from kernels.cuda.convolve import convolve, linear_splits
-from kernels.cuda.epilogue import Epilogue, Statistics
 from kernels.cuda.linear import Linear, product
+from kernels.cuda.products.convolve import convolve, linear_splits
+from kernels.cuda.products.epilogue import Epilogue, Statistics
 from kernels.shapes import check_array, check_groups
 
 Groups = tuple[int, ...]

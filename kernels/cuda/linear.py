@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from kernels.below import Below
-from kernels.cuda import wgrad_launch
 from kernels.cuda.conv2d import check_below
-from kernels.cuda.convolve import convolve
-from kernels.cuda.device import Device
-from kernels.cuda.epilogue import Epilogue
+from kernels.cuda.device.base import Device
+from kernels.cuda.products import wgrad
+from kernels.cuda.products.convolve import convolve
+from kernels.cuda.products.epilogue import Epilogue
 from kernels.shapes import check_array, check_float
 
 
@@ -77,7 +77,7 @@ class Linear:
         self._check_linear(("x", "dy"), x, dy, dw, self.wide, (self.dtype,))
         if dbias is not None:
             check_array("dbias", dbias, (dw.shape[1],), self.wide)
-        wgrad_launch.linear_wgrad(self.device, self.precision, dw, x, dy, dbias=dbias)
+        wgrad.linear_wgrad(self.device, self.precision, dw, x, dy, dbias=dbias)
 
     def linear_wgrad_rmsprop(
         self, w: Any, ms: Any, copy: Any, x: Any, dy: Any, *,
@@ -105,6 +105,6 @@ class Linear:
             check_array("enabled", enabled, (1,), np.uint8)
         if getattr(lr, "ndim", 0) > 0:
             check_array("lr", lr, (1,), self.wide)
-        wgrad_launch.linear_wgrad_rmsprop(
+        wgrad.linear_wgrad_rmsprop(
             self.device, self.precision, w, ms, copy, x, dy, lr=lr, decay=decay, eps=eps, weight_decay=weight_decay, enabled=enabled
         )

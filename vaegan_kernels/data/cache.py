@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vaegan_kernels.data.dataset import Dataset
-from vaegan_kernels.data.packed import read_packed, write_packed
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.data.formats.packed import read_packed, write_packed
+from vaegan_kernels.shell.errors import UserError
 
 CacheDir = str | Path | Literal[False] | None
 _log = logging.getLogger("vaegan_kernels")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 
 SPLITS = ("train", "validation", "test")  # codes 0, 1, 2, as in CelebA's list_eval_partition.txt
 ATTRIBUTE_TYPES = (np.dtype(np.int8), np.dtype(np.float32))

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaegan_kernels.data import celeba, cifar10, idx, lfw, stl10
 from vaegan_kernels.data.cache import CacheDir
 from vaegan_kernels.data.dataset import Dataset, Progress, check_shape, limited
-from vaegan_kernels.data.face_traits import ATTRIBUTE_NAMES
-from vaegan_kernels.data.faces import COUNT, load_faces
-from vaegan_kernels.data.folder import check_folder, list_images, load_folder
-from vaegan_kernels.data.packed import packed_attribute_names, packed_shape, read_packed
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES
+from vaegan_kernels.data.drawn.faces import COUNT, load_faces
+from vaegan_kernels.data.formats import celeba, cifar10, idx, lfw, stl10
+from vaegan_kernels.data.formats.folder import check_folder, list_images, load_folder
+from vaegan_kernels.data.formats.packed import packed_attribute_names, packed_shape, read_packed
+from vaegan_kernels.shell.errors import UserError
 
 Source = str | Path | None
 EXPECTED = "expected a folder of images, the folder or archive of CelebA, LFW, CIFAR-10, STL-10 or MNIST (docs/data.md), or a packed .h5"

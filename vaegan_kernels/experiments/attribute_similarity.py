@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.artist import held_out
-from vaegan_kernels.cli import Parser, run_main, whole_number
 from vaegan_kernels.experiments.attribute_vectors import check_attributes, check_regressor
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, parse, run_of
 from vaegan_kernels.experiments.results import about, add_regressor, load_data, open_model, read_json, regressor_of
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.similarity import cosine_rows, described, squared_errors, table
-from vaegan_kernels.json_files import plain, write_json
-from vaegan_kernels.progress import Counter
-from vaegan_kernels.run_folder import save_image
+from vaegan_kernels.files import plain, save_image, write_json
+from vaegan_kernels.pictures.artist import held_out
 from vaegan_kernels.sample import check_count
+from vaegan_kernels.shell.cli import Parser, run_main, whole_number
+from vaegan_kernels.shell.progress import Counter
 
 SYSTEMS = ("vae", "gan", "vaegan")  # the paper's table
 
@@ -159,8 +158,8 @@ def digest(arguments: argparse.Namespace) -> str:
 def draw(models: dict[str, Any], judge: Judge, out: Path, *, rows: int, columns: int, seed: int = 0) -> Path:
     """Write the figure: for some test images' attributes, which are listed beside them, samples of each system. No real images."""
     from kernels import philox
-    from vaegan_kernels.figures import to_uint8
-    from vaegan_kernels.labelled_grid import labelled_grid
+    from vaegan_kernels.pictures.figures import to_uint8
+    from vaegan_kernels.pictures.labelled_grid import labelled_grid
 
     order = philox.permutation(len(judge.targets), seed=seed, step=0, stream=philox.STREAM_FIGURE_PRIOR)[:rows]
     targets = judge.targets[order]

@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels import checkpoint
 from vaegan_kernels.attribute_vectors import Vectors, check_model, cosines, float_of, measure, save
-from vaegan_kernels.cli import Parser, check_choice, run_main, whole_number
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, config_of, parse, run_of, train_flags
 from vaegan_kernels.experiments.correlations import agreement, correlations, order_of, pairs_table, write_matrix
 from vaegan_kernels.experiments.reconstructions import test_images
 from vaegan_kernels.experiments.results import about, load_data, open_model
-from vaegan_kernels.json_files import write_json
-from vaegan_kernels.run_folder import save_image
+from vaegan_kernels.files import save_image, write_json
+from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.sample import check_count
+from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 SYSTEMS = tuple(system for system in ORDER if system != "gan")  # a GAN has no encoder
 
@@ -126,8 +125,8 @@ def check_regressor(regressor: Any, dataset: Any, names: Sequence[str]) -> None:
 
 def seen_by(regressor: Any, model: Any, dataset: Any, found: Vectors, seed: int) -> dict[str, Any]:
     """`quality.vector_accuracy` on the test images (at most 500) with the attributes that the regressor knows."""
-    from vaegan_kernels.artist import held_out
-    from vaegan_kernels.quality import COUNT, vector_accuracy
+    from vaegan_kernels.measures.quality import COUNT, vector_accuracy
+    from vaegan_kernels.pictures.artist import held_out
 
     check_regressor(regressor, dataset, ())
     test = held_out(dataset)[:COUNT]
@@ -168,8 +167,8 @@ def overview(
     model: Any, z: np.ndarray, found: Vectors, originals: np.ndarray | None, strength: float, title: str
 ) -> Any:  # fmt: skip
     """A row for each image and a column for each attribute, in blocks of columns; the authors' attributes first."""
-    from vaegan_kernels.figures import to_uint8
-    from vaegan_kernels.labelled_grid import labelled_grid, stacked
+    from vaegan_kernels.pictures.figures import to_uint8
+    from vaegan_kernels.pictures.labelled_grid import labelled_grid, stacked
 
     left = [] if originals is None else [("original", to_uint8(originals))]
     left.append(("rebuilt", to_uint8(model.decode(z))))
@@ -210,8 +209,8 @@ def sheets(
     model: Any, z: np.ndarray, found: Vectors, originals: np.ndarray | None, strengths: Sequence[float], title: str
 ) -> Iterator[tuple[str, Any]]:  # fmt: skip
     """(attribute, figure) of each attribute: a row for each image, a column for each strength."""
-    from vaegan_kernels.figures import to_uint8
-    from vaegan_kernels.labelled_grid import labelled_grid
+    from vaegan_kernels.pictures.figures import to_uint8
+    from vaegan_kernels.pictures.labelled_grid import labelled_grid
 
     left = [] if originals is None else [to_uint8(originals)]
     columns = [*(["original"] if left else []), *(f"{strength:+g}" if strength else "rebuilt" for strength in strengths)]

@@ -1,7 +1,7 @@
 """``python -m vaegan_kernels.experiments.celeba``: the four systems over several seeds with a budget fixed beforehand, measured.
 
 The plan (systems, seeds, steps, every setting, the data's fingerprint) is written to OUT/plan.json before anything is trained and is not
-changed afterwards. Then all systems are trained, measured by `vaegan_kernels.quality.measure`, and drawn.
+changed afterwards. Then all systems are trained, measured by `vaegan_kernels.measures.quality.measure`, and drawn.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaegan_kernels.cli import Parser, run_main
-from vaegan_kernels.cli import whole_number as whole
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments import reconstructions, samples
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, config_of, parse, run_folder, run_name, train_flags
 from vaegan_kernels.experiments.parallel import Job, add_jobs, check_jobs, job_of, train_all
@@ -29,8 +26,11 @@ from vaegan_kernels.experiments.results import (
 )
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.tables import markdown, number, numbers_of, spread
-from vaegan_kernels.json_files import plain, write_json
+from vaegan_kernels.files import plain, write_json
 from vaegan_kernels.sample import check_count
+from vaegan_kernels.shell.cli import Parser, run_main
+from vaegan_kernels.shell.cli import whole_number as whole
+from vaegan_kernels.shell.errors import UserError
 
 # Of a configuration, what a plan leaves out: where it runs and what it reports, what differs from run to run, what the data decides.
 NOT_PLANNED = {"data", "device", "threads", "model", "gan", "gan_steps", "seed", "conditional", "attributes", "log_every", "draw_every"}
@@ -145,7 +145,7 @@ def jobs_of(arguments: argparse.Namespace, systems: Sequence[str]) -> list[Job]:
 
 def measure_all(arguments: argparse.Namespace, systems: Sequence[str], dataset: Any, regressor: Any) -> dict[str, Any]:
     """{system: {seed: measures}}. Dis_l distances are taken in the Dis of the gan of seed 0 for all systems, so that they compare."""
-    from vaegan_kernels import quality
+    from vaegan_kernels.measures import quality
 
     judge = run_folder(arguments.out, "gan", seed=0)
     metric = open_model(arguments, judge) if "gan" in systems or "vae-dis" in systems else None

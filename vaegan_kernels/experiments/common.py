@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from vaegan_kernels import train
-from vaegan_kernels.checks import check_data, configuration, with_attributes
-from vaegan_kernels.cli import Parser, whole_number
-from vaegan_kernels.config import CHANGEABLE, FIELDS, Config, read_config
-from vaegan_kernels.errors import UserError
-from vaegan_kernels.fields import flag
-from vaegan_kernels.options import make_parser
-from vaegan_kernels.run_folder import RunFolder, check_writable, nearest_existing
+from vaegan_kernels.files import check_writable, nearest_existing
+from vaegan_kernels.runs.run_folder import RunFolder
+from vaegan_kernels.settings.checks import check_data, configuration, with_attributes
+from vaegan_kernels.settings.config import CHANGEABLE, FIELDS, Config, read_config
+from vaegan_kernels.settings.fields import flag
+from vaegan_kernels.settings.options import make_parser
+from vaegan_kernels.shell.cli import Parser, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 NAMES = {"vaegan": "VAE/GAN", "vae": "VAE", "vae-dis": "VAE Dis_l", "gan": "GAN"}  # as the paper calls the systems
 ORDER = ("vae", "vae-dis", "vaegan", "gan")  # as the paper lists them

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.experiments.tables import markdown
-from vaegan_kernels.run_folder import write_atomically
+from vaegan_kernels.files import write_atomically
 
 
 def correlations(labels: np.ndarray) -> np.ndarray:

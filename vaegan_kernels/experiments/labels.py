@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kernels import philox
-from vaegan_kernels.cli import close_match
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.cli import close_match
+from vaegan_kernels.shell.errors import UserError
 
 BUILT_IN = "Smiling"  # what is classified in the built-in faces: half of them do
 

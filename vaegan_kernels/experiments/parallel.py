@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import vaegan_kernels
-from vaegan_kernels.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, whole_number
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import run_arguments, run_flags, run_folder, run_state, train_flags, train_here
-from vaegan_kernels.metrics import read_metrics
-from vaegan_kernels.progress import duration
-from vaegan_kernels.run_folder import RunFolder
+from vaegan_kernels.runs.metrics import read_metrics
+from vaegan_kernels.runs.run_folder import RunFolder
+from vaegan_kernels.runs.trainer import StopRequest
 from vaegan_kernels.sample import check_count
-from vaegan_kernels.trainer import StopRequest
+from vaegan_kernels.shell.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, whole_number
+from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.progress import duration
 
 POLL = 0.2  # seconds between looks at the processes
 SECONDS_BETWEEN_LINES = 10.0  # of progress, where it is not a terminal

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.cli import Parser, run_main, whole_number
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, parse, run_of
 from vaegan_kernels.experiments.results import load_data, open_model
 from vaegan_kernels.experiments.samples import list_of
-from vaegan_kernels.run_folder import save_image
+from vaegan_kernels.files import save_image
 from vaegan_kernels.sample import check_count
+from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 
 SYSTEMS = tuple(system for system in ORDER if system != "gan")  # a GAN has no encoder
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def test_images(dataset: Any, count: int) -> np.ndarray:
     """The first ``count`` test images, uint8 [count, S, S, C]; fewer where there are fewer."""
-    from vaegan_kernels.artist import held_out
+    from vaegan_kernels.pictures.artist import held_out
 
     return np.asarray(dataset.images[held_out(dataset)[:count]])
 
@@ -79,7 +79,7 @@ def draw(
 
 def bands(rows: Sequence[tuple[str, np.ndarray]], columns: int, title: str, note: str = "") -> Any:
     """Series of images that belong together place by place, as bands: a row of each series for every ``columns`` images."""
-    from vaegan_kernels import figures
+    from vaegan_kernels.pictures import figures
 
     count = len(rows[0][1])
     columns = min(columns, count)

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaegan_kernels.cli import Parser, run_main
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.results import read_json
 from vaegan_kernels.experiments.tables import insert, markers, number
-from vaegan_kernels.run_folder import write_atomically
+from vaegan_kernels.files import write_atomically
+from vaegan_kernels.shell.cli import Parser, run_main
+from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """example:
   python -m vaegan_kernels.experiments.report results/ --page docs/paper.md"""

@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vaegan_kernels import checkpoint
-from vaegan_kernels.cli import whole_number
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import config_of, train_flags
-from vaegan_kernels.run_folder import RunFolder
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.run_folder import RunFolder
+from vaegan_kernels.shell.cli import whole_number
+from vaegan_kernels.shell.errors import UserError
 
 
 def load_data(arguments: argparse.Namespace) -> Any:
     """The `Dataset` that the experiment's runs are trained on."""
     from vaegan_kernels import data
-    from vaegan_kernels.progress import Counter
+    from vaegan_kernels.shell.progress import Counter
 
     config = config_of(train_flags(arguments))
     spec = config.network_spec()

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.cli import Parser, check_choice, run_main, whole_number
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, parse, run_of
 from vaegan_kernels.experiments.results import open_model
-from vaegan_kernels.run_folder import save_image
+from vaegan_kernels.files import save_image
 from vaegan_kernels.sample import check_count
+from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
+from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
   python -m vaegan_kernels.experiments.samples --data celeba/ --out results/                  trains what is not there yet
@@ -60,7 +60,7 @@ def draw(models: Mapping[str, Any], out: Path, *, rows: int = 3, columns: int = 
 
 def stack(blocks: Sequence[tuple[str, np.ndarray]], columns: int, title: str, note: str = "") -> Any:
     """Blocks of images below each other, each with its name at the left of its middle. All have equally many images."""
-    from vaegan_kernels import figures
+    from vaegan_kernels.pictures import figures
 
     rows = len(blocks[0][1]) // columns
     labels = [name if row == (rows - 1) // 2 else "" for name, _ in blocks for row in range(rows)]

@@ -18,21 +18,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.classifier import FEATURES, NETWORK_OF, Classifier
-from models.systems import SYSTEMS
-from vaegan_kernels import checkpoint
-from vaegan_kernels.cli import Parser, real_number, run_main
-from vaegan_kernels.cli import whole_number as whole
-from vaegan_kernels.errors import UserError
+from models.system import SYSTEMS
 from vaegan_kernels.experiments.common import add_common, config_of, parse, run_folder, train_flags
 from vaegan_kernels.experiments.labels import Target, check_counts, draw_labelled, majority, target_of
 from vaegan_kernels.experiments.parallel import add_jobs, check_jobs, job_of, train_all
 from vaegan_kernels.experiments.results import about, load_data, read_json
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.semi_supervised_figure import draw_curves, table
-from vaegan_kernels.json_files import plain, write_json
-from vaegan_kernels.options import open_engine
+from vaegan_kernels.files import plain, write_json
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.supervised import RATE, Schedule, train_steps
 from vaegan_kernels.sample import check_count
-from vaegan_kernels.supervised import RATE, Schedule, train_steps
+from vaegan_kernels.settings.options import open_engine
+from vaegan_kernels.shell.cli import Parser, real_number, run_main
+from vaegan_kernels.shell.cli import whole_number as whole
+from vaegan_kernels.shell.errors import UserError
 
 LABELS, TUNE_STEPS, TUNE_BATCH = "100,400,1000", 300, 32
 LOOKS = 10  # at the validation images in one training

@@ -1,6 +1,6 @@
 """``python -m vaegan_kernels.experiments.stability``: how many of N seeds end in diverse faces, with the gate, without it, and so on.
 
-Each condition is trained from N seeds. A run's verdict is `vaegan_kernels.quality.diverse_faces`, a stated measure of its samples; the
+Each condition is trained from N seeds. A run's verdict is `measures.quality.diverse_faces`, a stated measure of its samples; the
 samples of every run are drawn, so that the verdict can be looked at. The results are written after each run.
 """
 
@@ -13,19 +13,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaegan_kernels.cli import Parser, run_main
-from vaegan_kernels.cli import whole_number as whole
-from vaegan_kernels.errors import UserError
 from vaegan_kernels.experiments.common import add_common, as_flags, config_of, parse, train_flags
 from vaegan_kernels.experiments.parallel import Job, add_jobs, check_jobs, job_of, train_all
 from vaegan_kernels.experiments.results import about, add_regressor, load_data, open_model, read_json, regressor_of
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.stability_figure import SHOWN, draw_page
 from vaegan_kernels.experiments.tables import markdown, number, numbers_of, spread
-from vaegan_kernels.json_files import write_json
-from vaegan_kernels.metrics import read_metrics
-from vaegan_kernels.run_folder import RunFolder
+from vaegan_kernels.files import write_json
+from vaegan_kernels.runs.metrics import read_metrics
+from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.sample import check_count
+from vaegan_kernels.shell.cli import Parser, run_main
+from vaegan_kernels.shell.cli import whole_number as whole
+from vaegan_kernels.shell.errors import UserError
 
 CONDITIONS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -106,7 +106,7 @@ class Study:
 
     def judge(self, job: Job) -> None:
         """Measure a finished run and write the results so far."""
-        from vaegan_kernels import quality
+        from vaegan_kernels.measures import quality
 
         images = open_model(self.arguments, job.folder).sample(SAMPLES, seed=job.seed)
         measures = dict(quality.diverse_faces(images, self.test_images, self.regressor))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vaegan_kernels import figures
 from vaegan_kernels.experiments.tables import numbers_of
-from vaegan_kernels.run_folder import save_image
+from vaegan_kernels.files import save_image
+from vaegan_kernels.pictures import figures
 
 SHOWN = 10  # samples in a row
 TILE = 80

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaegan_kernels.errors import UserError
+from vaegan_kernels.shell.errors import UserError
 
 END = "<!-- /table -->"
 

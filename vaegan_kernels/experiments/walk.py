@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vaegan_kernels.cli import Parser, check_choice, run_main, whole_number
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, parse, run_of
 from vaegan_kernels.experiments.reconstructions import test_images
 from vaegan_kernels.experiments.results import load_data, open_model
+from vaegan_kernels.files import save_image
 from vaegan_kernels.interpolate import walk
-from vaegan_kernels.run_folder import save_image
 from vaegan_kernels.sample import check_count
+from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
 
 EPILOG = """examples:
   python -m vaegan_kernels.experiments.walk --data celeba/ --out results/
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_count("--harmonics", arguments.harmonics, 20)
     folder, out = run_of(arguments, arguments.system), Path(arguments.out)
 
-    from vaegan_kernels import figures
+    from vaegan_kernels.pictures import figures
 
     model = open_model(arguments, folder)
     name, pairs = NAMES[arguments.system], PAIRS_ABREAST * arguments.rows
@@ -94,7 +94,7 @@ def strips(ways: np.ndarray, columns: int) -> np.ndarray:
 
 def pair_frames(ways: np.ndarray, title: str) -> list[Image.Image]:
     """A picture of every moment of the ways [W, frames, S, S, 3]: each pair's two ends, and between them, framed, where it is now."""
-    from vaegan_kernels import figures
+    from vaegan_kernels.pictures import figures
 
     pairs, frames, size = ways.shape[0], ways.shape[1], ways.shape[2]
     columns, scale = PAIRS_ABREAST, max(1, round(figures.TILE / size))

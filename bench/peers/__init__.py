@@ -1,0 +1,1 @@
+"""The same training step in PyTorch: what this project is measured against."""

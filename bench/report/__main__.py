@@ -1,0 +1,76 @@
+"""``python -m bench.report``: the result files as tables and plots in bench/README.md, with a headline for the project's README.
+
+Every number comes from a file in bench/results; a part whose file is not there is left out. The plots are written beside the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.report import plots
+from bench.report.tables import breakdown_table, kernel_table, scaling_table, source, step_table
+
+HERE = Path(__file__).resolve().parents[1]
+HEAD = """# Benchmarks
+
+Written by `python -m bench.report` from the files in [results/](results); nothing here is typed by hand. Times are medians of rounds in
+which the contestants alternate in one process; "x" is PyTorch's time over ours in the same round (above 1: ours is faster). Machines are
+shared and noisy: read the ratios.
+
+Contestants: *plain*, eager PyTorch as public VAE/GAN code is written, three backward passes with `retain_graph`; *lean*, PyTorch that
+shares forwards and wastes no gradient; *compiled*, that with `torch.compile`, bf16, channels last and one CUDA graph. All give the same
+gradients (tests/test_peers.py), and each gets the fastest of its memory layouts.
+"""
+
+
+def parts(results: Path) -> list[tuple[str, Path, Callable[[dict[str, Any]], str]]]:
+    """(heading, file, text of it) of everything there is."""
+    kinds: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
+        ("A training step", "step-*.json", step_table),
+        ("How cost grows", "scaling-*.json", scaling_table),
+        ("Operation by operation", "kernels-*.json", kernel_table),
+        ("Where a step's time goes", "breakdown-*.json", breakdown_table),
+    ]
+    return [(heading, path, text) for heading, pattern, text in kinds for path in sorted(results.glob(pattern))]
+
+
+def page(results: Path, pictures: bool = True) -> str:
+    """The whole of bench/README.md; with ``pictures`` their plots are written beside the result files."""
+    sections, last = [HEAD], ""
+    for heading, path, text in parts(results):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if heading != last:
+            sections.append(f"## {heading}\n")
+            last = heading
+        sections.append(f"### {source(result)}\n\n{text(result)}")
+        picture = plots.draw(path, result) if pictures else path.with_suffix(".png")
+        if picture is not None and picture.exists():
+            sections.append(f"![{heading}]({picture.relative_to(results.parent)})\n")
+        sections.append(f"[{path.name}]({path.relative_to(results.parent)}): `{result['command']}`\n")
+    return "\n".join(sections)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description="Tables and plots of bench/results in bench/README.md.")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the result files (default: bench/results)")
+    parser.add_argument("--page", type=Path, default=HERE / "README.md", help="the page (default: bench/README.md)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not what the files give")
+    arguments = parser.parse_args(argv)
+    text = page(arguments.results, pictures=not arguments.check)
+    if arguments.check:
+        if not arguments.page.is_file() or arguments.page.read_text(encoding="utf-8") != text:
+            sys.exit(f"{arguments.page}: not what the result files give; run python -m bench.report")
+        print(f"{arguments.page}: as the result files say")
+        return
+    arguments.page.write_text(text, encoding="utf-8")
+    print(f"{arguments.page} written from {len(parts(arguments.results))} files")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The device that launches run on: a GPU, an emulation of one in NumPy memory, or a recorder that executes nothing.
+
+Launchers know this file alone. All three devices take the same calls, so what is emulated, counted and compiled ahead of time
+is what a GPU runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kernels.cuda.device import arguments
+from kernels.cuda.device.arguments import Descriptor
+from kernels.cuda.device.chips import Chip
+from kernels.engine import OutOfMemory
+from kernels.ledger import Cost
+
+__all__ = ["Descriptor", "Device", "Launch", "OutOfMemory"]
+
+GRID_LIMITS = (2**31 - 1, 65535, 65535)
+BLOCK_LIMITS = (1024, 1024, 64)
+
+
+def __getattr__(name: str) -> Any:
+    """``BFLOAT16``, NumPy's dtype of it: only where it is used is ml_dtypes needed."""
+    if name != "BFLOAT16":
+        raise AttributeError(f"module {__name__} has no {name}")
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch as recorded: all that compiling it ahead of time and counting it needs.
+
+    ``kind`` is "triton" or "cuda"; ``source`` the Triton function, or the file name of CUDA C. ``signature`` has a kernel's
+    argument types in order (Triton: by parameter name, constexprs included), ``aligned`` the names of arguments divisible by 16.
+    """
+
+    kind: str
+    name: str
+    source: Any
+    grid: tuple[int, int, int]
+    warps: int
+    stages: int
+    signature: dict[str, str]
+    constexprs: dict[str, Any]
+    aligned: tuple[str, ...]
+    defines: tuple[str, ...]
+    shared: int
+    cost: Cost
+
+    @property
+    def title(self) -> str:
+        """The name with the grid, which tells the layers of a network apart."""
+        return f"{self.name} {'×'.join(map(str, self.grid))}"
+
+
+class Device:
+    """Memory and launches of one device.
+
+    Attributes:
+        name: "gpu", "host" or "dry".
+        chip: what it is, or imitates.
+        executes: False where launches are only recorded and memory is never touched.
+        interpreted: True where Triton kernels run in Triton's interpreter, whose bfloat16 is wrong (`tl.dot` multiplies raw bits,
+            float32 → bfloat16 truncates): launchers pass it as constexpr, and the kernel then casts to float32 before it computes.
+        launches: None, or a list that each launch is appended to.
+    """
+
+    name: str
+    executes = True
+    interpreted = False
+
+    def __init__(self, chip: Chip):
+        self.chip = chip
+        self.launches: list[Launch] | None = None
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An uninitialised C-contiguous array, aligned to 256 bytes. Raises `OutOfMemory`."""
+        raise NotImplementedError
+
+    def scratch(self, key: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Working memory kept under ``key``: contents undefined at each call, valid until the next call with this key."""
+        raise NotImplementedError
+
+    def upload(self, array: np.ndarray) -> Any:
+        """A new device array with the values of ``array``."""
+        placed = self.empty(array.shape, array.dtype)
+        self.put(placed, array)
+        return placed
+
+    def put(self, array: Any, values: np.ndarray) -> None:
+        """Copy host values into a device array of the same shape and dtype."""
+        if array.shape != values.shape or array.dtype != values.dtype:
+            raise ValueError(f"put: got {values.dtype} {values.shape}, expected {array.dtype} {array.shape}")
+        self._put(array, np.ascontiguousarray(values))
+
+    def _put(self, array: Any, values: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def download(self, array: Any) -> np.ndarray:
+        """The values of a device array, after everything launched before."""
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Wait for everything launched."""
+
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        """A function that does what ``body`` does: the same launches on the same arrays at every call, replayed at once where it can.
+
+        ``body`` must launch the same kernels with the same arguments each time; numbers that change belong in device arrays.
+        """
+        return body
+
+    def triton(self, kernel: Any, grid: tuple[int, ...], *args: Any, warps: int, stages: int, cost: Cost, **constexprs: Any) -> None:
+        """Launch a ``@triton.jit`` function.
+
+        Args:
+            args: the parameters that are not constexpr, in order: arrays of this device (pointers), `Descriptor`, int (32 bits, or
+                64 where needed; never specialised to 1), float (float32) or None (becomes a constexpr).
+            constexprs: the constexpr parameters by name.
+
+        Raises:
+            TypeError: arguments that do not fit the function. RuntimeError: it could not be compiled, launched or run.
+        """
+        name = str(kernel.__name__)
+        names, constants = arguments.parameters(kernel)
+        if len(args) != len(names):
+            raise TypeError(f"{name}: got {len(args)} arguments, expected {len(names)}: {', '.join(names)}")
+        wanted = {constant for constant, default in constants.items() if default is inspect.Parameter.empty}
+        if wrong := (wanted - set(constexprs)) | (set(constexprs) - set(constants)):
+            raise TypeError(f"{name}: constexprs missing or unknown: {', '.join(sorted(wrong))}")
+        values = dict(zip(names, args, strict=True))
+        types = {key: arguments.triton_type(name, key, value) for key, value in values.items()}
+        signature = {key: types.get(key, "constexpr") for key in kernel.arg_names}
+        fixed = constants | constexprs | {key: None for key, value in values.items() if value is None}
+        addresses = {key: self._address(value) for key, value in values.items()}
+        aligned = tuple(key for key, address in addresses.items() if address is not None and address % 16 == 0)
+        for key in (key for key, value in values.items() if isinstance(value, Descriptor)):
+            if not self.chip.tma:
+                raise RuntimeError(f"{name}: argument {key}: got a descriptor, {self.chip.name} has no TMA")
+            if key not in aligned:
+                raise ValueError(f"{name}: argument {key}: got a descriptor of an array that does not start at a multiple of 16 bytes")
+        extents = arguments.extents(name, grid, GRID_LIMITS)
+        self._launch(Launch("triton", name, kernel, extents, warps, stages, signature, fixed, aligned, (), 0, cost), values)
+
+    def cuda(
+        self,
+        file: str,
+        function: str,
+        grid: int | tuple[int, ...],
+        block: int | tuple[int, ...],
+        *args: Any,
+        cost: Cost,
+        defines: tuple[str, ...] = (),
+        shared: int = 0,
+    ) -> None:
+        """Launch an ``extern "C" __global__`` function of a CUDA C file beside this one; ``common.cuh`` stands before its text.
+
+        Args:
+            args: arrays of this device (pointers), NumPy scalars (by value) or None (null pointer).
+            defines: names, or ``NAME=value``, defined for the preprocessor: ("ACT_BF16",).
+            shared: bytes of dynamic shared memory.
+
+        Raises:
+            TypeError: an argument that is none of these. RuntimeError: it could not be compiled, launched or run.
+        """
+        threads = arguments.extents(function, block, BLOCK_LIMITS)
+        if (count := threads[0] * threads[1] * threads[2]) > 1024:
+            raise ValueError(f"{function}: got a block of {count} threads, expected at most 1024")
+        if shared > self.chip.shared_bytes:
+            raise RuntimeError(
+                f"{function}: needs {shared} bytes of shared memory, a block of {self.chip.name} has {self.chip.shared_bytes}"
+            )
+        values = {str(i): value for i, value in enumerate(args)}
+        signature = {key: arguments.cuda_type(function, key, value) for key, value in values.items()}
+        extents = arguments.extents(function, grid, GRID_LIMITS)
+        constants = {"block": threads}
+        self._launch(Launch("cuda", function, file, extents, -(-count // 32), 0, signature, constants, (), defines, shared, cost), values)
+
+    def _launch(self, launch: Launch, values: dict[str, Any]) -> None:
+        if self.launches is not None:
+            self.launches.append(launch)
+        if launch.kind == "triton":
+            self._run_triton(launch, values)
+        else:
+            self._run_cuda(launch, tuple(values.values()))
+
+    def _run_triton(self, launch: Launch, values: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _run_cuda(self, launch: Launch, args: tuple[Any, ...]) -> None:
+        raise NotImplementedError
+
+    def _address(self, value: Any) -> Any:
+        """The device address of an array or descriptor; an int itself; None for what is never divisible."""
+        raise NotImplementedError

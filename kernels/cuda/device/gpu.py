@@ -1,0 +1,234 @@
+"""The NVIDIA GPU: CuPy's memory and stream, launches through the driver, launches that repeat as a CUDA graph."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from kernels.cuda.device.base import Descriptor, Device, Launch, OutOfMemory
+from kernels.cuda.device.chips import Chip
+from kernels.cuda.device.compile import compile_many, key_of
+from kernels.cuda.device.driver import Driver, driver_version
+from kernels.cuda.device.launcher import Launcher
+
+LEAST = (7, 0)
+
+
+class CuPyDevice(Device):
+    """The current GPU of CuPy. Launches and copies go to one stream of its own.
+
+    Raises:
+        RuntimeError: the GPU cannot be used. `open_device` says why in more cases.
+    """
+
+    name = "gpu"
+
+    def __init__(self) -> None:
+        import cupy
+
+        self._cupy = cupy
+        cupy.cuda.runtime.free(0)  # makes the GPU's context current
+        super().__init__(chip_of(cupy.cuda.Device()))
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self._launcher = Launcher(Driver(), self.chip, lambda array: array.data.ptr)
+        self._scratch: dict[str, Any] = {}
+        self._outgrown: list[Any] = []
+        self._graphs = 0
+        self._placed = 0  # arrays so far
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        kind = np.dtype(dtype)
+        return self._cupy.ndarray(shape, kind, self._allocate(int(np.prod(shape, dtype=np.int64)) * kind.itemsize))
+
+    def scratch(self, key: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        kind = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        if key not in self._scratch or self._scratch[key].mem.size < size:
+            if key in self._scratch and self._graphs:
+                self._outgrown.append(self._scratch[key])  # a captured graph still writes there
+            self._scratch[key] = self._allocate(size)
+        return self._cupy.ndarray(shape, kind, self._scratch[key])
+
+    def _allocate(self, size: int) -> Any:
+        self._refuse_in_capture("places an array")
+        self._placed += 1
+        with self.stream:
+            try:
+                return self._cupy.cuda.alloc(size)
+            except self._cupy.cuda.memory.OutOfMemoryError:
+                free = int(self._cupy.cuda.runtime.memGetInfo()[0]) + self._cupy.get_default_memory_pool().free_bytes()
+                raise OutOfMemory(size, free) from None
+
+    def _put(self, array: Any, values: np.ndarray) -> None:
+        self._refuse_in_capture("writes an array")
+        if values.nbytes:
+            array.data.copy_from_host_async(ctypes.c_void_p(values.ctypes.data), values.nbytes, self.stream)
+            self.stream.synchronize()  # the caller may change its array
+
+    def download(self, array: Any) -> np.ndarray:
+        self._refuse_in_capture("reads an array")
+        target = np.empty(array.shape, array.dtype)
+        if target.nbytes:
+            array.data.copy_to_host_async(ctypes.c_void_p(target.ctypes.data), target.nbytes, self.stream)
+        self.stream.synchronize()
+        return target
+
+    def synchronize(self) -> None:
+        self._refuse_in_capture("waits")
+        self.stream.synchronize()
+
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        """Runs ``body``, which compiles and places what is missing, until a call finds everything in its place: then ``body`` is captured
+        as a CUDA graph, and from then on the graph is launched. The arrays that ``body`` uses must stay where they are."""
+        graph: Any = None
+        before = -1
+
+        def replay() -> None:
+            nonlocal graph, before
+            if graph is None:
+                if before != self._placed:  # something was placed since the last call began: this one may place more
+                    before = self._placed
+                    return body()
+                graph = self._capture(body)
+            graph.launch(self.stream)
+
+        return replay
+
+    def _capture(self, body: Callable[[], None]) -> Any:
+        self._graphs += 1  # from here on: what a scratch buffer outgrows may be captured
+        launches, self.launches = self.launches, None
+        with self._frozen(), self.stream:
+            self.stream.begin_capture()
+            try:
+                body()
+            except BaseException:
+                self._abandon_capture()
+                raise
+            finally:
+                self.launches = launches
+            return self.stream.end_capture()
+
+    def _abandon_capture(self) -> None:
+        try:
+            self.stream.end_capture()
+        except Exception:  # the capture is broken already; the caller sees what broke it
+            return
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        self._launcher.frozen = True
+        try:
+            yield
+        finally:
+            self._launcher.frozen = False
+
+    def _refuse_in_capture(self, what: str) -> None:
+        if self._launcher.frozen:
+            raise RuntimeError(f"device cuda: {what} while a graph is captured; the first call of what is recorded must have done it")
+
+    def prepare(self, launches: Iterable[Launch], jobs: int, progress: Callable[[int, int], None] | None = None) -> None:
+        """Compile in parallel what ``launches`` (of a `DryDevice` with this chip) need, and load it."""
+        wanted = {key_of(launch): launch for launch in launches}
+        for key, code in compile_many(wanted.values(), self.chip, jobs, progress).items():
+            self._launcher.load(wanted[key], code)
+
+    def _address(self, value: Any) -> int | None:
+        if isinstance(value, Descriptor):
+            value = value.array
+        return int(value.data.ptr) if isinstance(value, self._cupy.ndarray) else value if isinstance(value, int) else None
+
+    def _run_triton(self, launch: Launch, values: dict[str, Any]) -> None:
+        self._require_placed(launch.name, values)
+        self._launcher.triton(launch, values, self.stream.ptr)
+
+    def _run_cuda(self, launch: Launch, args: tuple[Any, ...]) -> None:
+        self._require_placed(launch.name, dict(zip(launch.signature, args, strict=True)))
+        self._launcher.cuda(launch, args, self.stream.ptr)
+
+    def _require_placed(self, kernel: str, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            array = value.array if isinstance(value, Descriptor) else value
+            if isinstance(array, np.ndarray):
+                raise ValueError(f"{kernel}: argument {name}: got a NumPy array that is not on the device; use empty or upload")
+
+
+def chip_of(device: Any) -> Chip:
+    """The chip of a ``cupy.cuda.Device``."""
+    import cupy
+
+    about = device.attributes
+    name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
+    capability = (about["ComputeCapabilityMajor"], about["ComputeCapabilityMinor"])
+    return Chip(name, capability, about["MaxSharedMemoryPerBlockOptin"], about["MultiProcessorCount"])
+
+
+def open_device(precision: str | None = None) -> CuPyDevice:
+    """The NVIDIA GPU as a `CuPyDevice`; with ``precision``, one that has it.
+
+    Raises:
+        RuntimeError: one line that begins with "device cuda: " and says what is missing and what to do.
+    """
+    if os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "y", "yes"):
+        raise RuntimeError("device cuda: TRITON_INTERPRET is set, so Triton would not compile for the GPU; unset it")
+    if not sys.platform.startswith("linux"):
+        raise RuntimeError(f"device cuda: Triton has no version for {sys.platform}; use Linux (or WSL 2), or the CPU (--device cpu)")
+    try:
+        import ml_dtypes  # noqa: F401
+        import triton  # noqa: F401
+    except ImportError as error:
+        raise RuntimeError(f"device cuda: {error.name} is not installed; pip install 'vaegan-kernels[cuda12]' or [cuda13]") from error
+    try:
+        import cupy
+        from cupy_backends.cuda.libs import nvrtc
+    except ImportError as error:
+        raise RuntimeError(
+            f"device cuda: CuPy is not installed ({_line(error)}); pip install 'vaegan-kernels[cuda12]' or [cuda13]"
+        ) from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        raise RuntimeError(_no_gpu(error)) from error
+    if count == 0:
+        raise RuntimeError("device cuda: the NVIDIA driver finds no GPU; use the CPU (--device cpu)")
+    try:
+        nvrtc.getVersion()
+    except Exception as error:
+        raise RuntimeError(
+            f"device cuda: NVRTC cannot be loaded ({_line(error)}); pip install nvidia-cuda-nvrtc (nvidia-cuda-nvrtc-cu12)"
+        ) from error
+    chip = chip_of(cupy.cuda.Device())
+    if chip.capability < LEAST:
+        raise RuntimeError(f"device cuda: {chip.name} has compute capability {_dotted(chip)}, the least is 7.0; use the CPU (--device cpu)")
+    if precision not in (None, "float32") and not chip.bf16:
+        raise RuntimeError(
+            f"device cuda: {precision} needs compute capability 8.0, {chip.name} has {_dotted(chip)}; use --precision float32"
+        )
+    return CuPyDevice()
+
+
+def _no_gpu(error: Exception) -> str:
+    """What to do, by the CUDA run time's error number."""
+    status = getattr(error, "status", None)
+    if status == 35 and (version := driver_version()) is not None:
+        have = f"{version // 1000}.{version % 1000 // 10}"
+        return f"device cuda: the NVIDIA driver supports CUDA {have}, too old for this CuPy; update it, or install [cuda12]"
+    if status == 35:
+        return "device cuda: no NVIDIA driver is installed; install one, or use the CPU (--device cpu)"
+    if status == 100:
+        return "device cuda: the NVIDIA driver finds no GPU; use the CPU (--device cpu)"
+    return f"device cuda: the GPU cannot be used: {_line(error)}; see nvidia-smi, or use the CPU (--device cpu)"
+
+
+def _line(error: BaseException) -> str:
+    """An error as one line."""
+    return " ".join(str(error).split())[:300]
+
+
+def _dotted(chip: Chip) -> str:
+    return f"{chip.capability[0]}.{chip.capability[1]}"

@@ -1,0 +1,90 @@
+"""Loaded functions and their parameters as the driver takes them: what a recorded launch becomes on a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kernels.cuda.device.base import Descriptor, Launch
+from kernels.cuda.device.chips import Chip
+from kernels.cuda.device.compile import Code, compile_launch, key_of
+from kernels.cuda.device.driver import Driver
+
+#: Triton's numbers of element types in tensor maps that differ from the driver's.
+ELEMENT_KINDS = {8: 10, 9: 8, 10: 9}
+
+INTEGERS = {"i32": ctypes.c_int32, "i64": ctypes.c_int64}
+
+
+class Launcher:
+    """Compiles, loads and launches on one chip; keeps what it loaded.
+
+    Args:
+        address: of an array, its first element's.
+    """
+
+    def __init__(self, driver: Driver, chip: Chip, address: Callable[[Any], int]):
+        self._driver, self._chip, self._address = driver, chip, address
+        self._loaded: dict[tuple[Any, ...], tuple[Any, Code]] = {}
+        self._allowed: dict[tuple[Any, ...], int] = {}
+        self._maps: dict[tuple[Any, ...], Any] = {}
+        self.frozen = False  # while launches are captured: loading would break the capture
+
+    def load(self, launch: Launch, code: Code | None = None) -> tuple[Any, Code]:
+        """The loaded function of a launch, compiled now if it was not before (and ``code`` is not given)."""
+        key = key_of(launch)
+        if key not in self._loaded:
+            if self.frozen:
+                raise RuntimeError(f"{launch.name}: first launched while a graph is captured; its first call did not launch it")
+            code = code or compile_launch(launch, self._chip)
+            shared = code.shared if launch.kind == "triton" else launch.shared
+            self._loaded[key] = self._driver.load(code.image, code.name, shared), code
+            self._allowed[key] = shared
+        function, code = self._loaded[key]
+        if launch.kind == "cuda" and launch.shared > self._allowed[key]:
+            self._driver.allow_shared(function, launch.shared)
+            self._allowed[key] = launch.shared
+        return function, code
+
+    def triton(self, launch: Launch, values: dict[str, Any], stream: int) -> None:
+        """Launch a Triton function: its run-time arguments in order, then two null pointers for scratch memory that it does not use."""
+        function, code = self.load(launch)
+        parameters: list[Any] = []
+        descriptors = iter(code.descriptors)
+        for name, value in values.items():
+            kind = launch.signature[name]
+            if isinstance(value, Descriptor):
+                parameters.append(self._tensor_map(value, next(descriptors)))
+                parameters += map(ctypes.c_int32, value.shape)
+                parameters += map(ctypes.c_int64, value.strides)
+            elif kind in INTEGERS:
+                parameters.append(INTEGERS[kind](value))
+            elif kind == "fp32":
+                parameters.append(ctypes.c_float(value))
+            elif kind != "constexpr":
+                parameters.append(ctypes.c_void_p(self._address(value)))
+        parameters += [ctypes.c_void_p(), ctypes.c_void_p()]
+        self._driver.launch(function, launch.grid, (32 * code.warps, 1, 1), code.shared, stream, parameters)
+
+    def cuda(self, launch: Launch, args: tuple[Any, ...], stream: int) -> None:
+        """Launch a CUDA C function."""
+        function, _ = self.load(launch)
+        parameters = [self._by_value(value) for value in args]
+        self._driver.launch(function, launch.grid, launch.constexprs["block"], launch.shared, stream, parameters)
+
+    def _by_value(self, value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return np.ctypeslib.as_ctypes_type(value.dtype)(value.item())
+        return ctypes.c_void_p(None if value is None else self._address(value))
+
+    def _tensor_map(self, descriptor: Descriptor, meta: dict[str, Any]) -> Any:
+        """The tensor map of a descriptor. Kept: the same view of the same address has the same one."""
+        kind, size = ELEMENT_KINDS.get(meta["elem_type"], meta["elem_type"]), meta["elem_size"]
+        address, shape, strides = self._address(descriptor.array), tuple(descriptor.shape), tuple(descriptor.strides)
+        key = (address, shape, strides, tuple(meta["block_size"]), kind, meta["swizzle"])
+        if key not in self._maps:
+            self._maps[key] = self._driver.tensor_map(address, size, kind, meta["swizzle"], shape, strides, meta["block_size"])
+        return self._maps[key]

@@ -1,0 +1,252 @@
+"""What a matmul kernel does with a finished tile: bias and activation, batch norm statistics of its columns, or the mask and the sums
+of the batch norm and ReLU below; then the store. Triton functions first; below them what a launcher needs to call them.
+
+A tile has BM rows (images × positions) and BN of the result's N columns; an M-tile never crosses a group of images that share
+statistics. ``slot`` numbers the tiles of all phases: phase · tiles + tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import triton
+import triton.language as tl
+
+from kernels.cuda.device.base import Device
+from kernels.cuda.device.launch import table
+from kernels.cuda.products import partials
+
+if TYPE_CHECKING:
+    from kernels.below import Below
+
+
+@triton.jit
+def tile_rows(table, rows, tile, BM: tl.constexpr):
+    """First row, end row and group of M-tile ``tile``: from ``table`` [tiles, 3], or by arithmetic (one group) where it is None."""
+    if table is None:
+        return tile * BM, rows, 0
+    else:
+        return tl.load(table + 3 * tile), tl.load(table + 3 * tile + 1), tl.load(table + 3 * tile + 2)
+
+
+@triton.jit
+def tanh(x):
+    """The hyperbolic tangent; a series near 0, where the other form would cancel."""
+    s = x * x
+    near = x * (1.0 + s * (-0.333333333 + s * (0.133333333 + s * (-0.0539682540 + s * 0.0218694885))))
+    e = tl.exp(-2.0 * tl.abs(x))
+    far = tl.where(x < 0.0, -1.0, 1.0) * ((1.0 - e) / (1.0 + e))
+    return tl.where(s < 0.0625, near, far)
+
+
+@triton.jit
+def to_type(x, kind: tl.constexpr, INTERPRETED: tl.constexpr):
+    """float32 as ``kind``, to the nearest. The interpreter truncates to bf16, so there the rounding is added first."""
+    if INTERPRETED and kind == tl.bfloat16:
+        bits = x.to(tl.int32, bitcast=True)
+        x = (bits + 0x7FFF + ((bits >> 16) & 1)).to(tl.float32, bitcast=True)
+    return x.to(kind)
+
+
+@triton.jit
+def store_statistics(acc, inside, partial, counts, slot, columns, N: tl.constexpr):
+    """partial[slot] = (Σ, Σ of squares about the tile's own mean) of each column over the rows ``inside``; counts[slot] = those rows."""
+    count = tl.sum(inside.to(tl.float32), 0)
+    total = tl.sum(tl.where(inside[:, None], acc, 0.0), 0)
+    centred = tl.where(inside[:, None], acc - (total / tl.maximum(count, 1.0))[None, :], 0.0)
+    row = partial + slot * (2 * N) + columns
+    tl.store(row, total, mask=columns < N)
+    tl.store(row + N, tl.sum(centred * centred, 0), mask=columns < N)
+    tl.store(counts + slot + 0 * columns, count + 0.0 * total, mask=columns == 0)  # by one of the programs along the columns
+
+
+@triton.jit
+def mask_below(
+    acc, inside, offsets, partial, slot, below, mean, var, gamma, beta, eps, group, columns,
+    N: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """acc where the layer below let its input through, else 0; partial[slot] = (Σ g, Σ g · (pre − mean)), or Σ g alone.
+
+    ``below`` at ``offsets`` is pre where there is a mean (ReLU of batch norm), else y (ReLU alone).
+    """
+    value = tl.load(below + offsets, mask=inside, other=0.0).to(tl.float32)
+    if mean is None:
+        g = tl.where(inside & (value > 0.0), acc, 0.0)
+        tl.store(partial + slot * N + columns, tl.sum(g, 0), mask=columns < N)
+    else:
+        at = group * CHANNELS + columns % CHANNELS
+        centred = value - tl.load(mean + at, mask=columns < N, other=0.0)[None, :]
+        scale = tl.load(gamma + columns % CHANNELS, mask=columns < N, other=0.0)
+        scale *= 1.0 / tl.sqrt_rn(tl.load(var + at, mask=columns < N, other=1.0) + eps)
+        shift = tl.load(beta + columns % CHANNELS, mask=columns < N, other=0.0)
+        g = tl.where(inside & (centred * scale[None, :] + shift[None, :] > 0.0), acc, 0.0)
+        row = partial + slot * (2 * N) + columns
+        tl.store(row, tl.sum(g, 0), mask=columns < N)
+        tl.store(row + N, tl.sum(g * centred, 0), mask=columns < N)
+    return g
+
+
+@triton.jit
+def finish_tile(
+    acc,  # [BM, BN] float32
+    inside,  # [BM]: rows that exist
+    row_offsets,  # [BM] int64, in elements of out
+    column_offsets,  # [BN]
+    columns,  # [BN]: numbers of the columns; those from N on do not exist
+    slot,  # number of this tile among all M-tiles of all phases
+    group,  # of this tile's rows
+    out,  # the result; activations or float32
+    bias,  # [CHANNELS] float32, or None
+    partial,  # [slots, 2, N] or (ReLU alone below) [slots, N] float32, or None
+    counts,  # [slots] float32: statistics are wanted; or None
+    below,  # an array like out: the errors are those of the layer below; or None
+    mean, var,  # [G, CHANNELS] of the layer below, or None
+    gamma, beta,  # [CHANNELS] of the layer below, or None
+    eps,
+    N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr, INTERPRETED: tl.constexpr,
+):  # fmt: skip
+    """Everything between a tile's sums and memory. Column ``c`` is of channel ``c % CHANNELS``."""
+    if bias is not None:
+        acc += tl.load(bias + columns % CHANNELS, mask=columns < N, other=0.0)[None, :]
+    if ACTIVATION == "relu":
+        acc = tl.maximum(acc, 0.0)
+    if ACTIVATION == "tanh":
+        acc = tanh(acc)
+    if counts is not None:
+        store_statistics(acc, inside, partial, counts, slot, columns, N)
+    offsets = row_offsets[:, None] + column_offsets[None, :]
+    mask = inside[:, None] & (columns < N)[None, :]
+    if below is not None:
+        acc = mask_below(acc, mask, offsets, partial, slot, below, mean, var, gamma, beta, eps, group, columns, N, CHANNELS)
+    tl.store(out + offsets, to_type(acc, out.dtype.element_ty, INTERPRETED), mask=mask)
+
+
+@triton.jit
+def finish_pieces(
+    acc, inside, row_offsets,
+    first_column,  # of the tile
+    slot, group, out, bias, partial, counts, below, mean, var, gamma, beta, eps,
+    BLOCK: tl.constexpr,  # 0; or the columns are blocks of so many channels, one for each of 2 × 2 neighbouring pixels
+    ROW: tl.constexpr,  # elements of out in a row of pixels
+    N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr, INTERPRETED: tl.constexpr,
+):  # fmt: skip
+    """`finish_tile` for a few columns after the other: what it needs for all of a tile at once would not fit the registers."""
+    BN: tl.constexpr = acc.shape[1]
+    PIECE: tl.constexpr = 64 if below is None else 32  # so two blocks of 128 × 128 share a multiprocessor of sm_90
+    if BN > PIECE:
+        left, right = tl.split(tl.permute(tl.reshape(acc, [acc.shape[0], 2, BN // 2]), (0, 2, 1)))
+        finish_pieces(left, inside, row_offsets, first_column, slot, group, out, bias, partial, counts, below, mean, var, gamma, beta, eps,
+                      BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+        finish_pieces(right, inside, row_offsets, first_column + BN // 2, slot, group, out, bias, partial, counts, below, mean, var, gamma,
+                      beta, eps, BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+    else:
+        columns = first_column + tl.arange(0, BN)
+        if BLOCK > 0:
+            pixel = columns // BLOCK
+            column_offsets = pixel // 2 * ROW + pixel % 2 * BLOCK + columns % BLOCK
+        else:
+            column_offsets = columns
+        finish_tile(acc, inside, row_offsets, column_offsets, columns, slot, group, out, bias, partial, counts, below, mean, var, gamma,
+                    beta, eps, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+
+
+class Statistics(NamedTuple):
+    """Batch norm statistics of the result: mean, var [G, C] wide, outputs; groups of images."""
+
+    mean: Any
+    var: Any
+    groups: tuple[int, ...]
+
+
+class Epilogue(NamedTuple):
+    """What happens to a result on its way to memory; ``activation`` is None, "relu" or "tanh". Statistics and below exclude each other."""
+
+    bias: Any = None
+    activation: str | None = None
+    statistics: Statistics | None = None
+    below: Below | None = None
+
+
+NOTHING = Epilogue()
+
+
+class Prepared(NamedTuple):
+    """An epilogue ready for one launch.
+
+    Attributes:
+        tiles: M-tiles of one phase.
+        table: for `tile_rows`: [tiles, 3] int32, or None.
+        arguments: `finish_tile`'s from ``out`` to ``eps``.
+        constants: its constexprs N, CHANNELS and ACTIVATION.
+        reads, writes: arrays (or bytes) that the launch reads and writes because of it, ``out`` included.
+        finish: launches what combines the partial results; call it after the launch.
+    """
+
+    tiles: int
+    table: Any
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+    reads: list[Any]
+    writes: list[Any]
+    finish: Callable[[], None]
+
+
+def prepare(dev: Device, epilogue: Epilogue, out: Any, *, images: int, positions: int, phases: int, columns: int, bm: int) -> Prepared:
+    """Scratch, tables and arguments of `finish_tile`.
+
+    Args:
+        out: the result's array.
+        images, positions: a phase has images · positions rows; the rows of an image lie together.
+        columns: of the product; a multiple of out's last axis where they are those of several pixels.
+        bm: rows of a tile.
+    """
+    bias, activation, statistics, below = epilogue
+    groups = statistics.groups if statistics else below.groups if below and below.mean is not None else (images,)
+    table, starts = _tiles(dev, tuple(groups), positions, bm)
+    tiles = starts[-1]
+    reads, writes = [table.nbytes if table is not None else 0, bias.nbytes if bias is not None else 0], [out.nbytes]
+    partial = counts = mask = mean = var = gamma = beta = None
+    channels, eps = out.shape[-1], 0.0
+
+    def finish() -> None:
+        if statistics:
+            partials.bn_finalise(dev, statistics.mean, statistics.var, partial, counts, starts, statistics.mean.shape[1])
+        elif below:
+            partials.bn_sums_finalise(dev, below.sums, partial, starts, channels, below.var, below.eps)
+
+    if statistics:
+        partial = dev.scratch("epilogue.partial", (phases * tiles, 2, columns), np.float32)
+        counts = dev.scratch("epilogue.counts", (phases * tiles,), np.float32)
+        writes += [partial, counts]
+    elif below:
+        channels = len(below.gamma) if below.gamma is not None else below.y.shape[-1]
+        mask, mean, var, gamma, beta, eps = below.y, None, None, None, None, 0.0
+        if below.mean is not None:
+            mask, mean, var, gamma, beta, eps = below.pre, below.mean, below.var, below.gamma, below.beta, float(below.eps)
+            reads += [mean, var, gamma, beta]
+        partial = dev.scratch("epilogue.partial", (phases * tiles, 1 if mean is None else 2, columns), np.float32)
+        reads.append(mask)
+        writes.append(partial)
+    arguments = (out, bias, partial, counts, mask, mean, var, gamma, beta, eps)
+    constants = {"N": columns, "CHANNELS": channels, "ACTIVATION": activation}
+    return Prepared(tiles, table, arguments, constants, reads, writes, finish)
+
+
+def _tiles(dev: Device, groups: tuple[int, ...], positions: int, bm: int) -> tuple[Any, tuple[int, ...]]:
+    """The table of `tile_rows` (None for one group) and the tile that each group starts with, the number of tiles behind them."""
+    starts = [0]
+    for images in groups:
+        starts.append(starts[-1] - (-images * positions // bm))
+
+    def make() -> np.ndarray:
+        rows, first = [], 0
+        for group, images in enumerate(groups):
+            end = first + images * positions
+            rows += [(start, end, group) for start in range(first, end, bm)]
+            first = end
+        return np.array(rows, np.int32)
+
+    key = ("epilogue tiles", groups, positions, bm)
+    return None if len(groups) == 1 else table(dev, key, make), tuple(starts)

@@ -1,0 +1,116 @@
+"""Convolution and weight gradient of images with few channels (Triton).
+
+The images stand in a buffer with zeros around them and eight channels a pixel, 16 bytes in bf16: a tap is one vector, no tap needs a
+boundary check, and (tap, channel) is one axis of T·8 elements, filled up with taps of weight zero.
+
+Axis letters: N images, PH PW rows and columns of the padded buffer, OH OW output rows and columns, KH KW kernel, T = KH·KW taps,
+S stride. A tile has BM rows, BN columns and BK elements of the summed axis a step.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.cuda.products.epilogue import finish_tile, tile_rows
+from kernels.cuda.products.tile_math import product
+from kernels.cuda.products.wgrad_kernel import place
+
+#: Channels of a pixel in the padded buffer.
+PIXEL = tl.constexpr(8)
+
+
+@triton.jit
+def corner(r, PH: tl.constexpr, PW: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, S: tl.constexpr, LONG: tl.constexpr):
+    """Offset of the pixel under tap (0, 0) of output position ``r``. LONG: in 64 bits."""
+    n, i, j = place(r, OH, OW)
+    if LONG:
+        return n.to(tl.int64) * (PH * PW * PIXEL) + (i * PW + j) * (S * PIXEL)
+    return (n * PH * PW + (i * PW + j) * S) * PIXEL
+
+
+@triton.jit
+def tap_offset(k, PW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr):
+    """Offset of element ``k`` = (tap, channel) from a position's corner; past the last tap that of the last one, never outside."""
+    tap = tl.minimum(k // PIXEL, KH * KW - 1)
+    return (tap // KW * PW + tap % KW) * PIXEL + k % PIXEL
+
+
+@triton.jit
+def image_convolve(
+    image,  # [N, PH, PW, 8], from the pixel under tap (0, 0) of the first position
+    weights,  # [K, COLUMNS]: rows (tap, channel), zeros behind the last
+    table,  # of `tile_rows`, or None
+    rows,  # N·OH·OW
+    out,  # [N, OH, OW, Co]
+    bias, partial, counts, below, mean, var, gamma, beta, eps,  # of `finish_tile`
+    PH: tl.constexpr, PW: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, S: tl.constexpr,
+    K: tl.constexpr, COLUMNS: tl.constexpr, N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+):  # fmt: skip
+    """One program: BM output positions and BN of the N output channels; out = image ⋆ weights through `finish_tile`."""
+    blocks: tl.constexpr = COLUMNS // BN
+    tile = tl.program_id(0) // blocks
+    columns = tl.program_id(0) % blocks * BN + tl.arange(0, BN)
+    first, end, group = tile_rows(table, rows, tile, BM)
+    r = first + tl.arange(0, BM)
+    # rows of another group, or past the end, are computed and not stored. ".ca": 25 taps read each pixel, the L1 cache serves most
+    start = corner(tl.minimum(r, rows - 1), PH, PW, OH, OW, S, LONG)[:, None]
+    acc = tl.zeros([BM, BN], tl.float32)
+    for step in range(K // BK):
+        k = step * BK + tl.arange(0, BK)
+        a = tl.load(image + start + tap_offset(k, PW, KH, KW)[None, :], cache_modifier=".ca")
+        b = tl.load(weights + k[:, None] * COLUMNS + columns[None, :])
+        acc = product(a, b, acc, PRECISION, INTERPRETED)
+    finish_tile(
+        acc, r < end, r.to(tl.int64) * N, columns, columns, tile, group,
+        out, bias, partial, counts, below, mean, var, gamma, beta, eps, N, CHANNELS, ACTIVATION, INTERPRETED,
+    )  # fmt: skip
+
+
+@triton.jit
+def image_wgrad(
+    out,  # [splits, T, Ci, Co] float32
+    image,  # [N, PH, PW, 8], from the pixel under tap (0, 0) of the first position
+    other,  # [N, OH, OW, YC]
+    positions,  # N·OH·OW
+    steps,  # of BK positions, in one split
+    PH: tl.constexpr, PW: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, YC: tl.constexpr,
+    KH: tl.constexpr, KW: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, S: tl.constexpr, TURNED: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+):  # fmt: skip
+    """One program: BM rows (tap, channel of the image) and BN channels of ``other``, summed over the positions of one split.
+
+    The image is x and other dy; with TURNED, which stride 1 allows, the image is dy and other x: a sum over output positions is one
+    over input positions, and dy's shift is the opposite of x's.
+    """
+    T: tl.constexpr = KH * KW
+    m = tl.program_id(0) * BM + tl.arange(0, BM)
+    columns = tl.program_id(1) * BN + tl.arange(0, BN)
+    split = tl.program_id(2)
+    offset = tap_offset(m, PW, KH, KW)[:, None]
+
+    acc = tl.zeros([BM, BN], tl.float32)
+    first = split * steps
+    last = tl.minimum(first + steps, tl.cdiv(positions, BK))
+    for step in range(first, last):
+        r = step * BK + tl.arange(0, BK)
+        # past the end the last position is read again, and multiplied by zero. ".ca": 25 taps read each pixel, the L1 cache serves most
+        start = corner(tl.minimum(r, positions - 1), PH, PW, OH, OW, S, LONG)[None, :]
+        a = tl.load(image + start + offset, cache_modifier=".ca")
+        row = r.to(tl.int64) * YC if LONG else r * YC
+        b = tl.load(other + row[:, None] + columns[None, :], mask=(r < positions)[:, None] & (columns < YC)[None, :], other=0.0)
+        acc = product(a, b, acc, PRECISION, INTERPRETED)
+
+    tap = m // PIXEL
+    c = (m % PIXEL)[:, None]
+    size = tl.full([], T * CI * CO, tl.int64)
+    if TURNED:
+        target = out + split * size + ((T - 1 - tap) * (CI * CO))[:, None] + columns[None, :] * CO + c
+        inside = (tap < T)[:, None] & (c < CO) & (columns < CI)[None, :]
+    else:
+        target = out + split * size + (tap * (CI * CO))[:, None] + c * CO + columns[None, :]
+        inside = (tap < T)[:, None] & (c < CI) & (columns < CO)[None, :]
+    tl.store(target, acc, mask=inside)

@@ -1,0 +1,94 @@
+"""Launchers of packing.cu: operands of the matrix products in the kernels' order, padded with zeros."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernels.cuda.device.base import Device
+from kernels.cuda.device.launch import THREADS, blocks, check_values, defines_of
+from kernels.ledger import cost
+from kernels.shapes import check_array
+
+FILE = "products/packing.cu"
+MODES = {"forward": 0, "dgrad1": 1, "phases": 2, "image": 3, "image_dgrad1": 4, "columns": 5, "columns_dgrad1": 6}
+
+
+def pack_weights(dev: Device, dst: Any, w: Any, *, mode: str) -> None:
+    """Weights in the order, and padded with zeros to the sizes, that a matmul kernel reads.
+
+    Args:
+        dst: [taps, K, N], the engine's dtype; output. n and k below are its indices, t the tap of w, T = KH·KW.
+        w: [KH, KW, Ci, Co], as dst.
+        mode: "forward": w[t, k, n]. "dgrad1" (stride 1): w[T−1−t, n, k]. "phases" (fractional stride, 5×5 kernel): taps are 3×3,
+            (dh, dw) ∈ −1…1, n = (ph·2 + pw)·Ci + c: w[2+ph−2dh, 2+pw−2dw, c, k]. "image": one tap, K index t·8 + ci: w[t, ci, n].
+            "image_dgrad1": likewise w[T−1−t, n, ci]. "columns" (at most four Co): t is a kernel row, k = 4·kw + co: w[t, kw, n, co].
+            "columns_dgrad1" (at most four Ci): likewise, k = 4·kw + ci: w[KH−1−t, KW−1−kw, ci, n].
+
+    Raises:
+        ValueError: an unknown mode, or a dst that is too small, or of another dtype.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode: got {mode!r}, expected one of {', '.join(MODES)}")
+    check_values("w", w, 4)
+    check_values("dst", dst, 3)
+    kh, kw, ci, co = w.shape
+    least = {
+        "forward": (kh * kw, ci, co), "dgrad1": (kh * kw, co, ci), "phases": (9, co, 4 * ci),
+        "image": (1, 8 * kh * kw, co), "image_dgrad1": (1, 8 * kh * kw, ci),
+        "columns": (kh, 4 * kw, ci), "columns_dgrad1": (kh, 4 * kw, co),
+    }[mode]  # fmt: skip
+    check_array("dst", dst, (least[0], *dst.shape[1:]), w.dtype)
+    if dst.shape[1] < least[1] or dst.shape[2] < least[2]:
+        raise ValueError(f"dst: got shape {dst.shape}, expected at least {least}")
+    if mode == "phases" and (kh, kw) != (5, 5):
+        raise ValueError(f"w: got a {kh}x{kw} kernel, expected 5x5")
+    if mode.startswith("image") and (co if mode == "image_dgrad1" else ci) > 8:
+        raise ValueError(f"w: got shape {w.shape}, expected at most 8 channels for mode {mode!r}")
+    if mode.startswith("columns") and (ci if mode == "columns_dgrad1" else co) > 4:
+        raise ValueError(f"w: got shape {w.shape}, expected at most 4 channels for mode {mode!r}")
+    taps, rows, columns = dst.shape
+    dev.cuda(
+        FILE, "pack_weights", (blocks(columns, 32), blocks(rows, 32), taps), THREADS,
+        dst, w, *map(np.int32, (MODES[mode], kh, kw, ci, co, rows, columns)), cost=cost(0, [w], [dst]), defines=defines_of(dst),
+    )  # fmt: skip
+
+
+def pad_images(dev: Device, dst: Any, src: Any, border: int) -> None:
+    """src with ``border`` zeros above and to the left of it, and zeros up to dst's size on the other sides and channels.
+
+    Args:
+        dst: [N, H', W', C'], output, at least the size of src and the border.
+        src: [N, H, W, C], as dst.
+
+    Raises:
+        ValueError: a shape or dtype that does not fit.
+    """
+    check_values("src", src, 4)
+    check_values("dst", dst, 4)
+    n, h, w, c = src.shape
+    check_array("dst", dst, (n, *dst.shape[1:]), src.dtype)
+    if border < 0 or dst.shape[1] < h + border or dst.shape[2] < w + border or dst.shape[3] < c:
+        raise ValueError(f"dst: got shape {dst.shape}, expected at least {(n, h + border, w + border, c)}")
+    _pad(dev, dst, src, dst.shape[1:], src.shape[1:], border)
+
+
+def pad_channels(dev: Device, dst: Any, src: Any) -> None:
+    """src with zeros behind its last axis. Args: dst [..., C'], output; src [..., C], C ≤ C', same dtype.
+
+    Raises:
+        ValueError: a shape or dtype that does not fit.
+    """
+    check_values("src", src)
+    check_array("dst", dst, (*src.shape[:-1], dst.shape[-1]), src.dtype)
+    if dst.shape[-1] < src.shape[-1]:
+        raise ValueError(f"dst: got shape {dst.shape}, expected at least {src.shape[-1]} channels")
+    _pad(dev, dst, src, (1, 1, dst.shape[-1]), (1, 1, src.shape[-1]), 0)
+
+
+def _pad(dev: Device, dst: Any, src: Any, large: tuple[int, ...], small: tuple[int, ...], border: int) -> None:
+    dev.cuda(
+        FILE, "pad", blocks(dst.size, 8 * THREADS), THREADS,
+        dst, src, np.int64(dst.size), *map(np.int32, (*large, *small, border)), cost=cost(0, [src], [dst]), defines=defines_of(dst),
+    )  # fmt: skip

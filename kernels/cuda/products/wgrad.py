@@ -1,0 +1,182 @@
+"""Launches of the weight gradients: which kernel, which tile, how many splits.
+
+Axis letters: N images, H W rows and columns of x, OH OW of dy, KH KW kernel, Ci Co channels, I inputs, O outputs of a linear layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels.cuda.device.base import Descriptor, Device
+from kernels.cuda.products.images import image_wgrad, takes_image_wgrad
+from kernels.cuda.products.packing import pad_channels
+from kernels.cuda.products.partials import column_sums
+from kernels.cuda.products.splits import DOT, LONG, launch_splits
+from kernels.cuda.products.tiles import Tile, wgrad_tile
+from kernels.cuda.products.wgrad_kernel import wgrad_boxes, wgrad_pointers
+from kernels.cuda.products.wgrad_rmsprop_kernel import wgrad_rmsprop
+from kernels.ledger import cost
+
+#: Channels in memory are a multiple of this: 16 bytes of bf16, what one thread or a descriptor moves.
+VECTOR = 8
+#: Images in a box may exceed the batch by this much: what lies outside is multiplied as zero.
+WASTE = 1.125
+#: Units of one program of `wgrad_boxes` at most.
+UNITS = 3
+
+
+def wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride: int, dbias: Any = None) -> None:
+    """dw[kh, kw, ci, co] = Σ_{n, i, j} x[n, i·s + kh − p, j·s + kw − p, ci] · dy[n, i, j, co];  dbias[co] = Σ_{n, i, j} dy[n, i, j, co].
+
+    Accumulated in float32 in a fixed order: equal bits in every run.
+
+    Args:
+        dw: [KH, KW, Ci, Co] float32, output.
+        x: [N, H, W, Ci].
+        dy: [N, OH, OW, Co], of x's dtype.
+        dbias: [Co] float32, output, or None.
+    """
+    ci, co = dw.shape[2:]
+    if dbias is not None:
+        column_sums(dev, dbias, dy.reshape(-1, co))
+    if takes_image_wgrad(ci, co, stride):
+        return image_wgrad(dev, precision, dw, x, dy, stride=stride)
+    _product(dev, precision, dw, _aligned(dev, "wgrad.x", x), _aligned(dev, "wgrad.dy", dy), stride)
+
+
+def linear_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, dbias: Any = None) -> None:
+    """dw = xᵀ · dy, dbias = Σ_n dy. Args: dw [I, O] float32, output; x [N, I]; dy [N, O]; dbias [O] float32, output, or None."""
+    if dbias is not None:
+        column_sums(dev, dbias, dy)
+    (images, inputs), outputs = x.shape, dy.shape[1]
+    x, dy = _aligned(dev, "wgrad.x", x.reshape(images, 1, 1, inputs)), dy.reshape(images, 1, 1, outputs)
+    _product(dev, precision, dw.reshape(1, 1, inputs, outputs), x, dy, 1)
+
+
+def linear_wgrad_rmsprop(
+    dev: Device, precision: str, w: Any, ms: Any, copy: Any, x: Any, dy: Any, *,
+    lr: Any, decay: float, eps: float, weight_decay: float, enabled: Any,
+) -> None:  # fmt: skip
+    """g = xᵀ · dy + weight_decay · w;  ms ← decay · ms + (1 − decay) g²;  w ← w − lr · g / (sqrt(ms) + eps);  copy ← w, in one kernel.
+
+    Args:
+        w, ms: [I, O] float32, updated in place.
+        copy: [I, O] of x's dtype, written; None or ``w`` itself where there is none.
+        x: [N, I].
+        dy: [N, O], of x's dtype.
+        lr: a float, or a float32 array [1].
+        enabled: uint8 [1], 0 leaves all three as they are, or None.
+    """
+    images, inputs = x.shape
+    outputs = dy.shape[1]
+    copy = None if copy is w else copy
+    by_array = hasattr(lr, "flags") and not isinstance(lr, np.generic)
+    bm, bn, bk, stages, warps = wgrad_tile(
+        "wgrad_rmsprop", rows=inputs, columns=outputs, depth=images, channels=inputs, chip=dev.chip, precision=precision
+    )
+    grid = (-(-outputs // bn), -(-inputs // bm))
+    steps = -(-images // bk)
+    read = [a for a in (w, ms, x, dy, lr if by_array else None, enabled) if a is not None]
+    dev.triton(
+        wgrad_rmsprop, grid, w, ms, copy, x, dy, enabled, lr if by_array else float(lr),
+        float(decay), 1.0 - decay, float(eps), float(weight_decay), images, warps=warps, stages=stages,
+        cost=cost(grid[0] * grid[1] * steps * 2 * bm * bn * bk, read, [w, ms] if copy is None else [w, ms, copy]),
+        INPUTS=inputs, OUTPUTS=outputs, RATE_ARRAY=by_array, BM=bm, BN=bn, BK=bk, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
+    )  # fmt: skip
+
+
+def _aligned(dev: Device, key: str, array: Any) -> Any:
+    """``array`` with its channels filled up to a multiple of `VECTOR`."""
+    channels = array.shape[3]
+    if channels % VECTOR == 0:
+        return array
+    wide = dev.scratch(key, (*array.shape[:3], -(-channels // VECTOR) * VECTOR), array.dtype)
+    pad_channels(dev, wide, array)
+    return wide
+
+
+class Boxes(NamedTuple):
+    """How `wgrad_boxes` cuts its operands: ``unit`` channels of x, or with ``pair`` of two taps; ``images`` in a box."""
+
+    unit: int
+    pair: bool
+    images: int
+
+
+def fit_boxes(x: Any, dy: Any, kernel: int, stride: int, bm: int, bk: int) -> Boxes | None:
+    """The boxes of a program of at most ``bm`` rows and ``bk`` images a step, or None where tensor descriptors cannot serve.
+
+    ``kernel`` is its columns of taps. Descriptors need rows of 16 bytes, with stride 2 an even height and width; boxes need channels
+    that a unit divides, and a batch that they nearly divide.
+    """
+    images, height, width, channels = x.shape
+    if channels % VECTOR or dy.shape[3] % VECTOR or (stride == 2 and (height % 2 or width % 2)):
+        return None
+    # shorter boxes than half a step would not repay a step's waiting
+    bk = next((b for b in (bk, bk // 2) if -(-images // b) * b <= WASTE * images), 0)
+    if not bk:
+        return None
+    if stride == 2 and kernel > 1 and 2 * channels == 64 <= bm:
+        return Boxes(64, True, bk)
+    unit = next((u for u in (128, 64) if channels % u == 0 and u <= bm), 0)
+    return Boxes(unit, False, bk) if unit else None
+
+
+def _product(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int) -> None:
+    """The general product. x and dy may have more channels than dw: zeros."""
+    rows = dw.shape[0] * dw.shape[1] * x.shape[3]
+    shape = {"rows": rows, "columns": dy.shape[3], "depth": dy.size // dy.shape[3], "channels": x.shape[3]}
+    if dev.chip.tma:
+        chosen = wgrad_tile("wgrad_boxes", **shape, chip=dev.chip, precision=precision)
+        boxes = fit_boxes(x, dy, dw.shape[1], stride, chosen.bm, chosen.bk)
+        if boxes:
+            return _by_boxes(dev, precision, dw, x, dy, stride, chosen, boxes)
+    _by_pointers(dev, precision, dw, x, dy, stride, wgrad_tile("wgrad", **shape, chip=dev.chip, precision=precision))
+
+
+def _by_boxes(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int, chosen: Tile, boxes: Boxes) -> None:
+    """`wgrad_boxes`: the axes of x and dy in the order in which a box of images is a matrix."""
+    images, height, width, xc = x.shape
+    oh, ow, yc = dy.shape[1:]
+    kh, kw, ci, co = dw.shape
+    bm, bn, _, stages, warps = chosen
+    unit, pair, bk = boxes
+    units = min(UNITS, bm // unit)
+    pairs = (kw // 2 + 1) // 2 + kw // 4 + 1  # of columns that begin even, from the one that holds the leftmost tap on
+    count = kh * pairs if pair else kh * kw * (xc // unit)
+    image = height * width * xc
+    if stride == 2:
+        shape, strides = [height // 2, 2, width // 2, images, 2 * xc], [2 * width * xc, width * xc, 2 * xc, image, 1]
+    else:
+        shape, strides = [height, width, images, xc], [width * xc, xc, image, 1]
+    x_boxes = Descriptor(x, shape, strides, [*[1] * (len(shape) - 2), bk, unit])
+    dy_boxes = Descriptor(dy, [oh * ow, images, yc], [yc, oh * ow * yc, 1], [1, bk, bn])
+    grid, steps = (-(-count // units), -(-yc // bn)), oh * ow * -(-images // bk)
+    launch_splits(
+        dev, precision, wgrad_boxes, grid, dw, (x_boxes, dy_boxes, steps), (_touched(x, dw, dy, stride), dy.nbytes), steps,
+        Tile(units * unit, bn, bk, stages, warps),
+        XC=xc, OH=oh, OW=ow, KH=kh, KW=kw, CI=ci, CO=co, S=stride, BM=unit, BN=bn, BK=bk, UNITS=units, PAIR=pair,
+    )  # fmt: skip
+
+
+def _by_pointers(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int, chosen: Tile) -> None:
+    """`wgrad_pointers`: any sizes, any chip."""
+    _, height, width, xc = x.shape
+    oh, ow, yc = dy.shape[1:]
+    kh, kw, ci, co = dw.shape
+    bm, bn, bk, _, _ = chosen
+    positions = dy.size // yc
+    grid = (-(-kh * kw * xc // bm), -(-yc // bn))
+    launch_splits(
+        dev, precision, wgrad_pointers, grid, dw, (x, dy, positions), (_touched(x, dw, dy, stride), dy.nbytes), -(-positions // bk), chosen,
+        H=height, W=width, XC=xc, OH=oh, OW=ow, YC=yc, KH=kh, KW=kw, CI=ci, CO=co, S=stride, BM=bm, BN=bn, BK=bk,
+        LONG=max(x.size, dy.size) >= LONG,
+    )  # fmt: skip
+
+
+def _touched(x: Any, dw: Any, dy: Any, stride: int) -> int:
+    """Bytes of x under some tap: a kernel of one row, with stride 2, passes over every second row."""
+    rows, columns = (dy.shape[a] if dw.shape[a - 1] < stride else x.shape[a] for a in (1, 2))
+    return len(x) * rows * columns * x.shape[3] * x.dtype.itemsize

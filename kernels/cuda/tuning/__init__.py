@@ -1,0 +1,1 @@
+"""Measuring other tiles on the GPU at hand and keeping the fastest."""

@@ -1,0 +1,154 @@
+"""The four systems that the paper compares (section 4), with the same Enc, Dec and Dis for all: which networks and losses each has, and
+what all of them keep: parameters, optimiser state, statistics, losses and the gate."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels import Engine
+from models.decoder import decoder
+from models.discriminator import Discriminator
+from models.encoder import Encoder
+from models.layer import Context
+from models.memory import Pool
+from models.networks import NetworkSpec
+from models.objective import LOSSES
+from models.optimizers import Optimizer
+from models.parameter import Parameter, Statistic, load
+
+
+class Parts(NamedTuple):
+    """One of `SYSTEMS`.
+
+    Attributes:
+        networks: those that it has.
+        trained: those that its step updates.
+        losses: names of its losses, of `models.objective.LOSSES`; "generator" only with the non-saturating loss.
+        gate: whether the equilibrium gate acts: only where Dec and Dis play against each other.
+    """
+
+    networks: tuple[str, ...]
+    trained: tuple[str, ...]
+    losses: tuple[str, ...]
+    gate: bool
+
+
+_VAE, _GAN = ("prior", "like"), ("gan_real", "gan_generated", "generator")
+_ALL = ("encoder", "decoder", "discriminator")
+
+SYSTEMS: dict[str, Parts] = {
+    "vaegan": Parts(_ALL, _ALL, _VAE + _GAN, True),  # Algorithm 1: models/algorithm1.py
+    "vae": Parts(_ALL[:2], _ALL[:2], _VAE, False),  # Gaussian pixels: models/vae.py
+    "vae-dis": Parts(_ALL, _ALL[:2], _VAE, False),  # VAE_Dis_l, a trained GAN's Dis as the metric: models/vae.py
+    "gan": Parts(_ALL[1:], _ALL[1:], _GAN, True),  # models/gan.py
+}
+
+
+class System:
+    """Enc, Dec and Dis, or those of them that a system has, on one engine.
+
+    Args:
+        engine: `kernels.engine`.
+        spec: `models.network`.
+        system: one of `SYSTEMS`.
+        seed: of the initial parameters. A network starts with the same values in each system.
+        optimizer, weight_decay: see `models.optimizers.Optimizer`.
+        fuse_update: whether Enc's FC weights, two thirds of all, are updated where their gradient is made (RMSProp only), so that
+            it is never stored.
+
+    Raises:
+        ValueError: an unknown system.
+
+    Attributes:
+        encoder, decoder, discriminator: the networks; None where the system has none.
+        loss_names: of the losses that the system has.
+        pool: every activation and error comes from it.
+        losses: float64 [5], sums of the last step (`models.objective.LOSSES` names them).
+        flags: uint8 [2], the last step's equilibrium gate: (Dec updated, Dis updated).
+        gate_counts: float64 [3], steps, Dec updates and Dis updates since `fetch_losses` was last called.
+    """
+
+    def __init__(
+        self, engine: Engine, spec: NetworkSpec, *, system: str = "vaegan", seed: int = 0, optimizer: str = "rmsprop",
+        weight_decay: float = 2e-5, fuse_update: bool = True,
+    ):  # fmt: skip
+        if system not in SYSTEMS:
+            raise ValueError(f"system: got {system!r}, expected one of {', '.join(SYSTEMS)}")
+        self.engine, self.spec, self.system = engine, spec, system
+        self.loss_names = SYSTEMS[system].losses
+        self.pool = Pool(engine)
+        context = Context(engine, self.pool)
+        networks: dict[str, Any] = {
+            "encoder": Encoder(context, spec), "decoder": decoder(context, spec), "discriminator": Discriminator(context, spec),
+        }  # fmt: skip
+        index = {p.name: i for i, p in enumerate(p for network in networks.values() for p in network.parameters)}
+        networks = {name: network if name in SYSTEMS[system].networks else None for name, network in networks.items()}
+        self.encoder, self.decoder, self.discriminator = networks.values()
+        self.optimizer = Optimizer(engine, optimizer, weight_decay)
+        self.fused = [self.encoder.largest] if fuse_update and optimizer == "rmsprop" and self.encoder else []
+        trained = self.trained
+        for p in self.parameters:
+            p.place(engine, seed=seed, index=index[p.name], grad=p in trained and p not in self.fused)
+        for s in self.statistics:
+            s.place(engine)
+        self.losses = engine.empty((len(LOSSES),), np.float64)
+        self.flags = engine.empty((2,), np.uint8)
+        self.gate_counts = engine.empty((3,), np.float64)
+        for array, value in ((self.losses, 0), (self.flags, 1), (self.gate_counts, 0)):
+            engine.fill(array, value)
+        # Enc is never gated
+        flags = {"encoder": None, "decoder": self.flags[0:1], "discriminator": self.flags[1:2]}
+        self.optimizer.place([(p, flags[p.name.split("/")[0]]) for p in trained], self.fused)
+        self._rows = (1, 1, 1)  # images, real rows and generated rows of the last step, to turn sums into means
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All weights and biases in a fixed order: Enc, Dec, Dis, each from input to output."""
+        return [p for network in (self.encoder, self.decoder, self.discriminator) if network for p in network.parameters]
+
+    @property
+    def trained(self) -> list[Parameter]:
+        """Those that a step updates: all but a frozen Dis's."""
+        return [p for p in self.parameters if p.name.split("/")[0] in SYSTEMS[self.system].trained]
+
+    @property
+    def statistics(self) -> list[Statistic]:
+        return [s for network in (self.encoder, self.decoder, self.discriminator) if network for s in network.statistics]
+
+    def _check_attributes(self, attributes: Any, n: int) -> None:
+        expected = (n, self.spec.attributes)
+        if attributes is None and self.spec.attributes:
+            raise ValueError(f"attributes: missing, expected shape {expected}: the model is conditional")
+        if attributes is not None and tuple(attributes.shape) != expected:
+            what = f"expected {expected}" if self.spec.attributes else "but the model is not conditional: leave them out"
+            raise ValueError(f"attributes: got shape {tuple(attributes.shape)}, {what}")
+
+    # ---- state ----
+
+    def state_arrays(self) -> dict[str, Any]:
+        """Everything that a resumed run needs besides the step, live: "parameters/…", "statistics/…", "optimizer/…/…" by the
+        names of the module tree, and "gate/counts"."""
+        state = {f"parameters/{p.name}": p.data for p in self.parameters}
+        state |= {f"statistics/{s.name}": s.data for s in self.statistics}
+        state |= {f"optimizer/{p.name}/{key}": array for p in self.trained for key, array in p.state.items()}
+        return {**state, "gate/counts": self.gate_counts}
+
+    def load_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Copy ``arrays`` (as from `state_arrays`) in. Raises `ValueError` as `models.parameter.load` does."""
+        load(self.engine, self.state_arrays(), arrays)
+        for p in self.parameters:
+            p.refresh(self.engine)
+
+    def load_discriminator(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take another model's Dis: its "parameters/discriminator/…" and "statistics/discriminator/…" (``arrays`` may hold more).
+
+        Raises:
+            ValueError: naming the first array that is missing or of another shape; nothing is copied then.
+        """
+        kinds = ("parameters/discriminator/", "statistics/discriminator/")
+        own = {name: array for name, array in self.state_arrays().items() if name.startswith(kinds)}
+        load(self.engine, own, {name: array for name, array in arrays.items() if name.startswith(kinds)})
+        for p in self.discriminator.parameters:
+            p.refresh(self.engine)

@@ -1,0 +1,1 @@
+"""The built-in data set: faces drawn from random traits."""

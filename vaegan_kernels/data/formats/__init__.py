@@ -1,0 +1,1 @@
+"""One file a format: folders of images, packed files, and public data sets in their official files."""

@@ -1,0 +1,205 @@
+"""The packed file: one HDF5 file, readable with h5py alone.
+
+attributes  format "vaegan-kernels packed images", format_version (2 with labels, else 1), name, preprocessing (JSON), skipped, fingerprint
+images      uint8 [n,S,S,C]
+splits      uint8 [n]: 0 train, 1 validation, 2 test
+attributes  int8 [n,A], +1 or -1, or float32 [n,A]   (absent where the source has none)
+attribute_names  UTF-8 strings [A] (the same)
+labels      int16 [n]: an index into label_names, -1 where unlabelled   (the same)
+label_names  UTF-8 strings [classes] (the same)
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
+from vaegan_kernels.shell.errors import UserError
+
+FORMAT = "vaegan-kernels packed images"
+FORMAT_VERSIONS = (1, 2)  # 2: with labels, which a reader of version 1 would silently leave out
+
+
+def write_packed(path: str | Path, dataset: Dataset) -> None:
+    """Write ``dataset`` to ``path``: to a temporary file beside it, flushed to the disk, then renamed.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full; nothing is left behind, an older file at ``path`` stays.
+    """
+    import h5py  # imported late: start-up must stay quick
+
+    path = Path(path)
+    check_writable(path)
+    needed = dataset.images.nbytes + (1 << 20)
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:  # asked first: HDF5 does not always survive a write that fails half-way
+        raise UserError(
+            f"{path}: the disk is full: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed; free some space or write elsewhere"
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["format_version"] = FORMAT_VERSIONS[dataset.labels is not None]
+            file.attrs["name"] = dataset.name
+            file.attrs["preprocessing"] = json.dumps(dataset.preprocessing, sort_keys=True)
+            file.attrs["skipped"] = dataset.skipped
+            file.attrs["fingerprint"] = dataset.fingerprint
+            file["images"] = dataset.images
+            file["splits"] = dataset.splits
+            if dataset.attributes is not None:
+                file["attributes"] = dataset.attributes
+                file.create_dataset("attribute_names", data=list(dataset.attribute_names), dtype=h5py.string_dtype())
+            if dataset.labels is not None:
+                file["labels"] = dataset.labels
+                file.create_dataset("label_names", data=list(dataset.label_names), dtype=h5py.string_dtype())
+            file.flush()
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        reason = _reason(error)
+        raise UserError(f"{path}: cannot be written: {reason}; nothing was kept, free some space or write elsewhere") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError unless a file can be made at ``path`` (its folder is made where missing)."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected the name of a file to write, such as {path / 'images.h5'}")
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {_reason(error)}; choose a folder that you may write to") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else os.strerror(error.errno).lower()
+    return "the disk is full" if "errno = 28" in str(error) else str(error).splitlines()[0]
+
+
+def packed_shape(path: str | Path) -> tuple[int, int, int]:
+    """(n, S, C) of a packed file, without reading its images. UserError where it is none."""
+    with _opened(Path(path)) as file:
+        n, size, _, channels = _images(file, Path(path)).shape
+    return n, size, channels
+
+
+def packed_attribute_names(path: str | Path) -> tuple[str, ...]:
+    """The names of a packed file's attributes, none where it has none, without reading its images. UserError where it is none."""
+    path = Path(path)
+    with _opened(path) as file:
+        try:
+            return _names(file, path) if "attributes" in file else ()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: is damaged ({_first_line(error)}); pack the images again") from error
+
+
+def read_packed(path: str | Path) -> Dataset:
+    """Read a packed file into memory.
+
+    Raises:
+        UserError: missing, truncated, damaged or foreign file; the message is one line.
+    """
+    path = Path(path)
+    try:
+        with _opened(path) as file:
+            images = _images(file, path)[...]
+            splits = _plain(file, path, "splits", np.uint8, 1)[...]
+            attributes: np.ndarray | None = None
+            names: tuple[str, ...] = ()
+            if "attributes" in file:
+                attributes = _plain(file, path, "attributes", ATTRIBUTE_TYPES, 2)[...]
+                names = _names(file, path)
+            labels = _plain(file, path, "labels", np.int16, 1)[...] if "labels" in file else None
+            label_names = _names(file, path, "label_names") if labels is not None else ()
+            header: dict[str, Any] = {key: file.attrs[key] for key in ("name", "preprocessing", "skipped", "fingerprint")}
+        preprocessing = json.loads(str(header["preprocessing"]))
+        if not isinstance(preprocessing, dict):
+            raise ValueError("preprocessing is no JSON object")
+        if attributes is not None and attributes.dtype == np.int8 and not np.isin(attributes, (-1, 1)).all():
+            raise ValueError("attributes other than +1 and -1")
+        dataset = Dataset(
+            str(header["name"]), images, splits, attributes, names, preprocessing, int(header["skipped"]),
+            labels=labels, label_names=label_names,
+        )  # fmt: skip
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        raise UserError(f"{path}: is damaged ({_first_line(error)}); pack the images again") from error
+    if dataset.fingerprint != header["fingerprint"]:
+        raise UserError(f"{path}: is damaged: its contents do not match its fingerprint; pack the images again")
+    return dataset
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return text.splitlines()[0][:160]
+
+
+def _opened(path: Path) -> Any:
+    """The file, opened for reading, once its format and version are known to be ours."""
+    import h5py
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a packed .h5 file")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        wrong = "is truncated or damaged" if h5py.is_hdf5(path) else "is no HDF5 file"
+        raise UserError(f"{path}: {wrong}; make it with: python -m vaegan_kernels.pack SOURCE OUT.h5") from error
+    try:
+        found, version = file.attrs.get("format"), file.attrs.get("format_version")
+    except (OSError, RuntimeError, TypeError):
+        found, version = None, None
+    if not isinstance(found, str) or found != FORMAT:
+        file.close()
+        raise UserError(f"{path}: is an HDF5 file, but not one of packed images; make it with: python -m vaegan_kernels.pack SOURCE OUT.h5")
+    if version not in FORMAT_VERSIONS:
+        file.close()
+        raise UserError(f"{path}: has format version {version}, expected 1 or 2; pack the images again with this version")
+    return file
+
+
+def _plain(file: Any, path: Path, name: str, dtype: Any, ndim: int) -> Any:
+    """The array ``name`` of ``dtype`` (or one of several; None: strings), only if its data lies in this file.
+
+    Links and external storage could name any file of this machine.
+    """
+    import h5py
+
+    dtypes = [np.dtype(one) for one in ([] if dtype is None else dtype if isinstance(dtype, tuple) else [dtype])]
+    try:
+        array: Any = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+        good = isinstance(array, h5py.Dataset) and array.external is None and not array.is_virtual and array.ndim == ndim
+        good = good and (h5py.check_string_dtype(array.dtype) is not None if not dtypes else array.dtype in dtypes)
+    except (KeyError, OSError, RuntimeError, TypeError, AttributeError):
+        good = False
+    if not good:
+        expected = " or ".join(one.name for one in dtypes) or "strings"
+        raise UserError(
+            f"{path}: array {name!r} is missing or of the wrong kind, expected {expected} of {ndim} axes; pack the images again"
+        )
+    return array
+
+
+def _names(file: Any, path: Path, name: str = "attribute_names") -> tuple[str, ...]:
+    return tuple(_plain(file, path, name, None, 1).asstr()[...].tolist())
+
+
+def _images(file: Any, path: Path) -> Any:
+    images = _plain(file, path, "images", np.uint8, 4)
+    n, height, width, channels = images.shape
+    if n < 1 or height != width or channels not in (1, 3) or images.nbytes > 2048 * (images.id.get_storage_size() + 1024):
+        raise UserError(f"{path}: images of shape {list(images.shape)}, expected [n,S,S,1 or 3] with n >= 1; pack the images again")
+    return images

@@ -1,0 +1,183 @@
+"""Files that are written whole or not at all, and the checks before anything is written."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vaegan_kernels.shell.errors import UserError
+
+TEMPORARY = ".tmp"  # suffix of a file that is being written; left behind only by a kill, removed by the next start
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to the disk, then rename it to ``path``.
+
+    A kill at any moment leaves the old file or the new one, never half of one. If writing fails the temporary file is removed.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable, where the system can open folders (not on Windows)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def save_image(path: Path, image: Any, **options: Any) -> None:
+    """Save a Pillow image atomically in the format of ``path``'s suffix."""
+    buffer = io.BytesIO()
+    image.save(buffer, format={".jpg": "JPEG", ".jpeg": "JPEG"}.get(path.suffix.lower(), path.suffix[1:].upper()), **options)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def check_writable(folder: Path, *, probe: bool, flag: str, wanted: Path) -> None:
+    """Raise `UserError` if nothing can be written in the existing ``folder``."""
+    problem = "" if os.access(folder, os.W_OK | os.X_OK) else "permission denied"
+    if probe and not problem:
+        try:
+            os.rmdir(tempfile.mkdtemp(prefix=".vaegan-", dir=folder))
+        except OSError as error:
+            problem = (error.strerror or str(error)).lower()
+    if problem:
+        where = f"cannot write in {folder}" + (f" to make {wanted}" if wanted != folder else "")
+        raise UserError(f"{flag}: {where} ({problem}); choose another folder")
+
+
+def check_room(folder: Path, needed_bytes: int, *, flag: str = "--out") -> None:
+    """Raise `UserError` if the disk of ``folder`` has less than ``needed_bytes`` left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise UserError(
+            f"{flag}: {folder} has {human_size(free)} left, a run needs about {human_size(needed_bytes)} "
+            "(two checkpoints and pictures); free some space or choose another disk"
+        )
+
+
+def nearest_existing(path: Path) -> Path:
+    """``path`` or the closest of its parents that exists."""
+    path = path.absolute()
+    while not os.path.lexists(path):
+        path = path.parent
+    return path
+
+
+def human_size(size: float) -> str:
+    """``1536`` → ``"1.5 KB"``."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TB"
+
+
+def check_output(path: str | Path, *, overwrite: bool, flag: str = "--out", suffixes: tuple[str, ...] = (".png",)) -> Path:
+    """The path of a picture that a command will write, or `UserError`: wrong suffix, existing file, no such folder, no permission."""
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{flag}: got {path}, expected a name that ends in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise UserError(f"{flag}: {path} is a folder, expected the name of a file")
+    if path.exists() and not overwrite:
+        raise UserError(f"{flag}: {path} exists already; choose another name or give --overwrite")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{flag}: there is no folder {path.parent}; make it first or choose another name")
+    check_writable(path.absolute().parent, probe=True, flag=flag, wanted=path)
+    return path
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` whole or not at all. NumPy numbers become plain ones, numbers that are not finite become null."""
+    text = json.dumps(plain(value), indent=2) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def plain(value: Any) -> Any:
+    """``value`` with NumPy's numbers and arrays, tuples and paths made into what JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+class SafeFile(io.RawIOBase):
+    """A binary file that HDF5 writes through, and that never fails in HDF5's hands.
+
+    A write error inside HDF5 (a full disk) can leave its library in a state where closing the file fails again or crashes.
+    Here the first error is kept in ``error`` and later writes are dropped, so that HDF5 closes cleanly; the caller raises it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._try(self.file.truncate, size) or 0
+
+    def write(self, data: Any) -> int:
+        self._try(self.file.write, data)
+        return len(data)
+
+    def flush(self) -> None:
+        self._try(self.file.flush)
+
+    def readinto(self, buffer: Any) -> int:
+        count = self.file.readinto(buffer) or 0  # type: ignore[attr-defined]
+        if self.error is not None:  # what was dropped reads as zeros: the file is thrown away in any case
+            buffer[count:] = bytes(len(buffer) - count)
+            count = len(buffer)
+        return count
+
+    def _try(self, call: Any, *arguments: Any) -> Any:
+        if self.error is None:
+            try:
+                return call(*arguments)
+            except OSError as error:
+                self.error = error
+        return None

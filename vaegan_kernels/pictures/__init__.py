@@ -1,0 +1,1 @@
+"""What a run draws: grids, curves, animations and labelled figures."""

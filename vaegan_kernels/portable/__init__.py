@@ -1,0 +1,1 @@
+"""A trained model outside this package: PyTorch, safetensors and ONNX, and the way back."""

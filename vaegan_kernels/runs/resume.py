@@ -1,0 +1,91 @@
+"""``--resume``: which run goes on, and which of its settings may change. ``--config``: a run that is repeated from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.run_folder import RunFolder
+from vaegan_kernels.settings.checks import normalise
+from vaegan_kernels.settings.config import CHANGEABLE, FIELDS, Config, read_config
+from vaegan_kernels.settings.fields import flag
+from vaegan_kernels.shell.errors import UserError
+
+
+def prepare_resume(arguments: Any) -> tuple[RunFolder, Config, checkpoint.Header | None]:
+    """The folder, configuration and checkpoint header of the run to go on with. Raises `UserError` for anything that does not fit."""
+    if arguments.config:
+        raise UserError("--config: not with --resume, a run goes on with its own settings; leave it out")
+    given = arguments.resume if arguments.resume is not True else arguments.out
+    if given is None:
+        raise UserError("--resume: expected the folder of the run: --resume FOLDER, or --out FOLDER --resume")
+    if arguments.resume is not True and arguments.out and Path(arguments.out).resolve() != Path(given).resolve():
+        raise UserError(f"--resume {given} and --out {arguments.out} name different folders; give one of them")
+    path = Path(given)
+    folder = RunFolder(path.parent if path.name == "checkpoint.h5" else path)
+    header = None
+    if folder.checkpoint.is_file():
+        header = checkpoint.read_header(folder.checkpoint)
+        stored = header.config
+    elif folder.config.is_file():  # killed before the first save: the run starts again, with the same bits
+        stored = Config.from_dict(read_config(folder.config), str(folder.config))
+    else:
+        raise UserError(f"--resume: nothing to resume: no checkpoint.h5 in {folder.path}; give the folder of a run, or start a new one")
+    if arguments.image_size not in (None, stored.network_spec().image_size):
+        own = stored.network_spec().image_size
+        wrong = f"--image-size: got {arguments.image_size}, but the run in {folder.path} has {own}"
+        raise UserError(f"{wrong}; leave it out, or start a new run")
+    changes = {}
+    flags = normalise({name: value for name, value in vars(arguments).items() if name in FIELDS})
+    for name, value in flags.items():
+        if name in CHANGEABLE:
+            changes[name] = value
+        elif name == "precision" and stored.precision != "float64" and value != "float64":
+            keeps = value == "auto" and stored.precision == "float32"  # every device has it
+            changes[name] = stored.precision if keeps else value
+        elif value != getattr(stored, name) and not (name == "precision" and value == "auto"):
+            instead = "end earlier with --stop-after" if name in ("steps", "epochs") else "leave it out"
+            own = getattr(stored, name)
+            raise UserError(f"{flag(name)}: got {value}, but the run in {folder.path} has {own}; {instead}, or start a new run")
+    config = dataclasses.replace(stored, **changes)
+    config.validate()
+    return folder, config, header
+
+
+def repeated(path: str) -> dict[str, Any]:
+    """The settings of ``--config``, with the number of threads that the run beside the file had, on which a CPU's bits depend.
+
+    Raises `UserError` as `read_config`.
+    """
+    settings = read_config(path)
+    device = _run_of(path).device
+    if settings.get("threads") is None and device.is_file():
+        try:
+            threads = json.loads(device.read_text(encoding="utf-8")).get("threads")
+        except (OSError, ValueError, AttributeError):
+            return settings  # it says nothing then
+        if isinstance(threads, int) and threads > 0:
+            settings["threads"] = threads
+    return settings
+
+
+def note_other_data(path: str, config: Config, dataset: Any) -> str:
+    """A line for the user where the images are not those of the run that ``--config`` names, although the settings say the same."""
+    file = _run_of(path).checkpoint
+    if not file.is_file():
+        return ""
+    header = checkpoint.read_header(file)
+    same = all(
+        getattr(header.config, name) == getattr(config, name) for name in ("data", "limit", "data_seed", "network", "image_channels")
+    )
+    if not same or header.data_fingerprint == dataset.fingerprint:
+        return ""
+    return f"note: the images have changed since the run in {file.parent}; this one will not repeat it"
+
+
+def _run_of(path: str) -> RunFolder:
+    """The run's folder of a config.json, or of the folder that has it."""
+    return RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)

@@ -1,0 +1,253 @@
+"""The training loop: batches, steps, losses, checkpoints, pictures, signals.
+
+Step k (from 0) is a pure function of the state before it and of (seed, k), so a resumed run is the same run: the order of
+an epoch, mirrors and noise come from the counter-based generator, and the state is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from kernels import OutOfMemory, philox
+from models.objective import LOSSES
+from models.optimizers import learning_rate
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.inference import EXAMPLES
+from vaegan_kernels.runs.metrics import append_metrics
+from vaegan_kernels.runs.run_folder import RunFolder
+from vaegan_kernels.settings.config import Config
+from vaegan_kernels.shell.cli import describe_os_error, describe_out_of_memory
+from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.progress import Progress
+
+EXAMPLES_KEPT = 256  # rows of training images' attributes that a conditional checkpoint keeps, to sample with
+
+
+def examples_of(config: Config, dataset: Any) -> np.ndarray | None:
+    """float32 [<= 256, A], attributes of training images, evenly chosen; None for an unconditional run."""
+    if not config.condition:
+        return None
+    train = dataset.split("train")
+    count = min(EXAMPLES_KEPT, len(train))
+    return np.asarray(dataset.attributes_of(config.condition)[train[np.arange(count) * len(train) // count]])
+
+
+class StopRequest:
+    """Remembers a first Ctrl-C or SIGTERM so that the step in hand can end; a second one interrupts at once."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.signal: int | None = None
+        self.progress = progress
+        self.previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.previous[number] = signal.signal(number, self._handle)
+            except ValueError:  # not the main thread: the program around this one handles signals
+                break
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+        self.progress.note("stopping after this step and saving (Ctrl-C once more stops at once)")
+
+
+class Trainer:
+    """Trains ``model`` on ``dataset`` in ``folder``; see `run`."""
+
+    def __init__(
+        self, config: Config, engine: Any, model: Any, dataset: Any, folder: RunFolder, *,
+        step: int = 0, seconds: float = 0.0, listener: Any = None, resume: Path | None = None,
+    ) -> None:  # fmt: skip
+        spec = config.network_spec()
+        self.config, self.engine, self.model, self.dataset, self.folder = config, engine, model, dataset, folder
+        self.step = step  # steps done
+        self.steps: int = config.steps or 0
+        self.seconds = seconds  # of training, earlier parts of the run included
+        self.resume = resume  # the folder that --resume goes on with, where it is not the run's own
+        self.listener = listener  # a vaegan_kernels.pictures.artist.Artist, or None: draws
+        self.train = dataset.split("train")
+        self.per_epoch = len(self.train) // config.batch_size
+        self.objective = config.objective()
+        self.images = self.place_images()
+        shape, noise = (config.batch_size, spec.image_size, spec.image_size, spec.channels), (config.batch_size, spec.latent)
+        self.x, self.eps, self.z_p = engine.empty(shape), engine.empty(noise, engine.wide), engine.empty(noise, engine.wide)
+        self.order, self.order_epoch = engine.empty((len(self.train),), np.int32), -1
+        self.counter, self.lr = engine.empty((1,), np.int64), engine.empty((1,), engine.wide)
+        self.place_attributes()
+        self.rates = engine.asarray([self.rate(k) for k in range(self.steps)], engine.wide)
+        engine.put(self.counter, [step])
+        self.replay = engine.record(self.step_body)
+        self.clock = 0.0
+        self.saved = step
+        self.speed_from = (time.perf_counter(), step)
+
+    def place_images(self) -> Any:
+        """The data set where batches are gathered from: on a GPU, all of it. Raises `UserError` where it does not fit there."""
+        images = self.dataset.images
+        try:
+            return self.engine.place_images(images)
+        except OutOfMemory as error:
+            advice = "take fewer with --limit, or use --device cpu"
+            raise UserError(describe_out_of_memory(error, advice, what=f"the data set of {len(images):,} images")) from None
+
+    def place_attributes(self) -> None:
+        """Of a conditional run the attributes of all images, wide [n, A], where batches are gathered from, and those of a batch."""
+        self.given: tuple[Any, ...] = ()  # what the model's step is given besides
+        names = self.config.condition
+        if names:
+            self.table = self.engine.asarray(self.dataset.attributes_of(names), self.engine.wide)
+            self.given = (self.engine.empty((self.config.batch_size, len(names)), self.engine.wide),)
+
+    def run(self, stop_after: int | None, progress: Progress) -> int | None:
+        """Train up to ``stop_after`` (or to the end) and save; the schedule follows the configuration's steps.
+
+        Returns: None, or the number of the signal that ended it early. Raises `UserError` for a loss that is not finite
+        (the last good checkpoint is kept) and for a disk that is full.
+        """
+        end = min(self.steps, stop_after or self.steps)
+        config = self.config
+        with warnings.catch_warnings(), StopRequest(progress) as request:
+            warnings.simplefilter("ignore", RuntimeWarning)  # an overflow is found below and reported in one line
+            self.clock = time.perf_counter()
+            self.speed_from = (self.clock, self.step)
+            while self.step < end and request.signal is None:
+                self.train_step()
+                if self.step == 1 or self.step % config.log_every == 0 or self.step == self.steps:
+                    self.log(progress)
+                progress.advance(self.step)
+                draw = self.step % (config.draw_every or 1) == 0 or self.step == end
+                save = self.step % (config.save_every or 1) == 0
+                if draw or save:
+                    self.engine.synchronize()  # the steps that a GPU still has to do are training time
+                paused = time.perf_counter()
+                if draw and self.listener is not None:
+                    self.check_finite()
+                    self.guarded(self.listener.draw, self.step)
+                if save:
+                    self.save()
+                    if self.listener is not None:
+                        self.guarded(self.listener.summarise, self.elapsed())
+                self.speed_from = (self.speed_from[0] + time.perf_counter() - paused, self.speed_from[1])  # of training alone
+            if self.saved != self.step:
+                self.save()
+            self.seconds, self.clock = self.elapsed(), 0.0
+            return request.signal
+
+    def train_step(self) -> None:
+        """One step of the system on the next batch; ``step`` grows by one."""
+        epoch = self.step // self.per_epoch
+        if self.order_epoch != epoch:
+            order = philox.permutation(len(self.train), seed=self.config.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
+            self.engine.put(self.order, self.train[order])
+            self.order_epoch = epoch
+        self.replay()
+        self.step += 1
+
+    def step_body(self) -> None:
+        """Step ``counter`` on the device: batch, noise, rate, losses and gradients, updates. The same launches each time: what changes from
+        step to step is in device arrays, so that an engine can record it once and replay it."""
+        eng, seed = self.engine, self.config.seed
+        options = {"per_epoch": self.per_epoch, "seed": seed, "flip": self.config.flip}
+        if self.config.augmentation is None:
+            eng.gather_batch(self.x, self.images, self.order, self.counter, **options)
+        else:
+            eng.augment_batch(self.x, self.images, self.order, self.counter, strengths=self.config.augmentation, **options)
+        eng.normal(self.eps, seed=seed, step=self.counter, stream=philox.STREAM_EPS)
+        eng.normal(self.z_p, seed=seed, step=self.counter, stream=philox.STREAM_PRIOR)
+        eng.look_up_rate(self.lr, self.rates, self.counter)
+        for attributes in self.given:
+            eng.gather_rows(attributes, self.table, self.order, self.counter, per_epoch=self.per_epoch)
+        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr, *self.given)
+        eng.advance(self.counter)
+
+    def rate(self, k: int) -> float:
+        """The learning rate of step k."""
+        config = self.config
+        return learning_rate(k, self.steps, start=config.learning_rate, stop=config.learning_rate_stop, epochs=config.schedule_epochs)
+
+    def log(self, progress: Progress) -> None:
+        """Append a line to metrics.jsonl and show it. The losses are those of the last step, per image."""
+        self.check_finite()
+        losses = self.model.fetch_losses()
+        now = time.perf_counter()
+        since, first = self.speed_from
+        per_step = (now - since) / max(1, self.step - first)
+        line: dict[str, Any] = {"step": self.step, "epoch": (self.step - 1) // self.per_epoch}
+        names = self.model.loss_names
+        line |= {name: losses[name] for name in names if name != "generator" or self.objective.generator_loss != "minimax"}
+        line |= {f"{name}_update_rate": losses[f"{name}_updated"] for name in ("dec", "dis") if f"{name}_updated" in losses}
+        line["learning_rate"] = self.rate(self.step - 1)
+        line["images_per_second"] = round(self.config.batch_size / max(per_step, 1e-9), 2)
+        line["seconds"] = round(self.elapsed(), 3)
+        self.guarded(append_metrics, self.folder.metrics, line)
+        if self.listener is not None:
+            self.guarded(self.listener.log, line)
+        progress.log(line, (self.steps - self.step) * per_step)
+        self.speed_from = (time.perf_counter(), self.step)
+
+    def check_finite(self) -> None:
+        """Raise `UserError` naming the loss and the step if a loss of the last step is NaN or infinite."""
+        values = self.engine.to_numpy(self.model.losses)
+        for name, value in zip(LOSSES, values.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise UserError(f"the loss {name!r} became {value} at step {self.step}; {self.last_good()}; try {self.advice()}")
+
+    def advice(self) -> str:
+        """What to change where numbers grew without bound."""
+        return "a smaller --learning-rate" + (" or --gamma" if self.config.model == "vaegan" else "")
+
+    def last_good(self) -> str:
+        """Which checkpoint is left, in words."""
+        if self.folder.checkpoint.exists():
+            return f"the checkpoint of step {self.saved} is kept in {self.folder.path}"
+        return "no checkpoint had been written yet"
+
+    def save(self) -> None:
+        """Write checkpoint.h5. Raises `UserError` where a number is not finite or the disk is full; the old file is kept then."""
+        self.check_finite()
+        arrays = {name: self.engine.to_numpy(array) for name, array in self.model.state_arrays().items()}
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise UserError(f"{name} is not finite after step {self.step}; {self.last_good()}; try {self.advice()}")
+        examples = examples_of(self.config, self.dataset)
+        if examples is not None:
+            arrays[EXAMPLES] = examples
+        header = checkpoint.Header(
+            step=self.step,
+            config=self.config,
+            data_fingerprint=self.dataset.fingerprint,
+            data_name=self.dataset.name,
+            attribute_names=tuple(self.dataset.attribute_names),
+            seconds=round(self.elapsed(), 3),
+        )
+        self.guarded(checkpoint.save, self.folder.checkpoint, arrays, header)
+        self.saved = self.step
+
+    def guarded(self, write: Any, *arguments: Any) -> None:
+        """Call something that writes; a full disk becomes a `UserError` that says which checkpoint is left and how to go on."""
+        try:
+            write(*arguments)
+        except OSError as error:
+            resume = f"; make room, then --resume {self.resume or self.folder.path}" if self.folder.checkpoint.exists() else ""
+            what = describe_os_error(error).split(";")[0]
+            raise UserError(f"step {self.step}: {what}; {self.last_good()}{resume}") from None
+
+    def elapsed(self) -> float:
+        """Seconds of training so far."""
+        return self.seconds + (time.perf_counter() - self.clock if self.clock else 0.0)

@@ -1,0 +1,266 @@
+"""One frozen dataclass with everything that can be tuned; each field also declares its flag, range and help.
+
+`options.py` makes the command line from the fields, `resolve` fills them in this order, the later winning: defaults,
+preset, ``--config`` file, flags. A value that is out of range is a `UserError` that names the flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kernels.augmentation import AUTHORS, Augmentation
+from vaegan_kernels.settings.fields import check_value, coerce, flag, option
+from vaegan_kernels.shell.cli import check_choice, close_match
+from vaegan_kernels.shell.errors import UserError
+
+NETWORKS = ("small32", "small64", "small128", "paper32", "paper64", "paper128")
+PRESETS = ("paper", "released", "quick")
+SYSTEMS = ("vaegan", "vae", "vae-dis", "gan")
+
+# What a resumed run may change: where and how it runs and what it reports, never the mathematics.
+CHANGEABLE = {"data", "device", "threads", "log_every", "draw_every", "save_every", "reconstruct_from"}
+CHANGEABLE |= {"animation", "curves", "tensorboard"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run is made of. None means "not given": `resolve` or `with_data` puts a value there."""
+
+    data: str | None = option(
+        None, "Data", "folder of images, CelebA, LFW, CIFAR-10, STL-10 or (Fashion-)MNIST, or packed .h5 (default: built-in drawn faces)",
+        metavar="PATH",
+    )  # fmt: skip
+    image_channels: int = option(3, "Data", "1 (grey) or 3 (colour)", choices=(1, 3))
+    limit: int | None = option(None, "Data", "use at most N images, evenly taken from each split", minimum=1)
+    data_seed: int = option(0, "Data", "seed of the built-in drawings", minimum=0)
+    flip: bool = option(True, "Data", "mirror each training image left-right with probability 1/2")
+
+    augment: bool = option(False, "Augmentation", "vary each training image, each time anew; the defaults are the authors' strengths")
+    augment_translation: float = option(
+        round(AUTHORS.translation, 6), "Augmentation", "shift, standard deviation in shares of the image's side", minimum=0.0, maximum=1.0
+    )
+    augment_scale: float = option(AUTHORS.scale, "Augmentation", "scale N(1, X)", minimum=0.0, maximum=0.15)
+    augment_rotation: float = option(AUTHORS.rotation, "Augmentation", "rotation N(0, X) radians", minimum=0.0, maximum=3.2)
+    augment_gamma: float = option(AUTHORS.gamma, "Augmentation", "exponent exp(N(X^2, X) / ln 2) of all channels", minimum=0.0, maximum=1.0)
+    augment_contrast: float = option(
+        AUTHORS.contrast, "Augmentation", "the same exponent of saturation and value", minimum=0.0, maximum=1.0
+    )
+    augment_hue: float = option(AUTHORS.hue, "Augmentation", "hue + N(0, X) turns of the colour circle", minimum=0.0, maximum=1.0)
+
+    network: str = option("small32", "Network", "network family and pixels a side", choices=NETWORKS)
+    encoder_units: int | None = option(None, "Network", "width of the encoder's top layer (default: the network's)", minimum=1)
+
+    model: str = option(
+        "vaegan", "System", "the VAE/GAN, a VAE (pixels), a VAE in a trained GAN's features, or a GAN; each has its part of the objective",
+        choices=SYSTEMS,
+    )  # fmt: skip
+    gan: str | None = option(
+        None, "System", "of vae-dis: the run or checkpoint of the gan or vaegan whose features are the metric", metavar="CHECKPOINT"
+    )
+    gan_steps: int | None = option(
+        None, "System", "of vae-dis without --gan: steps of the GAN that is trained first, in the run's folder gan (default: --steps)",
+        minimum=1,
+    )  # fmt: skip
+    conditional: bool = option(False, "System", "give all networks the attributes of each image (section 4.2 of the paper)")
+    attributes: str | None = option(
+        None, "System", "of --conditional: names of attributes, separated by commas (default: all that the data has)", metavar="A,B,..."
+    )
+
+    preset: str = option("quick", "Objective", "values for the objective and the optimiser", choices=PRESETS)
+    gamma: float = option(1e-2, "Objective", "weight of the feature likelihood in the decoder's update", above=0.0)
+    real_weight: float = option(0.5, "Objective", "weight of a real image in the discriminator", above=0.0, below=1.0)
+    negatives: str = option("both", "Objective", "generated images the discriminator sees", choices=("both", "prior"))
+    bn_groups: str = option("joint", "Objective", "samples that share batch-norm statistics", choices=("joint", "split", "authors"))
+    generator_loss: str = option("minimax", "Objective", "the decoder's GAN loss", choices=("minimax", "non-saturating"))
+    gan_eps: float = option(1e-3, "Objective", "added inside the GAN loss's logarithm", minimum=0.0, below=1.0)
+    gate: bool = option(True, "Objective", "hold back the network that is too far ahead (equilibrium gate)")
+    equilibrium: float = option(0.68, "Objective", "GAN loss that the gate aims at", above=0.0)
+    margin: float = option(0.35, "Objective", "distance from it at which the gate acts", above=0.0)
+
+    optimizer: str = option("rmsprop", "Optimisation", "update rule", choices=("rmsprop", "adam"))
+    steps: int | None = option(None, "Optimisation", "training steps; the schedule follows them", minimum=1)
+    epochs: int | None = option(None, "Optimisation", "the same in passes over the training images", minimum=1)
+    batch_size: int = option(64, "Optimisation", "images in a step", minimum=1)
+    learning_rate: float = option(3e-4, "Optimisation", "applied learning rate at the start, at any batch size", above=0.0)
+    learning_rate_stop: float = option(1e-5 / 64, "Optimisation", "applied learning rate at the end", minimum=0.0)
+    schedule_epochs: int = option(0, "Optimisation", "stairs of the learning rate (0: a new rate each step)", minimum=0)
+    weight_decay: float = option(2e-5, "Optimisation", "weight decay, on the batch-summed gradient", minimum=0.0)
+    seed: int = option(0, "Optimisation", "seed of the initial weights, the shuffle and all noise", minimum=0, maximum=2**63 - 1)
+
+    log_every: int = option(10, "Logging", "steps between lines of metrics.jsonl", minimum=1)
+    draw_every: int | None = option(None, "Logging", "steps between picture grids (default: about 20 grids a run)", minimum=1)
+    save_every: int | None = option(None, "Logging", "steps between checkpoints (default: about 20 a run)", minimum=1)
+    reconstruct_from: str = option("sampled", "Logging", "decode z = mu + sigma*eps or mu alone", choices=("sampled", "mean"))
+    animation: bool = option(True, "Logging", "write convergence.gif")
+    curves: bool = option(True, "Logging", "write curves.png")
+    tensorboard: bool = option(False, "Logging", "also write TensorBoard files (needs: pip install tensorboardX)")
+
+    device: str = option("auto", "Device", "where to compute", choices=("auto", "cpu", "cuda"))
+    precision: str = option(
+        "auto", "Device", "number format; bf16 and tf32 need a GPU", choices=("auto", "bf16", "tf32", "float32", "float64")
+    )
+    threads: int | None = option(None, "Device", "CPU threads (default: all cores)", minimum=1, maximum=4096)
+
+    def validate(self) -> None:
+        """Raise `UserError` naming the flag, what was got and what is expected, for the first bad value."""
+        for field in FIELDS.values():
+            check_value(field, getattr(self, field.name))
+        if self.learning_rate_stop > self.learning_rate:
+            raise UserError(
+                f"--learning-rate-stop: got {self.learning_rate_stop:g}, expected at most --learning-rate ({self.learning_rate:g})"
+            )
+        if self.margin > self.equilibrium:
+            raise UserError(f"--margin: got {self.margin:g}, expected at most --equilibrium ({self.equilibrium:g})")
+        for name in ("gan", "gan_steps"):
+            if getattr(self, name) is not None and self.model != "vae-dis":
+                raise UserError(f"{flag(name)}: only with --model vae-dis, the model is {self.model}; leave it out")
+        if self.gan is not None and self.gan_steps is not None:
+            raise UserError("--gan and --gan-steps: both given; with --gan no GAN is trained, leave one of them out")
+        for name in Augmentation._fields:
+            if not self.augment and getattr(self, f"augment_{name}") != FIELDS[f"augment_{name}"].default:
+                raise UserError(f"{flag(f'augment_{name}')}: only with --augment; add it, or leave this out")
+        if self.attributes is not None and not self.conditional:
+            raise UserError("--attributes: only with --conditional; add it, or leave --attributes out")
+
+    @property
+    def condition(self) -> tuple[str, ...]:
+        """Names of the attributes that the networks are given; empty for an unconditional run, or while they are not known yet."""
+        return tuple(self.attributes.split(",")) if self.conditional and self.attributes else ()
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """How training images are varied; None: not at all."""
+        return Augmentation(*(getattr(self, f"augment_{name}") for name in Augmentation._fields)) if self.augment else None
+
+    def objective(self) -> Any:
+        """The `models.vaegan.Objective` of this configuration."""
+        from models.objective import Objective
+
+        names = [field.name for field in dataclasses.fields(Objective)]
+        return Objective(**{name: getattr(self, name) for name in names})
+
+    def network_spec(self) -> Any:
+        """The `NetworkSpec` of this configuration."""
+        from models.networks import network
+
+        units, given = self.encoder_units, len(self.condition)
+        return network(self.network, channels=self.image_channels, encoder_units=units, attributes=given)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Values of each network that the system has."""
+        from models.system import SYSTEMS as NETWORKS_OF
+
+        counts: dict[str, int] = self.network_spec().parameter_counts()
+        return {name: counts[name] for name in NETWORKS_OF[self.model].networks}
+
+    def with_data(self, train_images: int) -> Config:
+        """The configuration with ``steps``, ``draw_every``, ``save_every`` and, where a GAN comes first, ``gan_steps`` filled in.
+
+        Raises `UserError` if a batch needs more than the ``train_images`` there are.
+        """
+        if self.batch_size > train_images:
+            raise UserError(
+                f"--batch-size: got {self.batch_size}, but the training split has only {train_images} images; "
+                "use a smaller batch or more images"
+            )
+        per_epoch = train_images // self.batch_size
+        steps = self.epochs * per_epoch if self.epochs is not None else self.steps if self.steps is not None else 20 * per_epoch
+        every = round_down(max(1, steps // 20))
+        trains_gan = self.model == "vae-dis" and self.gan is None
+        return dataclasses.replace(
+            self, steps=steps, draw_every=self.draw_every or every, save_every=self.save_every or min(every, 500),
+            gan_steps=(self.gan_steps or steps) if trains_gan else None,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "configuration") -> Config:
+        """Read what `to_dict` wrote. ``source`` is the name that errors give; unknown or ill-typed entries are `UserError`."""
+        check_names(values, source)
+        try:
+            config = cls(**{name: coerce(FIELDS[name], value) for name, value in values.items()})
+            config.validate()
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+        return config
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(Config)}
+
+
+def check_names(values: Any, source: str) -> None:
+    """Raise `UserError` if ``values`` is no dictionary of known fields."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{source}: got {type(values).__name__}, expected a JSON object of settings")
+    for name in values:
+        if name not in FIELDS:
+            raise UserError(f"{source}: unknown setting {name!r}{close_match(str(name), FIELDS)}")
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings in a ``config.json`` (or in the run folder that has one), as a dictionary of known names.
+
+    Raises `UserError` if the file is missing, is no JSON object, or has a setting that does not exist.
+    """
+    path = Path(path)
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--config: no such file: {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config: {path} is not a readable JSON file ({error})") from None
+    check_names(values, str(path))
+    return {name: coerce(FIELDS[name], value) for name, value in values.items()}
+
+
+def resolve(flags: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> Config:
+    """Defaults, then the preset, then ``stored`` (a ``--config`` file), then ``flags`` (only those that were given).
+
+    A ``preset`` or ``network`` among the flags outranks the file's preset values. Raises `UserError` for the first bad value.
+    """
+    from models.presets import PRESETS as VALUES
+
+    stored = dict(stored or {})
+    flags = {name: value for name, value in flags.items() if value is not None}
+    preset = {**stored, **flags}.get("preset", Config.preset)
+    check_choice("--preset", preset, PRESETS)
+    if "steps" in flags and "epochs" in flags:
+        raise UserError("--steps and --epochs: both given, expected one of them")
+    if "preset" in flags:  # an explicit preset replaces the values that the file took from its own preset
+        stored = {name: value for name, value in stored.items() if name not in VALUES[preset]}
+    base = {name: value for name, value in VALUES[preset].items() if name in FIELDS}
+    if {**base, **stored, **flags}["network"] != base["network"]:
+        base.pop("encoder_units", None)  # the preset's width belongs to the preset's network
+    if flags.get("model", "vae-dis") != "vae-dis" or "gan" in flags:  # what belongs to another choice of the file's
+        stored.pop("gan_steps", None)
+    if flags.get("model", "vae-dis") != "vae-dis" or "gan_steps" in flags:
+        stored.pop("gan", None)
+    if flags.get("conditional") is False:
+        stored.pop("attributes", None)
+    layers = [base, stored, flags]
+    values: dict[str, Any] = {}
+    for layer in layers:
+        if layer.get("epochs") is not None:  # a later length of training replaces an earlier one; epochs are the origin of steps
+            values.pop("steps", None)
+            layer = {name: value for name, value in layer.items() if name != "steps"}
+        elif layer.get("steps") is not None:
+            values.pop("epochs", None)
+        values |= layer
+    config = Config(**{**values, "preset": preset})
+    config.validate()
+    return config
+
+
+def round_down(value: int) -> int:
+    """``value`` with one significant digit, 1, 2 or 5: 37 → 20."""
+    power = 10 ** (len(str(value)) - 1)
+    return power * max(digit for digit in (1, 2, 5) if digit * power <= value)

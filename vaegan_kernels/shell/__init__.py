@@ -1,0 +1,1 @@
+"""What a command shares with the others: parsing, errors in one line, progress."""

@@ -1,0 +1,138 @@
+"""What every command shares: a parser that answers in one line, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from kernels import OutOfMemory
+from vaegan_kernels.files import human_size
+from vaegan_kernels.shell.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the examples of the epilog as written; a wide column for the flags."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=118)
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line, ``error: ...``, on stderr, exit code 2, with no usage dump."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", HelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            flag = unknown.split()[0].split("=")[0]
+            near = close_match(flag, self._option_string_actions)
+            message = f"unknown argument {flag}{near or ' (--help lists them all)'}"
+        elif message.startswith("the following arguments are required: "):
+            message = message.replace("the following arguments are required: ", "missing argument: ") + " (see --help)"
+        else:
+            message = message.removeprefix("argument ")
+        fail(message)
+        raise SystemExit(EXIT_USER_ERROR)
+
+
+def whole_number(text: str) -> int:
+    """argparse type: an integer."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number") from None
+
+
+def real_number(text: str) -> float:
+    """argparse type: a float. NaN and infinities pass here; the range check that follows names the flag and the range."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
+
+
+def close_match(value: str, choices: Iterable[str]) -> str:
+    """``"; did you mean X?"`` where one of ``choices`` is near ``value``, else an empty string."""
+    near = difflib.get_close_matches(value, list(choices), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def check_choice(flag: str, value: Any, choices: Iterable[str]) -> None:
+    """Raise `UserError` with the choices and a close match if ``value`` is none of them."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise UserError(f"{flag}: got {value!r}, expected one of {', '.join(choices)}{close_match(str(value), choices)}")
+
+
+def fail(message: str) -> None:
+    """Print ``error: message`` as one line on stderr."""
+    line = " ".join(str(message).split())
+    try:
+        sys.stdout.flush()
+        print(f"error: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody is listening; the exit code still tells
+
+
+def disk_full(error: OSError) -> bool:
+    """True where the operating system said that there is no more room for the file."""
+    return error.errno in _DISK_FULL
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line for an operating-system error: what, which file, what to do where that is known."""
+    where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    if disk_full(error):
+        return f"the disk is full{where}: {error.strerror or error}; free some space, or write elsewhere (--out)"
+    if isinstance(error, PermissionError):
+        return f"permission denied{where}: choose a place that you may read or write"
+    return f"{error.strerror or error}{where}"
+
+
+def describe_out_of_memory(error: OutOfMemory, advice: str, *, what: str = "") -> str:
+    """One line for a GPU that is full: for what, how much was needed, how much is free, what to do."""
+    need, free = human_size(error.needed), human_size(error.free)
+    return f"--device cuda: out of GPU memory: {what or 'an array'} needs {need}, {free} are free; {advice}"
+
+
+def run_main(main: Callable[[], int | None]) -> int:
+    """Run a program's ``main()`` and turn every foreseeable failure into one line on stderr.
+
+    Returns: the exit code: 0 (or what ``main`` returns), 2 for an error, 130 for Ctrl-C. Use as
+    ``if __name__ == "__main__": raise SystemExit(run_main(main))``.
+    """
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`... | head`). Point stdout at nothing so that the interpreter's own flush stays silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OutOfMemory as error:
+        fail(describe_out_of_memory(error, "use a GPU with more room, or --device cpu"))
+    except MemoryError as error:
+        fail(f"out of memory{f' ({error})' if str(error) else ''}: use a smaller --batch-size, --network or --limit")
+    except OSError as error:
+        fail(describe_os_error(error))
+    return EXIT_USER_ERROR
