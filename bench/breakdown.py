@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.engine import OPERATIONS
+from kernels.contract.operation import OPERATIONS
 from vaegan_kernels.files import write_json
 
 Key = tuple[str, str]

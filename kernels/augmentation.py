@@ -38,7 +38,7 @@ def exponent(sigma: float, draw: np.ndarray) -> np.ndarray:
     return np.exp((sigma * sigma + sigma * draw) / math.log(2))
 
 
-def check(strengths: Augmentation) -> None:
+def check_strengths(strengths: Augmentation) -> None:
     """Raise `ValueError` for a strength that is negative or not finite, or a scale that could turn an image inside out."""
     for name, value in strengths._asdict().items():
         if not 0 <= value < math.inf:

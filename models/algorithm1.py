@@ -6,8 +6,7 @@ Batches are joined so that each network is applied once: Dec to [Z_p; Z], Dis to
 
 from __future__ import annotations
 
-from typing import Any
-
+from kernels import Array
 from models.gan import adversarial, repeated
 from models.layer import Pass
 from models.objective import LIKE, PRIOR, Objective
@@ -16,7 +15,7 @@ from models.vae import train_encoder
 
 
 def backpropagate(
-    model: System, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None, *, training: bool = True
+    model: System, x: Array, eps: Array, z_p: Array, objective: Objective, attributes: Array = None, *, training: bool = True
 ) -> None:  # fmt: skip
     """Algorithm 1 up to its updates: losses to ``model.losses``, the gate to ``model.flags``, gradients to ``Parameter.grad``.
 

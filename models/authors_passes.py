@@ -5,8 +5,7 @@ The preset `quick`, and so the default run, trains by this step.
 
 from __future__ import annotations
 
-from typing import Any
-
+from kernels import Array
 from models.gan import adversarial, repeated
 from models.layer import Pass
 from models.objective import LIKE, PRIOR, Objective
@@ -15,7 +14,7 @@ from models.vae import train_encoder
 
 
 def backpropagate(
-    model: System, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None, *, training: bool = True
+    model: System, x: Array, eps: Array, z_p: Array, objective: Objective, attributes: Array = None, *, training: bool = True
 ) -> None:  # fmt: skip
     """Algorithm 1's losses, one generator pass for each: Dec([Z_p; Z]) or Dec(Z_p) and Dis([X; generated]) for L_GAN, then Dec(Z) and
     Dis([X̃; X]), as far as Dis_l, for L_like. Each pass has batch statistics of its own, so L_like's error never reaches X_p.

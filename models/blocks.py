@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from kernels import Below
+from kernels import Array, Previous
 from models.layer import EPS_CONV, EPS_LINEAR, MOMENTUM, Context, Layer, Pass, Saved
 from models.parameter import Parameter, Statistic
 
@@ -24,14 +25,14 @@ def _conv_weight(name: str, ci: int, co: int, *, transposed: bool = False) -> Pa
     return Parameter(f"{name}/weight", shape, fan_in=fan_in, decay=True)
 
 
-def _flat(array: Any) -> Any:
+def _flat(array: Array) -> Array:
     """[N, h, w, c] seen as [N, h·w·c]; None stays None (a gradient that is not wanted)."""
     return None if array is None else array.reshape(len(array), -1)
 
 
-def _flat_below(below: Below | None) -> Below | None:
-    """For a linear layer above images: their arrays flattened, the channels still those of gamma."""
-    return below._replace(y=_flat(below.y), pre=_flat(below.pre)) if below is not None else None
+def _flat_previous(previous: Previous | None) -> Previous | None:
+    """For a linear layer after images: their arrays flattened, the channels still those of gamma."""
+    return previous._replace(y=_flat(previous.y), pre=_flat(previous.pre)) if previous is not None else None
 
 
 class Conv(Layer):
@@ -46,18 +47,19 @@ class Conv(Layer):
         n, h, w, _ = shape
         return n, -(-h // self.stride), -(-w // self.stride), self.weight.shape[3]
 
-    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+    def forward(self, x: Array, pass_: Pass, out: Array = None) -> tuple[Array, Saved]:
         y = self.pool.take(self.output_shape(x.shape)) if out is None else out
         bias = self.bias.data if self.bias else None
         self.engine.conv2d_forward(y, x, self.weight.compute, bias, stride=self.stride, activation=self.activation)
         return y, Saved(x, y, (y,) if out is None else ())
 
     def backward(
-        self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None, rows: slice = slice(None)
-    ) -> Any:
+        self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None,
+        rows: slice = slice(None),
+    ) -> Array:  # fmt: skip
         """``rows``: the images whose error at x is wanted (all by default)."""
         if self.activation and sums is None:
-            getattr(self.engine, f"{self.activation}_backward")(dy, dy, saved.y)
+            (self.engine.relu_backward if self.activation == "relu" else self.engine.tanh_backward)(dy, dy, saved.y)
         if dw:
             dbias = self.bias.grad if self.bias else None
             if dbias is not None and sums is not None:
@@ -67,15 +69,15 @@ class Conv(Layer):
         result = None
         if dx:
             result = self.pool.take(saved.x[rows].shape)
-            self.engine.conv2d_dgrad(result, dy[rows], self.weight.compute, stride=self.stride, below=below)
+            self.engine.conv2d_dgrad(result, dy[rows], self.weight.compute, stride=self.stride, previous=previous)
         self.pool.give(dy)
         return result
 
-    def below(self, saved: Saved) -> Below | None:
+    def as_previous(self, saved: Saved) -> Previous | None:
         if self.activation != "relu":
             return None
         sums = self.pool.take((1, 1, saved.y.shape[-1]), self.engine.wide)
-        return Below(saved.y, None, None, None, None, None, 0.0, (len(saved.y),), sums)
+        return Previous(saved.y, None, None, None, None, None, 0.0, (len(saved.y),), sums)
 
 
 class Linear(Layer):
@@ -89,18 +91,18 @@ class Linear(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[0], self.weight.shape[1]
 
-    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+    def forward(self, x: Array, pass_: Pass, out: Array = None) -> tuple[Array, Saved]:
         y = self.pool.take(self.output_shape(x.shape), self.engine.wide) if out is None else out
         self.engine.linear_forward(y, _flat(x), self.weight.compute, self.bias.data)
         return y, Saved(x, y, (y,) if out is None else ())
 
-    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
+    def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:
         if dw:
             self.engine.linear_wgrad(self.weight.grad, _flat(saved.x), dy, dbias=self.bias.grad)
         result = None
         if dx:
             result = self.pool.take(saved.x.shape)
-            self.engine.linear_dgrad(_flat(result), dy, self.weight.compute, below=_flat_below(below))
+            self.engine.linear_dgrad(_flat(result), dy, self.weight.compute, previous=_flat_previous(previous))
         self.pool.give(dy)
         return result
 
@@ -118,14 +120,14 @@ class BNReLU(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
 
-    def statistics_for(self, pass_: Pass) -> tuple[Any, Any]:
+    def statistics_for(self, pass_: Pass) -> tuple[Array, Array]:
         """Arrays for the batch's mean and variance [G, C], or the running statistics as [1, C]."""
         if not pass_.train:
             return self.running_mean.data.reshape(1, -1), self.running_var.data.reshape(1, -1)
         shape = (len(pass_.groups), self.gamma.shape[0])
         return self.pool.take(shape, self.engine.wide), self.pool.take(shape, self.engine.wide)
 
-    def finish(self, pass_: Pass, mean: Any, var: Any) -> tuple[Any, ...]:
+    def finish(self, pass_: Pass, mean: Array, var: Array) -> tuple[Array, ...]:
         """Update the running statistics; returns the statistics if they are the pool's."""
         if not pass_.train:
             return ()
@@ -133,7 +135,7 @@ class BNReLU(Layer):
             self.engine.batch_norm_update_running(self.running_mean.data, self.running_var.data, mean, var, pass_.groups, momentum=MOMENTUM)
         return mean, var
 
-    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+    def forward(self, x: Array, pass_: Pass, out: Array = None) -> tuple[Array, Saved]:
         y = self.pool.take(x.shape) if out is None else out
         mean, var = self.statistics_for(pass_)
         if pass_.train:
@@ -143,8 +145,8 @@ class BNReLU(Layer):
         own = self.finish(pass_, mean, var)
         return y, Saved(x, y, (*own, *((y,) if out is None else ())), (x, mean, var, pass_.groups), pass_.train)
 
-    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
-        assert below is None  # Dis_l is no ReLU's output
+    def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:
+        assert previous is None  # Dis_l is no ReLU's output
         x, mean, var, groups = saved.norm
         dgamma, dbeta = (self.gamma.grad, self.beta.grad) if dw else (None, None)
         self.engine.batch_norm_backward(
@@ -153,16 +155,15 @@ class BNReLU(Layer):
         )  # fmt: skip
         return dy
 
-    def below(self, saved: Saved) -> Below | None:
+    def as_previous(self, saved: Saved) -> Previous | None:
         pre, mean, var, groups = saved.norm
         sums = self.pool.take((2, *mean.shape), self.engine.wide)
-        return Below(saved.y, pre, mean, var, self.gamma.data, self.beta.data, self.eps, groups, sums)
+        return Previous(saved.y, pre, mean, var, self.gamma.data, self.beta.data, self.eps, groups, sums)
 
 
 class _Fused(BNReLU):
-    """op → batch norm → ReLU as one operation of the engine; subclasses name it and give the weight."""
+    """op → batch norm → ReLU as one operation of the engine; subclasses give it and the weight."""
 
-    operation: str
     options: dict[str, Any]
 
     def __init__(self, context: Context, name: str, weight: Parameter, channels: int, eps: float):
@@ -170,41 +171,46 @@ class _Fused(BNReLU):
         self.weight = weight
         self.parameters = [weight, *self.parameters]
 
+    @property
+    def operations(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        """Forward and backward, of the engine."""
+        raise NotImplementedError
+
     @staticmethod
-    def flat(array: Any) -> Any:
+    def flat(array: Array) -> Array:
         """The array as the operation wants it: images for a convolution."""
         return array
 
     @staticmethod
-    def flat_below(below: Below | None) -> Below | None:
-        return below
+    def flat_previous(previous: Previous | None) -> Previous | None:
+        return previous
 
-    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+    def forward(self, x: Array, pass_: Pass, out: Array = None) -> tuple[Array, Saved]:
         shape = self.output_shape(x.shape)
         y, pre = self.pool.take(shape) if out is None else out, self.pool.take(shape)
         mean, var = self.statistics_for(pass_)
         flat = self.flat
-        getattr(self.engine, f"{self.operation}_forward")(
+        self.operations[0](
             flat(y), flat(pre), mean, var, flat(x), self.weight.compute, self.gamma.data, self.beta.data,
             pass_.groups, eps=self.eps, batch_statistics=pass_.train, **self.options,
         )  # fmt: skip
         own = self.finish(pass_, mean, var)
         return y, Saved(x, y, (pre, *own, *((y,) if out is None else ())), (pre, mean, var, pass_.groups), pass_.train)
 
-    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
+    def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:
         pre, mean, var, groups = saved.norm
-        joined = saved.source is not None  # with attributes, at which no error is wanted: the product below leaves their weights out
+        joined = saved.source is not None  # with attributes, at which no error is wanted: the product that follows leaves their weights out
         result = self.pool.take((saved.source if joined else saved.x).shape) if dx else None
-        flat, update = self.flat, self.weight.product if dw else None
+        flat, update = self.flat, self.weight.fused_update if dw else None
         gradients = (None if update else self.weight.grad, self.gamma.grad, self.beta.grad) if dw else (None, None, None)
-        getattr(self.engine, f"{self.operation}_backward")(
+        self.operations[1](
             None if joined else flat(result), *gradients, flat(dy), flat(saved.y), flat(pre), mean, var, flat(saved.x),
             self.weight.compute, self.gamma.data, groups, eps=self.eps, batch_statistics=saved.train, sums=sums,
-            below=None if joined else self.flat_below(below), **self.options,
+            previous=None if joined else self.flat_previous(previous), **self.options,
         )  # fmt: skip
         if joined and dx:
             rows = self.weight.compute[: flat(result).shape[1]]
-            self.engine.linear_dgrad(flat(result), flat(dy), rows, below=self.flat_below(below))
+            self.engine.linear_dgrad(flat(result), flat(dy), rows, previous=self.flat_previous(previous))
         if update:  # last: the error at x needed the weights as they were
             update(flat(saved.x), flat(dy))
         self.pool.give(dy)
@@ -214,7 +220,11 @@ class _Fused(BNReLU):
 class ConvBNReLU(_Fused):
     """Stride-2 convolution, batch norm, ReLU."""
 
-    operation, options = "conv2d_bn_relu", {"stride": 2}
+    options = {"stride": 2}
+
+    @property
+    def operations(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        return self.engine.conv2d_bn_relu_forward, self.engine.conv2d_bn_relu_backward
 
     def __init__(self, context: Context, name: str, ci: int, co: int):
         super().__init__(context, name, _conv_weight(name, ci, co), co, EPS_CONV)
@@ -227,7 +237,11 @@ class ConvBNReLU(_Fused):
 class UpconvBNReLU(_Fused):
     """Fractional-strided convolution to exactly twice the size, batch norm, ReLU."""
 
-    operation, options = "upconv_bn_relu", {"stride": 2}
+    options = {"stride": 2}
+
+    @property
+    def operations(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        return self.engine.upconv_bn_relu_forward, self.engine.upconv_bn_relu_backward
 
     def __init__(self, context: Context, name: str, ci: int, co: int):
         super().__init__(context, name, _conv_weight(name, ci, co, transposed=True), co, EPS_CONV)
@@ -244,7 +258,11 @@ class LinearBNReLU(_Fused):
     layer has ``attributes`` more inputs, which the pass brings along: they are put behind x, in an array of the layer's own.
     """
 
-    operation, options = "linear_bn_relu", {}
+    options = {}
+
+    @property
+    def operations(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        return self.engine.linear_bn_relu_forward, self.engine.linear_bn_relu_backward
 
     def __init__(
         self, context: Context, name: str, inputs: int, outputs: int, *, image: tuple[int, int, int] | None = None, attributes: int = 0
@@ -255,7 +273,7 @@ class LinearBNReLU(_Fused):
         self.is_image = image is not None
         self.attributes = attributes
 
-    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+    def forward(self, x: Array, pass_: Pass, out: Array = None) -> tuple[Array, Saved]:
         if not self.attributes:
             return super().forward(x, pass_, out)
         joined = self.pool.take((len(x), self.weight.shape[0]))
@@ -266,9 +284,9 @@ class LinearBNReLU(_Fused):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], *self.shape)
 
-    def below(self, saved: Saved) -> Below | None:
-        """An image has statistics a unit, place by place: none for a layer above that sums over places."""
-        return None if self.is_image else super().below(saved)
+    def as_previous(self, saved: Saved) -> Previous | None:
+        """An image has statistics a unit, position by position: none for a next layer that sums over positions."""
+        return None if self.is_image else super().as_previous(saved)
 
     flat = staticmethod(_flat)
-    flat_below = staticmethod(_flat_below)
+    flat_previous = staticmethod(_flat_previous)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import Engine
+from kernels import Array, Engine
 from models.blocks import Linear
 from models.discriminator import Discriminator, DiscriminatorApplication
 from models.encoder import trunk
@@ -51,17 +51,17 @@ class Classifier(Supervised):
         body = trunk(context, "encoder", self.spec) if self.kind == "enc" else DisTrunk(context, self.spec)
         return body, Linear(context, "classifier/output", units, self.outputs)
 
-    def check_targets(self, targets: Any, n: int) -> None:
+    def check_targets(self, targets: Array, n: int) -> None:
         if tuple(targets.shape) != (n,):
             raise ValueError(f"labels: got shape {tuple(targets.shape)}, expected ({n},)")
 
-    def compare(self, error: Any, predicted: Any, targets: Any) -> None:
+    def compare(self, error: Array, predicted: Array, targets: Array) -> None:
         p = self.pool.take(predicted.shape, self.engine.wide)
         self.engine.softmax_cross_entropy_forward(self.loss, p, predicted, targets)
         self.engine.softmax_cross_entropy_backward(error, p, targets)
         self.pool.give(p)
 
-    def gradients(self, x: Any, targets: Any) -> tuple[dict[str, np.ndarray], float]:
+    def gradients(self, x: Array, targets: Array) -> tuple[dict[str, np.ndarray], float]:
         return super().gradients(x, self.engine.asarray(targets, np.int32))
 
     def trunk_arrays(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class DisTrunk:
     def statistics(self) -> list[Statistic]:
         return self.network.statistics
 
-    def apply(self, x: Any, pass_: Pass) -> DisTrunkApplication:
+    def apply(self, x: Array, pass_: Pass) -> DisTrunkApplication:
         """x [N, S, S, C] → an application with ``output``, the units."""
         return DisTrunkApplication(self.network.apply(x, pass_, pass_))
 
@@ -107,7 +107,7 @@ class DisTrunkApplication:
         assert dis.logits is not None
         self._dis, self.output = dis, dis.logits
 
-    def backward(self, dy: Any, *, dx: bool, dw: bool) -> Any:
+    def backward(self, dy: Array, *, dx: bool, dw: bool) -> Any:
         """As `models.graph.Application.backward`: the error at the images, if it is wanted. ``dy`` is consumed."""
         return self._dis.backward_logits(dy, dw=dw, rows=slice(0, len(self.output)) if dx else None)
 

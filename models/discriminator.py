@@ -1,4 +1,4 @@
-"""Dis (Table 1), in three parts: ``body`` below the learned metric, the convolution whose output is Dis_l, ``head`` above.
+"""Dis (Table 1), in three parts: ``body`` before the learned metric, the convolution whose output is Dis_l, ``head`` after it.
 
 Dis_l is read before its batch norm. Two losses enter here, L_like at Dis_l and L_GAN at the logit, and each has a backward
 pass of its own through the same saved tensors.
@@ -6,9 +6,7 @@ pass of its own through the same saved tensors.
 
 from __future__ import annotations
 
-from typing import Any
-
-from kernels import Below
+from kernels import Array, Previous
 from models.blocks import BNReLU, Conv, ConvBNReLU, Linear, LinearBNReLU
 from models.graph import Application, Sequential
 from models.layer import Context, Layer, Pass, Saved
@@ -27,19 +25,19 @@ class Discriminator:
         widths = spec.discriminator
         first = Conv(context, "discriminator/conv1", spec.channels, widths[0], activation="relu")
         blocks: list[Layer] = [first]
-        above: list[Layer] = []
+        after: list[Layer] = []
         for i in range(1, len(widths)):
             name, ci, co = f"discriminator/conv{i + 1}", widths[i - 1], widths[i]
             if i + 1 == spec.metric:
                 self.metric = Conv(context, name, ci, co, stride=2, bias=False)
-                above.append(BNReLU(context, name, co))
+                after.append(BNReLU(context, name, co))
             else:
-                (blocks if i + 1 < spec.metric else above).append(ConvBNReLU(context, name, ci, co))
+                (blocks if i + 1 < spec.metric else after).append(ConvBNReLU(context, name, ci, co))
         units = spec.discriminator_units
-        above.append(LinearBNReLU(context, "discriminator/fc", spec.grid**2 * widths[-1], units, attributes=spec.attributes))
+        after.append(LinearBNReLU(context, "discriminator/fc", spec.grid**2 * widths[-1], units, attributes=spec.attributes))
         if output:
-            above.append(Linear(context, "discriminator/output", spec.discriminator_units, 1))
-        self.body, self.head = Sequential(blocks), Sequential(above)
+            after.append(Linear(context, "discriminator/output", spec.discriminator_units, 1))
+        self.body, self.head = Sequential(blocks), Sequential(after)
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -49,7 +47,7 @@ class Discriminator:
     def statistics(self) -> list[Statistic]:
         return [*self.body.statistics, *self.head.statistics]
 
-    def apply(self, x: Any, pass_: Pass, head: Pass | None) -> DiscriminatorApplication:
+    def apply(self, x: Array, pass_: Pass, head: Pass | None) -> DiscriminatorApplication:
         """x [M, S, S, C] through ``body`` and the metric; the first ``sum(head.groups)`` images go on to the logit.
 
         ``head=None`` stops at Dis_l.
@@ -63,24 +61,24 @@ class Discriminator:
 class DiscriminatorApplication:
     """One forward pass of `Discriminator`: ``features`` (Dis_l, [M, h, w, c]) and ``logits`` ([m, 1]; None if it stopped)."""
 
-    def __init__(self, dis: Discriminator, body: Application, metric: tuple[Any, Saved], head: Application | None):
+    def __init__(self, dis: Discriminator, body: Application, metric: tuple[Array, Saved], head: Application | None):
         self._dis, self._body, self._head = dis, body, head
         self.features, self._metric = metric
         self.logits = head.output if head else None
 
-    def backward_logits(self, dlogits: Any, *, dw: bool, rows: slice | None) -> Any:
+    def backward_logits(self, dlogits: Array, *, dw: bool, rows: slice | None) -> Array:
         """An error at the logits → the error at images ``rows`` (None: none is wanted). ``dlogits`` is consumed."""
         assert self._head is not None
         error = self._head.backward(dlogits, dx=True, dw=dw)
-        return self._below(error, slice(0, len(error)), dw=dw, rows=rows)
+        return self._to_images(error, slice(0, len(error)), dw=dw, rows=rows)
 
-    def backward_features(self, dfeatures: Any, of: slice, *, rows: slice) -> Any:
+    def backward_features(self, dfeatures: Array, of: slice, *, rows: slice) -> Array:
         """An error at the Dis_l of images ``of`` → the error at images ``rows``; no gradient of any parameter: L_like
         never trains Dis. ``dfeatures`` is consumed."""
-        return self._below(dfeatures, of, dw=False, rows=rows)
+        return self._to_images(dfeatures, of, dw=False, rows=rows)
 
-    def _below(self, error: Any, of: slice, *, dw: bool, rows: slice | None) -> Any:
-        """``error`` is at the Dis_l of images ``of``; the others have none there (but will, below, through joint BN)."""
+    def _to_images(self, error: Array, of: slice, *, dw: bool, rows: slice | None) -> Array:
+        """``error`` is at the Dis_l of images ``of``; the others have none there (but will, before it, through joint BN)."""
         dis, x = self._dis, self._metric.x
         if dw:
             dis.engine.conv2d_wgrad(dis.metric.weight.grad, x[of], error, stride=2)
@@ -88,12 +86,12 @@ class DiscriminatorApplication:
         for others in (dx[: of.start], dx[of.stop :]):
             if len(others):
                 dis.engine.fill(others, 0)
-        below = self._body.below()
-        assert below is not None  # the body ends in a ReLU
-        part, sums = self._part(below, of)
-        dis.engine.conv2d_dgrad(dx[of], error, dis.metric.weight.compute, stride=2, below=part)
+        previous = self._body.as_previous()
+        assert previous is not None  # the body ends in a ReLU
+        part, sums = self._part(previous, of)
+        dis.engine.conv2d_dgrad(dx[of], error, dis.metric.weight.compute, stride=2, previous=part)
         if part.sums is not sums:
-            first, last = _overlap(below.groups, of)
+            first, last = _overlap(previous.groups, of)
             dis.engine.fill(sums, 0)
             for i in range(len(sums)):
                 dis.engine.copy(sums[i, first:last], part.sums[i])
@@ -101,18 +99,18 @@ class DiscriminatorApplication:
         dis.pool.give(error)
         return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows, sums=sums)
 
-    def _part(self, below: Below, of: slice) -> tuple[Below, Any]:
-        """``below`` for the images ``of``, and the sums of all groups: images outside have no error, and add nothing to them."""
-        first, last = _overlap(below.groups, of)
-        starts = [sum(below.groups[:i]) for i in range(len(below.groups) + 1)]
+    def _part(self, previous: Previous, of: slice) -> tuple[Previous, Array]:
+        """``previous`` for the images ``of``, and the sums of all groups: images outside have no error, and add nothing to them."""
+        first, last = _overlap(previous.groups, of)
+        starts = [sum(previous.groups[:i]) for i in range(len(previous.groups) + 1)]
         groups = tuple(min(starts[i + 1], of.stop) - max(starts[i], of.start) for i in range(first, last))
-        sums, shape = below.sums, (len(below.sums), last - first, below.sums.shape[2])
+        sums, shape = previous.sums, (len(previous.sums), last - first, previous.sums.shape[2])
         if shape != sums.shape:
             sums = self._dis.pool.take(shape, self._dis.engine.wide)
-        cut = below._replace(y=below.y[of], groups=groups, sums=sums)
-        if below.pre is not None:
-            cut = cut._replace(pre=below.pre[of], mean=below.mean[first:last], var=below.var[first:last])
-        return cut, below.sums
+        cut = previous._replace(y=previous.y[of], groups=groups, sums=sums)
+        if previous.pre is not None:
+            cut = cut._replace(pre=previous.pre[of], mean=previous.mean[first:last], var=previous.var[first:last])
+        return cut, previous.sums
 
     def release(self) -> None:
         if self._head:

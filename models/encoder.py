@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from kernels import Array
 from models.blocks import ConvBNReLU, Linear, LinearBNReLU
 from models.graph import Application, Sequential
 from models.layer import Context, Pass, Saved
@@ -40,7 +39,7 @@ class Encoder:
     def statistics(self) -> list[Statistic]:
         return self.trunk.statistics
 
-    def apply(self, x: Any, pass_: Pass) -> EncoderApplication:
+    def apply(self, x: Array, pass_: Pass) -> EncoderApplication:
         """x [N, S, S, C] → an application with ``mu`` and ``logvar`` [N, latent]."""
         trunk = self.trunk.apply(x, pass_)
         return EncoderApplication(self, trunk, self.mu.forward(trunk.output, pass_), self.logvar.forward(trunk.output, pass_))
@@ -49,11 +48,11 @@ class Encoder:
 class EncoderApplication:
     """One forward pass of `Encoder`."""
 
-    def __init__(self, encoder: Encoder, trunk: Application, mu: tuple[Any, Saved], logvar: tuple[Any, Saved]):
+    def __init__(self, encoder: Encoder, trunk: Application, mu: tuple[Array, Saved], logvar: tuple[Array, Saved]):
         self._encoder, self._trunk = encoder, trunk
         (self.mu, self._mu), (self.logvar, self._logvar) = mu, logvar
 
-    def backward(self, dmu: Any, dlogvar: Any) -> None:
+    def backward(self, dmu: Array, dlogvar: Array) -> None:
         """Gradients of all parameters; both heads' errors meet at the FC layer."""
         encoder = self._encoder
         error = encoder.mu.backward(dmu, self._mu, dx=True, dw=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from kernels import Array
 from models.layer import Pass
 from models.objective import GAN, GENERATOR, Objective
 from models.system import System
 
 
 def backpropagate(
-    model: System, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None, *, training: bool = True
+    model: System, x: Array, eps: Array, z_p: Array, objective: Objective, attributes: Array = None, *, training: bool = True
 ) -> None:  # fmt: skip
     """X_p = Dec(Z_p), Dis([X; X_p]). Dis descends L_GAN, Dec −L_GAN or the non-saturating loss; weights, their rule and the gate as in
     Algorithm 1. Statistics are joint over Dis's batch, or apart for X and X_p ("split"); "authors" is the same as "joint" here.
@@ -38,7 +39,7 @@ def backpropagate(
         pool.give(given)
 
 
-def repeated(model: System, attributes: Any, times: int) -> Any:
+def repeated(model: System, attributes: Array, times: int) -> Array:
     """``attributes`` [N, A] once for each part of a joined batch, [times · N, A], of the pool; None for None."""
     if attributes is None:
         return None
@@ -49,7 +50,7 @@ def repeated(model: System, attributes: Any, times: int) -> Any:
     return rows
 
 
-def adversarial(model: System, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Any]:
+def adversarial(model: System, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Array]:
     """L_GAN, the gate and Dis's gradients. Returns whether Dec is trained, and the error that it then descends at the generated
     images ``rows``: −L_GAN's, or the non-saturating loss's.
 

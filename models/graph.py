@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kernels import Below
+from kernels import Array, Previous
 from models.layer import Layer, Pass, Saved
 from models.parameter import Parameter, Statistic
 
@@ -27,7 +27,7 @@ class Sequential:
     def statistics(self) -> list[Statistic]:
         return [s for layer in self.layers for s in layer.statistics]
 
-    def apply(self, x: Any, pass_: Pass, out: Any = None) -> Application:
+    def apply(self, x: Array, pass_: Pass, out: Array = None) -> Application:
         """Forward through every layer; ``out`` takes the last layer's output (a slice of a joined batch, say)."""
         saved = []
         for layer in self.layers:
@@ -39,32 +39,32 @@ class Sequential:
 class Application:
     """One forward pass of a `Sequential`: its ``output``, and what a backward pass needs."""
 
-    def __init__(self, network: Sequential, saved: list[Saved], output: Any):
+    def __init__(self, network: Sequential, saved: list[Saved], output: Array):
         self._network, self._saved, self.output = network, saved, output
 
-    def backward(self, dy: Any, *, dx: bool, dw: bool, rows: slice | None = None, sums: Any = None) -> Any:
+    def backward(self, dy: Array, *, dx: bool, dw: bool, rows: slice | None = None, sums: Array = None) -> Array:
         """Send ``dy`` (of the pool; consumed) back; returns the error at the input (of the pool) if ``dx``, else None.
 
         Args:
             dx: whether the error at the input is wanted.
             dw: whether gradients of the parameters are wanted (written to ``Parameter.grad``).
             rows: the images whose input error is wanted, if not all: the first layer must be a `Conv`.
-            sums: of the pool, consumed: dy came with the last layer's `below` done (see `below`).
+            sums: of the pool, consumed: dy came with the last layer's ReLU and sums done (see `as_previous`).
         """
         layers = self._network.layers
         for i in reversed(range(len(layers))):
             first = i == 0
             extra: dict[str, Any] = {"rows": rows} if first and rows is not None else {}
-            below = None if first else layers[i - 1].below(self._saved[i - 1])
-            dy = layers[i].backward(dy, self._saved[i], dx=dx or not first, dw=dw, sums=sums, below=below, **extra)
+            previous = None if first else layers[i - 1].as_previous(self._saved[i - 1])
+            dy = layers[i].backward(dy, self._saved[i], dx=dx or not first, dw=dw, sums=sums, previous=previous, **extra)
             if sums is not None:
                 layers[i].pool.give(sums)
-            sums = below.sums if below else None
+            sums = previous.sums if previous else None
         return dy
 
-    def below(self) -> Below | None:
+    def as_previous(self) -> Previous | None:
         """What the maker of this output's error can do for the last layer, where it alone makes it; its ``sums`` go to `backward`."""
-        return self._network.layers[-1].below(self._saved[-1])
+        return self._network.layers[-1].as_previous(self._saved[-1])
 
     def release(self) -> None:
         """Hand everything back to the pool; the output too."""

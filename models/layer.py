@@ -1,14 +1,14 @@
 """The layers of Table 1. A layer is its parameters and two functions; it keeps nothing of a batch.
 
     forward(x, pass_)                            → (y, saved)
-    backward(dy, saved, dx=, dw=, sums=, below=) → the error at x, or None where it is not wanted
-    below(saved)                                 → what a layer above must know to finish this one's ReLU and batch-norm sums
+    backward(dy, saved, dx=, dw=, sums=, previous=) → the error at x, or None where it is not wanted
+    as_previous(saved)                              → what the next layer must know to finish this one's ReLU and batch-norm sums
 
 ``saved`` is what this application of the layer must remember: it belongs to the caller, who may hold several. Arrays come
 from the pool; ``backward`` consumes ``dy`` (overwrites it and hands it back) and writes gradients to ``Parameter.grad``.
 
 A gradient kernel holds the error at a layer's output before it is written: there it is masked by that layer's ReLU and summed for
-its batch norm (`kernels.Below`), so that the layer's own backward need not read it once more. ``sums`` says that it was.
+its batch norm (`kernels.Previous`), so that the layer's own backward need not read it once more. ``sums`` says that it was.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kernels import Below, Engine
+from kernels import Array, Engine, Previous
 from models.memory import Pool
 from models.parameter import Parameter, Statistic
 
@@ -40,18 +40,18 @@ class Pass(NamedTuple):
     groups: tuple[int, ...]
     train: bool = True
     update_running: bool = True
-    attributes: Any = None
+    attributes: Array = None
 
 
 class Saved(NamedTuple):
     """One application of a layer. ``x`` belongs to whoever made it; the rest is this layer's own."""
 
-    x: Any
-    y: Any
-    own: tuple[Any, ...]  # taken from the pool by forward, handed back by release
+    x: Array
+    y: Array
+    own: tuple[Array, ...]  # taken from the pool by forward, handed back by release
     norm: tuple[Any, ...] = ()  # pre, mean, var, groups
     train: bool = True  # whether mean and var are those of the batch
-    source: Any = None  # x before attributes were put behind it
+    source: Array = None  # x before attributes were put behind it
 
 
 class Layer:
@@ -65,16 +65,17 @@ class Layer:
         """Shape of y for x's shape, batch axis included."""
         raise NotImplementedError
 
-    def forward(self, x: Any, pass_: Pass, out: Any = None) -> tuple[Any, Saved]:
+    def forward(self, x: Array, pass_: Pass, out: Array = None) -> tuple[Array, Saved]:
         """Apply the layer to x; ``out`` takes y where given (then it stays the caller's)."""
         raise NotImplementedError
 
-    def backward(self, dy: Any, saved: Saved, *, dx: bool, dw: bool, sums: Any = None, below: Below | None = None) -> Any:
-        """``sums``: dy came with this layer's `below` done. ``below``: of the layer underneath, done to the error at x."""
+    def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:
+        """``sums``: dy came with this layer's ReLU and sums done. ``previous``: the layer before, for which that
+        is done to the error at x."""
         raise NotImplementedError
 
-    def below(self, saved: Saved) -> Below | None:
-        """For the layer above, if this one's output is its only input; ``sums`` is of the pool. None: nothing to be done there."""
+    def as_previous(self, saved: Saved) -> Previous | None:
+        """For the next layer, if this one's output is its only input; ``sums`` is of the pool. None: nothing to be done there."""
         return None
 
     def release(self, saved: Saved) -> None:

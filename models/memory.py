@@ -6,13 +6,14 @@ import math
 from bisect import bisect_left, insort
 from typing import Any
 
-from kernels import Engine
+from kernels import Array, Engine
 
 
 class Pool:
     """Buffers by type. An array gets the smallest free one that holds it, and only where there is none a new one of its own size.
 
-    A step takes and gives in the same order each time, and the choice depends on nothing else: after a step that placed nothing, none will.
+    A step takes and gives in the same order each time, and the choice depends on nothing else: once a step has allocated nothing, none
+    will.
     """
 
     def __init__(self, engine: Engine):
@@ -22,9 +23,9 @@ class Pool:
         self._history: dict[Any, list[tuple[int, int]]] | None = None  # by type, while watched: (number, elements), or 0 for given back
         self._settled = False
         self._count = 0
-        self.bytes = 0  # placed now, handed out or free
+        self.bytes = 0  # allocated now, handed out or free
 
-    def take(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    def take(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
         """An uninitialised array of ``shape``, of the engine's dtype unless another is given; to be handed back with `give`."""
         dtype = self._engine.dtype if dtype is None else dtype
         n = math.prod(shape)
@@ -42,7 +43,7 @@ class Pool:
             self._history.setdefault(dtype, []).append((self._count, n))
         return array
 
-    def give(self, *arrays: Any) -> None:
+    def give(self, *arrays: Array) -> None:
         """Hand back arrays got from `take`. Raises `ValueError` for anything else (a view, or the same twice)."""
         for array in arrays:
             if id(array) not in self._owner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kernels import Engine, UpdateEntry
+from kernels import Array, Engine, UpdateEntry
 from models.parameter import Parameter
 
 OPTIMIZERS = ("rmsprop", "adam")
@@ -28,7 +28,7 @@ class Optimizer:
             raise ValueError(f"optimizer: got {kind!r}, expected one of {', '.join(OPTIMIZERS)}")
         self.engine, self.kind, self.weight_decay = engine, kind, weight_decay
 
-    def place(self, parameters: list[tuple[Parameter, Any]], fused: list[Parameter]) -> None:
+    def allocate(self, parameters: list[tuple[Parameter, Any]], fused: list[Parameter]) -> None:
         """Allocate and clear the state of each (parameter, flag of the equilibrium gate: uint8 [1], or None).
 
         Parameters in ``fused`` are updated by `fused_update`, not by `update`.
@@ -45,19 +45,19 @@ class Optimizer:
             grad = None if p in fused else p.grad
             copy = p.compute if p.compute is not p.data else None
             entries.append(UpdateEntry(p.data, copy, tuple(p.state.values()), grad, self._decay(p), enabled))
-        self._table = engine.update_table(self.kind, entries)
+        self._updates = engine.update_list(self.kind, entries)
 
     def _decay(self, p: Parameter) -> float:
         return self.weight_decay if p.decay else 0.0
 
     def update(self, lr: Any) -> None:
         """Apply one step of rate ``lr`` (a float, or a wide array [1]) to all parameters, where their flags allow it."""
-        (self.engine.rmsprop_update_all if self.kind == "rmsprop" else self.engine.adam_update_all)(self._table, lr=lr)
+        (self.engine.rmsprop_update_all if self.kind == "rmsprop" else self.engine.adam_update_all)(self._updates, lr=lr)
 
     def fused_update(self, p: Parameter, lr: Any) -> Callable[[Any, Any], None]:
         """The RMSProp update of a linear layer's weights straight from (x, dy)."""
 
-        def update(x: Any, dy: Any) -> None:
+        def update(x: Array, dy: Array) -> None:
             self.engine.linear_wgrad_rmsprop(p.data, p.state["mean_square"], p.compute, x, dy, lr=lr, weight_decay=self._decay(p))
 
         return update

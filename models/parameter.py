@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import Engine
+from kernels import Array, Engine
 
 
 @dataclass(eq=False)
@@ -21,10 +21,10 @@ class Parameter:
         fan_in: inputs of one output, for the initial range; 0 for a constant start.
         start: the constant of a parameter that is not drawn (γ 1, β and biases 0).
         decay: whether weight decay applies.
-        data, grad: wide arrays, set by `place`.
+        data, grad: wide arrays, set by `allocate`.
         compute: what products read: data itself, or for a matrix on an engine of a narrower dtype a copy of it.
         state: the optimiser's arrays by name.
-        product: where set, a linear layer gives (x, dy) to this instead of writing the gradient: the update that is fused with it.
+        fused_update: where set, a linear layer gives (x, dy) to this instead of writing the gradient: the update that is fused with it.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Parameter:
     fan_in: int = 0
     start: float = 0.0
     decay: bool = False
-    data: Any = None
-    grad: Any = None
-    compute: Any = None
+    data: Array = None
+    grad: Array = None
+    compute: Array = None
     state: dict[str, Any] = field(default_factory=dict)
-    product: Callable[[Any, Any], None] | None = None
+    fused_update: Callable[[Array, Array], None] | None = None
 
-    def place(self, engine: Engine, *, seed: int, index: int, grad: bool = True) -> None:
+    def allocate(self, engine: Engine, *, seed: int, index: int, grad: bool = True) -> None:
         """Allocate data, copy and gradient (unless ``grad`` is False) and draw the start: U(±1 / sqrt(3 fan_in)), as the authors do."""
         self.data = engine.empty(self.shape, engine.wide)
         narrow = len(self.shape) > 1 and engine.dtype != engine.wide
@@ -49,9 +49,9 @@ class Parameter:
             engine.fill(self.data, self.start)
         self.refresh(engine)
         if grad:
-            self.place_grad(engine)
+            self.allocate_grad(engine)
 
-    def place_grad(self, engine: Engine) -> None:
+    def allocate_grad(self, engine: Engine) -> None:
         """Allocate the gradient if it has no array yet."""
         if self.grad is None:
             self.grad = engine.empty(self.shape, engine.wide)
@@ -70,9 +70,9 @@ class Statistic:
     name: str
     channels: int
     start: float
-    data: Any = None
+    data: Array = None
 
-    def place(self, engine: Engine) -> None:
+    def allocate(self, engine: Engine) -> None:
         self.data = engine.empty((self.channels,), engine.wide)
         engine.fill(self.data, self.start)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels import Array
 from models.blocks import Linear
 from models.encoder import trunk
 from models.layer import Context
@@ -22,15 +23,15 @@ class Regressor(Supervised):
         head = Linear(context, "regressor/output", self.spec.encoder_units, self.outputs)
         return trunk(context, "regressor", self.spec), head
 
-    def check_targets(self, targets: Any, n: int) -> None:
+    def check_targets(self, targets: Array, n: int) -> None:
         if tuple(targets.shape) != (n, self.outputs):
             raise ValueError(f"targets: got shape {tuple(targets.shape)}, expected ({n}, {self.outputs})")
 
-    def compare(self, error: Any, predicted: Any, targets: Any) -> None:
+    def compare(self, error: Array, predicted: Array, targets: Array) -> None:
         wide = self.pool.take(predicted.shape, self.engine.wide)
         self.engine.feature_likelihood(self.loss, wide, predicted, targets)
         self.engine.copy(error, wide)
         self.pool.give(wide)
 
-    def gradients(self, x: Any, targets: Any) -> tuple[dict[str, np.ndarray], float]:
+    def gradients(self, x: Array, targets: Array) -> tuple[dict[str, np.ndarray], float]:
         return super().gradients(x, self.engine.asarray(targets, self.engine.wide))

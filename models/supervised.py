@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import Engine
+from kernels import Array, Engine
 from models.blocks import Linear
 from models.layer import Context, Pass
 from models.memory import Pool
@@ -41,24 +41,24 @@ class Supervised:
         self.units = self.head.weight.shape[0]
         trained = self.trained
         for index, p in enumerate(self.parameters):
-            p.place(engine, seed=seed, index=index, grad=p in trained)
+            p.allocate(engine, seed=seed, index=index, grad=p in trained)
         for s in self.statistics:
-            s.place(engine)
+            s.allocate(engine)
         self.loss = engine.empty((1,), np.float64)
         engine.fill(self.loss, 0)
         self.optimizer = Optimizer(engine, optimizer, weight_decay)
-        self.optimizer.place([(p, None) for p in trained], [])
+        self.optimizer.allocate([(p, None) for p in trained], [])
         self._images = 1
 
     def networks(self, context: Context) -> tuple[Any, Linear]:
         """(trunk, head)."""
         raise NotImplementedError
 
-    def check_targets(self, targets: Any, n: int) -> None:
+    def check_targets(self, targets: Array, n: int) -> None:
         """Raise `ValueError` unless ``targets`` are those of n images."""
         raise NotImplementedError
 
-    def compare(self, error: Any, predicted: Any, targets: Any) -> None:
+    def compare(self, error: Array, predicted: Array, targets: Array) -> None:
         """The loss to ``loss``, its gradient to ``error``, of predicted's shape and the engine's dtype."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class Supervised:
     def statistics(self) -> list[Statistic]:
         return list(self.trunk.statistics)
 
-    def backpropagate(self, x: Any, targets: Any, *, training: bool = True) -> None:
+    def backpropagate(self, x: Array, targets: Array, *, training: bool = True) -> None:
         """Loss to ``loss``, gradients to ``Parameter.grad``. x [N, S, S, C]; targets as the subclass has them."""
         self.check_targets(targets, len(x))
         pass_ = Pass((len(x),), train=not self.freeze, update_running=training)
@@ -89,7 +89,7 @@ class Supervised:
             body.backward(error, dx=False, dw=True)
         body.release()
 
-    def train_step(self, x: Any, targets: Any, lr: Any) -> None:
+    def train_step(self, x: Array, targets: Array, lr: Any) -> None:
         """One step of rate ``lr`` on images x [N, S, S, C] and what is to be read off them."""
         self.pool.watch()
         self.backpropagate(x, targets)
@@ -101,7 +101,7 @@ class Supervised:
         """The last step's loss, a mean over its images."""
         return float(self.engine.to_numpy(self.loss)[0]) / self._images
 
-    def gradients(self, x: Any, targets: Any) -> tuple[dict[str, np.ndarray], float]:
+    def gradients(self, x: Array, targets: Array) -> tuple[dict[str, np.ndarray], float]:
         """Summed gradients before weight decay, {name of a trained parameter: array}, and the summed loss. No state changes."""
         kept = self.engine.to_numpy(self.loss).copy()
         self.backpropagate(self.engine.asarray(x), targets, training=False)

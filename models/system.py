@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import Engine
+from kernels import Array, Engine
 from models.decoder import decoder
 from models.discriminator import Discriminator
 from models.encoder import Encoder
@@ -90,9 +90,9 @@ class System:
         self.fused = [self.encoder.largest] if fuse_update and optimizer == "rmsprop" and self.encoder else []
         trained = self.trained
         for p in self.parameters:
-            p.place(engine, seed=seed, index=index[p.name], grad=p in trained and p not in self.fused)
+            p.allocate(engine, seed=seed, index=index[p.name], grad=p in trained and p not in self.fused)
         for s in self.statistics:
-            s.place(engine)
+            s.allocate(engine)
         self.losses = engine.empty((len(LOSSES),), np.float64)
         self.flags = engine.empty((2,), np.uint8)
         self.gate_counts = engine.empty((3,), np.float64)
@@ -100,7 +100,7 @@ class System:
             engine.fill(array, value)
         # Enc is never gated
         flags = {"encoder": None, "decoder": self.flags[0:1], "discriminator": self.flags[1:2]}
-        self.optimizer.place([(p, flags[p.name.split("/")[0]]) for p in trained], self.fused)
+        self.optimizer.allocate([(p, flags[p.name.split("/")[0]]) for p in trained], self.fused)
         self._rows = (1, 1, 1)  # images, real rows and generated rows of the last step, to turn sums into means
 
     @property
@@ -117,7 +117,7 @@ class System:
     def statistics(self) -> list[Statistic]:
         return [s for network in (self.encoder, self.decoder, self.discriminator) if network for s in network.statistics]
 
-    def _check_attributes(self, attributes: Any, n: int) -> None:
+    def _check_attributes(self, attributes: Array, n: int) -> None:
         expected = (n, self.spec.attributes)
         if attributes is None and self.spec.attributes:
             raise ValueError(f"attributes: missing, expected shape {expected}: the model is conditional")

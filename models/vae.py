@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels import Array
 from models.layer import Pass
 from models.objective import LIKE, PRIOR, Objective
 from models.system import System
 
 
 def backpropagate(
-    model: System, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None, *, training: bool = True
+    model: System, x: Array, eps: Array, z_p: Array, objective: Objective, attributes: Array = None, *, training: bool = True
 ) -> None:  # fmt: skip
     """Z = μ + σ ε, X̃ = Dec(Z). Enc descends L_prior + L_like, Dec L_like: of one error, sent back once.
 
@@ -38,7 +39,7 @@ def backpropagate(
     train_encoder(model, enc, dz, dz, z, eps)
 
 
-def _through_frozen(model: System, x: Any, reconstructed: Any) -> Any:
+def _through_frozen(model: System, x: Array, reconstructed: Array) -> Array:
     """L_like at Dis_l and its error at the reconstructions. Apart for X, whose features are a constant: no backward pass for it."""
     frozen = Pass((len(x),), train=False)
     target = model.discriminator.apply(x, frozen, None)
@@ -52,7 +53,7 @@ def _through_frozen(model: System, x: Any, reconstructed: Any) -> Any:
     return error
 
 
-def train_encoder(model: System, enc: Any, dz: Any, dz_own: Any, z: Any, eps: Any) -> None:
+def train_encoder(model: System, enc: Any, dz: Array, dz_own: Array, z: Array, eps: Array) -> None:
     """L_prior + L_like through the latent layer and Enc. ``dz_own``: the rows of dz that belong to Z."""
     pool = model.pool
     dmu, dlogvar = pool.take(enc.mu.shape), pool.take(enc.mu.shape)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels import Array
 from models import algorithm1, authors_passes, gan, vae
 from models.layer import Pass
 from models.objective import LOSSES, Objective
@@ -30,7 +31,7 @@ class VAEGAN(System):
 
     # ---- training ----
 
-    def train_step(self, x: Any, eps: Any, z_p: Any, objective: Objective, lr: Any, attributes: Any = None) -> None:
+    def train_step(self, x: Array, eps: Array, z_p: Array, objective: Objective, lr: Any, attributes: Array = None) -> None:
         """One step of the system (of a VAE/GAN: Algorithm 1): losses, gate, gradients, updates. Nothing is returned; see `fetch_losses`.
 
         Args:
@@ -44,11 +45,11 @@ class VAEGAN(System):
         self._check_attributes(attributes, len(x))
         self.pool.watch()
         for p in self.fused:
-            p.product = self.optimizer.fused_update(p, lr)
+            p.fused_update = self.optimizer.fused_update(p, lr)
         step_of(self.system, objective)(self, x, eps, z_p, objective, attributes)
         self.optimizer.update(lr)
         for p in self.fused:
-            p.product = None
+            p.fused_update = None
         self.engine.count_gate(self.gate_counts, self.flags)
         self.pool.settle()
         self._rows = (len(x), len(x), len(x) if self.system == "gan" else objective.generated(len(x)))
@@ -67,7 +68,7 @@ class VAEGAN(System):
         return result
 
     def gradients(
-        self, x: Any, eps: Any, z_p: Any, objective: Objective, attributes: Any = None
+        self, x: Array, eps: Array, z_p: Array, objective: Objective, attributes: Array = None
     ) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
         """Summed gradients of a step before weight decay and gate, and the summed losses. No state changes.
 
@@ -79,7 +80,7 @@ class VAEGAN(System):
             attributes = engine.asarray(attributes, wide)
         self._check_attributes(attributes, len(x))
         for p in self.fused:
-            p.place_grad(engine)
+            p.allocate_grad(engine)
         kept = engine.to_numpy(self.losses).copy()
         noise = engine.asarray(eps, wide), engine.asarray(z_p, wide)
         step_of(self.system, objective)(self, engine.asarray(x), *noise, objective, attributes, training=False)

@@ -13,15 +13,9 @@ pytest.importorskip("ml_dtypes", reason="ml_dtypes, NumPy's bfloat16, is not ins
 if shutil.which("g++") is None:
     pytest.skip("no g++ to compile the CUDA C kernels for the host", allow_module_level=True)
 
-from kernels.cuda.activations import Activations
-from kernels.cuda.batch import Batch
-from kernels.cuda.batch_norm import BatchNorm
 from kernels.cuda.device.base import BFLOAT16
 from kernels.cuda.device.host.device import HostDevice
-from kernels.cuda.latent import Latent
-from kernels.cuda.losses import Losses
-from kernels.cuda.optimizer import Optimizer
-from kernels.cuda.random import Random
+from kernels.cuda.engine import CUDAEngine
 
 FLOAT32 = np.dtype(np.float32)
 PRECISIONS = ("float32", "bf16")
@@ -29,14 +23,11 @@ PRECISIONS = ("float32", "bf16")
 ROUNDED = {"float32": 1e-6, "bf16": 2**-8}
 
 
-class Operations(BatchNorm, Activations, Latent, Losses, Optimizer, Batch, Random):
-    """The operations that are CUDA C alone, on a host device whose threads run in an order of ``seed``."""
+class Operations(CUDAEngine):
+    """The engine on a host device whose threads run in an order of ``seed``."""
 
     def __init__(self, precision: str = "float32", seed: int = 0):
-        self.device = HostDevice(seed=1000 * seed)
-        self.precision = precision
-        self.wide = FLOAT32
-        self.dtype = BFLOAT16 if precision == "bf16" else FLOAT32
+        super().__init__(HostDevice(seed=1000 * seed), precision)
 
     def put(self, values: Any, dtype: Any = None, shift: int = 0) -> np.ndarray:
         """A device array with ``values``, of the engine's dtype unless another is given, ``shift`` elements behind an aligned address."""

@@ -28,7 +28,7 @@ def convolution(c: Conv) -> Iterator[Case]:
             yield case(
                 "conv2d_dgrad", what, taps * c.co,
                 lambda d, below=below: (
-                    (d.out(*c.large), d.act(*c.small), weights(d, *c.weights)), {"stride": c.s, "below": below(d)},
+                    (d.out(*c.large), d.act(*c.small), weights(d, *c.weights)), {"stride": c.s, "previous": below(d)},
                 ),
             )  # fmt: skip
 
@@ -52,7 +52,7 @@ def with_bias(c: Conv) -> Iterator[Case]:
         yield Case(
             "conv2d_dgrad", f"{c.label}, below BN",
             lambda d: (
-                (d.out(*c.large), d.act(*c.small), weights(d, *c.weights)), {"stride": c.s, "below": below_norm(d, c.large, c.lots)},
+                (d.out(*c.large), d.act(*c.small), weights(d, *c.weights)), {"stride": c.s, "previous": below_norm(d, c.large, c.lots)},
             ),
             taps * c.co,
         )  # fmt: skip
@@ -84,7 +84,7 @@ def transposed(c: Conv) -> Iterator[Case]:
     yield Case(
         "conv_transpose2d_dgrad", f"{c.label}, below BN",
         lambda d: (
-            (d.out(*c.small), d.act(*c.large), weights(d, *c.weights)), {"stride": c.s, "below": below_norm(d, c.small, c.lots)},
+            (d.out(*c.small), d.act(*c.large), weights(d, *c.weights)), {"stride": c.s, "previous": below_norm(d, c.small, c.lots)},
         ),
         taps * c.ci,
     )  # fmt: skip
@@ -109,7 +109,7 @@ def linear(c: Dense) -> Iterator[Case]:
     yield Case(
         "linear_dgrad", f"{c.label}, below BN of {c.channels} channels",
         lambda d: (
-            (d.out(n, i), d.act(n, o), weights(d, i, o)), {"below": below_norm(d, (n, i), c.lots, c.channels)},
+            (d.out(n, i), d.act(n, o), weights(d, i, o)), {"previous": below_norm(d, (n, i), c.lots, c.channels)},
         ),
         o,
     )  # fmt: skip
@@ -152,7 +152,7 @@ def block(kind: str, c: Conv | Dense) -> Iterator[Case]:
             dy = d.given(dy.values * (layer.y.values > 0))
         extra: dict[str, Any] = {"sums": masked_sums(d, dy.values, layer, groups)} if summed else {}
         if dx and source[-1] > 3:
-            extra["below"] = below_norm(d, source, c.lots, c.channels if isinstance(c, Dense) else None)
+            extra["previous"] = below_norm(d, source, c.lots, c.channels if isinstance(c, Dense) else None)
         wanted = (
             d.out(*source, kind="loose") if dx else None, d.out(*w_shape, role="wide", kind="loose") if dw else None,
             *(d.out(channels, role="wide", kind="loose") if dw else None for _ in range(2)),

@@ -190,7 +190,7 @@ def one_update(d: Draw, kind: str, shape: tuple[int, ...], gate: int | None) -> 
 
 def table(d: Draw, kind: str) -> Any:
     """Entries of several sizes: with and without decay, gate and a compute copy."""
-    from kernels.engine import UpdateEntry
+    from kernels import UpdateEntry
 
     entries = []
     for number, shape in enumerate(((1,), (5, 5, 20, 24), (33,), (4097,), (3, 5))):
@@ -204,7 +204,7 @@ def table(d: Draw, kind: str) -> Any:
 
 def update_all(engine: Any, kind: str, entries: Any, **options: Any) -> None:
     """What an optimiser does each step: one launch over all entries."""
-    getattr(engine, f"{kind}_update_all")(engine.update_table(kind, entries), **options)
+    getattr(engine, f"{kind}_update_all")(engine.update_list(kind, entries), **options)
 
 
 def batches() -> Iterator[Case]:

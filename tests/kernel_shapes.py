@@ -173,17 +173,17 @@ def weights(d: Draw, *shape: int) -> Slot:
 
 
 def below_norm(d: Draw, shape: tuple[int, ...], groups: tuple[int, ...], channels: int | None = None) -> Any:
-    """A `kernels.below.Below` with batch norm for an error of ``shape``, its sums as an output."""
-    from kernels.below import Below
+    """A `kernels.Previous` with batch norm for an error of ``shape``, its sums as an output."""
+    from kernels.contract.previous import Previous
 
     layer = normal_layer(d, shape, groups, channels)
     sums = d.out(2, len(groups), channels or shape[-1], role="wide", kind="loose")
-    return Below(layer.y, layer.pre, layer.mean, layer.var, layer.gamma, layer.beta, EPS, groups, sums)
+    return Previous(layer.y, layer.pre, layer.mean, layer.var, layer.gamma, layer.beta, EPS, groups, sums)
 
 
 def below_relu(d: Draw, shape: tuple[int, ...]) -> Any:
-    """A `Below` of ReLU alone."""
-    from kernels.below import Below
+    """A `Previous` of ReLU alone."""
+    from kernels.contract.previous import Previous
 
     y = d.given(np.maximum(d.act(*shape).values, 0.0))
-    return Below(y, None, None, None, None, None, 0.0, (shape[0],), d.out(1, 1, shape[-1], role="wide", kind="loose"))
+    return Previous(y, None, None, None, None, None, 0.0, (shape[0],), d.out(1, 1, shape[-1], role="wide", kind="loose"))

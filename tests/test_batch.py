@@ -135,12 +135,12 @@ def test_gather_batch_refuses(engine, rng):
 @pytest.mark.parametrize(("n", "attributes"), [(1, 1), (4, 3), (5, 40), (7, 73)])
 def test_gather_rows(engine, rng, step, n, attributes):
     """The rows of the same indices as the step's images."""
-    table, order, per_epoch = draw(engine, rng, 23, attributes), rng.permutation(23), 3
+    rows, order, per_epoch = draw(engine, rng, 23, attributes), rng.permutation(23), 3
     out, counter = poisoned(engine, n, attributes), put(engine, [step], np.int64)
     device_order = put(engine, order, np.int32)
-    engine.gather_rows(out, put(engine, table, engine.wide), device_order, counter, per_epoch=per_epoch)
+    engine.gather_rows(out, put(engine, rows, engine.wide), device_order, counter, per_epoch=per_epoch)
     indices = order[step % per_epoch * n :][:n]
-    assert np.array_equal(engine.to_numpy(out), table[indices])
+    assert np.array_equal(engine.to_numpy(out), rows[indices])
     assert int(engine.to_numpy(counter)[0]) == step
     images, x = put(engine, np.arange(23).reshape(23, 1, 1, 1), np.uint8), poisoned(engine, n, 1, 1, 1)
     engine.gather_batch(x, images, device_order, counter, per_epoch=per_epoch, seed=0, flip=False)
@@ -150,19 +150,19 @@ def test_gather_rows(engine, rng, step, n, attributes):
 @pytest.mark.parametrize("step", [1, 7 << 33])
 def test_gather_rows_of_labels(engine, rng, step):
     """Whole numbers come as they are: all 31 bits, and -1."""
-    table, order, counter = rng.integers(-1, 2**31 - 1, (23, 1)), rng.permutation(23), put(engine, [step], np.int64)
-    table[::3] = -1
+    rows, order, counter = rng.integers(-1, 2**31 - 1, (23, 1)), rng.permutation(23), put(engine, [step], np.int64)
+    rows[::3] = -1
     out = put(engine, np.full((5, 1), 7), np.int32)
-    engine.gather_rows(out, put(engine, table, np.int32), put(engine, order, np.int32), counter, per_epoch=4)
-    assert np.array_equal(engine.to_numpy(out), table[order[step % 4 * 5 :][:5]])
+    engine.gather_rows(out, put(engine, rows, np.int32), put(engine, order, np.int32), counter, per_epoch=4)
+    assert np.array_equal(engine.to_numpy(out), rows[order[step % 4 * 5 :][:5]])
     for bad in (put(engine, np.ones(5), np.int32), put(engine, np.ones((5, 2)), np.int32), put(engine, np.ones((5, 1)), np.int64)):
         with pytest.raises(ValueError, match="got .*expected"):
-            engine.gather_rows(bad, put(engine, table, np.int32), put(engine, order, np.int32), counter, per_epoch=4)
+            engine.gather_rows(bad, put(engine, rows, np.int32), put(engine, order, np.int32), counter, per_epoch=4)
 
 
 def test_gather_rows_refuses(engine, rng):
     good = {
-        "out": poisoned(engine, 2, 3), "table": put(engine, draw(engine, rng, 9, 3)), "order": put(engine, np.arange(9), np.int32),
+        "out": poisoned(engine, 2, 3), "rows": put(engine, draw(engine, rng, 9, 3)), "order": put(engine, np.arange(9), np.int32),
         "counter": put(engine, [0], np.int64), "per_epoch": 4,
     }  # fmt: skip
     engine.gather_rows(**good)
@@ -170,7 +170,7 @@ def test_gather_rows_refuses(engine, rng):
         {"out": poisoned(engine, 2, 4)},
         {"out": put(engine, np.zeros((2, 6)))[:, ::2]},
         {"out": poisoned(engine, 6)},
-        {"table": put(engine, np.ones((9, 3)), np.uint8)},
+        {"rows": put(engine, np.ones((9, 3)), np.uint8)},
         {"order": put(engine, np.arange(9), np.int64)},
         {"order": put(engine, np.arange(7), np.int32)},
         {"counter": put(engine, [0, 1], np.int64)},
@@ -181,7 +181,7 @@ def test_gather_rows_refuses(engine, rng):
             engine.gather_rows(**{**good, **change})
 
 
-def test_an_index_outside_the_table_is_no_stray_access(engine):
+def test_an_index_outside_the_rows_is_no_stray_access(engine):
     """An error where the host sees the index; NaN on a device."""
     out, order = poisoned(engine, 2, 3), put(engine, [1, 9], np.int32)
     arguments = out, put(engine, np.ones((9, 3))), order, put(engine, [0], np.int64)

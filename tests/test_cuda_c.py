@@ -10,7 +10,7 @@ import pytest
 from cuda_case import FLOAT32, PRECISIONS, ROUNDED, Operations, draw, float64
 from gradcheck import assert_close
 
-from kernels.cpu import activations, batch
+from kernels.cpu import activations, elementwise
 from kernels.cuda import batch_norm
 from kernels.cuda.device.base import BFLOAT16
 from kernels.cuda.device.source import CUDA
@@ -75,7 +75,7 @@ def test_add_and_scale(rng, precision, shift, shape):
     a, b = draw(rng, precision, *shape), draw(rng, precision, *shape)
     for alpha, beta in ((1.0, 1.0), (0.25, -3.0)):
         device_b, expected = ops.put(b, shift=shift), np.empty(shape)
-        batch.add(expected, a, b, alpha=alpha, beta=beta)
+        elementwise.add(expected, a, b, alpha=alpha, beta=beta)
         for out in (ops.out(shape), device_b):
             ops.add(out, ops.put(a), device_b, alpha=alpha, beta=beta)
             assert_close(float64(out), expected, ROUNDED[precision])
@@ -230,20 +230,20 @@ def test_a_read_outside_an_array_shows(rng, tmp_path, monkeypatch):
 
 
 def test_a_write_outside_an_array_shows(tmp_path, monkeypatch):
-    from kernels.cuda import activations
+    from kernels.cuda import elementwise
 
     ops = Operations()
-    monkeypatch.setattr(activations, "FILE", broken(tmp_path, "elementwise.cu", "min(first + PER_BLOCK, n)", "first + PER_BLOCK - 4000"))
+    monkeypatch.setattr(elementwise, "FILE", broken(tmp_path, "elementwise.cu", "min(first + PER_BLOCK, n)", "first + PER_BLOCK - 4000"))
     with pytest.raises(RuntimeError, match="wrote out of bounds: after argument 0"):
         ops.relu_forward(ops.out((90,)), ops.put(np.ones(90)))
 
 
 def test_a_misaligned_vector_shows(tmp_path, monkeypatch):
-    from kernels.cuda import activations
+    from kernels.cuda import elementwise
 
     ops = Operations()
     x = ops.put(np.ones(4096), shift=1)
     ops.relu_forward(ops.out((4096,)), x)
-    monkeypatch.setattr(activations, "FILE", broken(tmp_path, "elementwise.cu", "return ((u64)p & 15) == 0;", "return true;"))
+    monkeypatch.setattr(elementwise, "FILE", broken(tmp_path, "elementwise.cu", "return ((u64)p & 15) == 0;", "return true;"))
     with pytest.raises(RuntimeError, match="misaligned"):
         ops.relu_forward(ops.out((4096,)), x)

@@ -13,7 +13,7 @@ if shutil.which("g++") is None:
 
 from interpreter_counts import counted
 
-from kernels.below import Below
+from kernels.contract.previous import Previous
 from kernels.cpu.conv2d import conv2d_dgrad, conv2d_forward, conv2d_wgrad
 from kernels.cuda.device.base import BFLOAT16
 from kernels.cuda.device.chips import CHIPS
@@ -92,7 +92,7 @@ def test_dgrad(rng, kh, kw, co):
     mean, var = (rng.standard_normal((2, ci)).astype(np.float32), 0.5 + rng.random((2, ci)).astype(np.float32))
     gamma, beta = rng.standard_normal(ci).astype(np.float32), rng.standard_normal(ci).astype(np.float32)
     sums, dx = dev.empty((2, 2, ci), np.float32), dev.empty(pre.shape, np.float32)
-    below = Below(dev.upload(pre), *map(dev.upload, (pre, mean, var, gamma, beta)), 1e-5, groups, sums)
+    below = Previous(dev.upload(pre), *map(dev.upload, (pre, mean, var, gamma, beta)), 1e-5, groups, sums)
     images.image_convolve(dev, "float32", dx, dev.upload(dy), dev.upload(w), kind="dgrad", stride=1, epilogue=Epilogue(below=below))
     expected = np.empty(dx.shape)
     conv2d_dgrad(expected, dy.astype(np.float64), w.astype(np.float64), stride=1)

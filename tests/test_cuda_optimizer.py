@@ -1,4 +1,4 @@
-"""RMSProp and Adam in CUDA C on the emulated device: one array at a time and in a table, against the NumPy engine in float64."""
+"""RMSProp and Adam in CUDA C on the emulated device: one array at a time and in a list, against the NumPy engine in float64."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from cuda_case import FLOAT32, PRECISIONS, Operations, draw, float64, same_bits
 from gradcheck import assert_close
 
+from kernels import UpdateEntry
 from kernels.cpu import optimizer as cpu
-from kernels.engine import UpdateEntry
 
 SHAPES = [(1,), (5, 5, 3, 4), (129, 33), (20_001,)]  # the last one in three chunks
 KINDS = {"rmsprop": 1, "adam": 2}  # states of w's shape
@@ -91,10 +91,10 @@ def test_a_table_of_parameters(rng, precision, gate, kind):
     entries, arrays = entries_of(ops, rng, kind, flags)
     before = [[a.tobytes() for a in (e.w, *e.states)] for e in entries]
     poison = [None if e.copy is None else e.copy.tobytes() for e in entries]
-    table = ops.update_table(kind, entries)
+    updates = ops.update_list(kind, entries)
     ops.device.launches = launches = []
     for lr in (0.01, ops.put([0.01], FLOAT32)):
-        (ops.rmsprop_update_all if kind == "rmsprop" else ops.adam_update_all)(table, lr=lr)
+        (ops.rmsprop_update_all if kind == "rmsprop" else ops.adam_update_all)(updates, lr=lr)
     assert len(launches) == 2 * KINDS[kind], "one launch for RMSProp, two for Adam"
     for i, (entry, (values, dw)) in enumerate(zip(entries, arrays, strict=True)):
         applied = entry.grad is not None and (entry.enabled is None or entry.enabled[0])
@@ -117,19 +117,19 @@ def test_the_table_does_what_single_calls_do(rng):
     """The same bits, whichever way a parameter is updated and in whatever order the threads run."""
     values, dw = states_of(rng, "adam", (9001,)), draw(rng, "float32", 9001)
 
-    def run(seed, table=True):
+    def run(seed, updates=True):
         ops = Operations(seed=seed)
         w, m, v = (ops.put(a) for a in values)
         t, grad = ops.put([6], np.int64), ops.put(dw)
-        if table:
-            rows = ops.update_table("adam", [UpdateEntry(w, None, (m, v, t), grad, 0.03, None)])
+        if updates:
+            rows = ops.update_list("adam", [UpdateEntry(w, None, (m, v, t), grad, 0.03, None)])
             ops.adam_update_all(rows, lr=0.02)
         else:
             ops.adam_update(w, m, v, t, grad, lr=0.02, weight_decay=0.03)
         return w, m, v, t
 
     same_bits(run)
-    assert [a.tobytes() for a in run(0)] == [a.tobytes() for a in run(0, table=False)]
+    assert [a.tobytes() for a in run(0)] == [a.tobytes() for a in run(0, updates=False)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,9 +138,9 @@ def test_cost_and_empty_table(kind):
     states = tuple(ops.out((10,), FLOAT32) for _ in range(KINDS[kind]))
     t = (ops.put([0], np.int64),) if kind == "adam" else ()
     w, grad, copy = ops.out((10,), FLOAT32), ops.out((10,), FLOAT32), ops.out((10,))
-    table = ops.update_table(kind, [UpdateEntry(w, copy, states + t, grad, 0.0, None)])
-    assert (table.cost.reads, table.cost.writes) == (40 * (2 + KINDS[kind]), 40 * (1 + KINDS[kind]) + 20)
-    empty = ops.update_table(kind, [UpdateEntry(w, copy, states + t, None, 0.0, None)])
+    updates = ops.update_list(kind, [UpdateEntry(w, copy, states + t, grad, 0.0, None)])
+    assert (updates.device.cost.reads, updates.device.cost.writes) == (40 * (2 + KINDS[kind]), 40 * (1 + KINDS[kind]) + 20)
+    empty = ops.update_list(kind, [UpdateEntry(w, copy, states + t, None, 0.0, None)])
     ops.device.launches = launches = []
     (ops.rmsprop_update_all if kind == "rmsprop" else ops.adam_update_all)(empty, lr=0.1)
     assert launches == []
@@ -166,17 +166,17 @@ def test_optimizers_refuse():
             with pytest.raises(ValueError, match="got .*expected"):
                 ops.adam_update(arguments[0], arguments[1], good, t, arguments[2], lr=0.1)
             with pytest.raises(ValueError, match="got .*expected"):
-                ops.update_table("rmsprop", [UpdateEntry(arguments[0], None, (arguments[1],), arguments[2], 0.0, None)])
+                ops.update_list("rmsprop", [UpdateEntry(arguments[0], None, (arguments[1],), arguments[2], 0.0, None)])
     narrow = ops.out((2, 3))
     for call in (
         lambda: ops.adam_update(good, good, good, ops.put([0], np.int32), good, lr=0.1),
         lambda: ops.rmsprop_update(good, good, good, lr=ops.put([0.1], np.float64)),
         lambda: ops.rmsprop_update(good, good, good, lr=0.1, enabled=ops.put([1, 1], np.uint8)),
-        lambda: ops.update_table("sgd", []),
-        lambda: ops.update_table("adam", [UpdateEntry(good, None, (good, good), good, 0.0, flag)]),
-        lambda: ops.update_table("rmsprop", [UpdateEntry(good, ops.out((2, 4)), (good,), good, 0.0, flag)]),
-        lambda: ops.update_table("rmsprop", [UpdateEntry(narrow, None, (good,), good, 0.0, flag)]),
-        lambda: ops.rmsprop_update_all(ops.update_table("adam", []), lr=0.1),
+        lambda: ops.update_list("sgd", []),
+        lambda: ops.update_list("adam", [UpdateEntry(good, None, (good, good), good, 0.0, flag)]),
+        lambda: ops.update_list("rmsprop", [UpdateEntry(good, ops.out((2, 4)), (good,), good, 0.0, flag)]),
+        lambda: ops.update_list("rmsprop", [UpdateEntry(narrow, None, (good,), good, 0.0, flag)]),
+        lambda: ops.rmsprop_update_all(ops.update_list("adam", []), lr=0.1),
     ):
         with pytest.raises(ValueError, match="got .*expected"):
             call()

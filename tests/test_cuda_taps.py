@@ -14,7 +14,7 @@ if shutil.which("g++") is None:
 
 from interpreter_counts import counted
 
-from kernels.below import Below
+from kernels.contract.previous import Previous
 from kernels.cuda.device.base import BFLOAT16
 from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.device.host.device import HostDevice
@@ -124,7 +124,7 @@ def test_other_precisions(engine64, rng, precision, path):
 
 
 def below_of(engine, rng, shape, channels, groups, relu_alone=False):
-    """A layer below with the given output shape, and what it makes of a gradient: (Below, masked gradient, sums) in float64."""
+    """A layer below with the given output shape, and what it makes of a gradient: (Previous, masked gradient, sums) in float64."""
     g = len(groups)
     pre = draw(engine, rng, *shape).reshape(shape[0], -1, channels)
     mean, var = draw(engine, rng, g, channels), 0.5 + draw(engine, rng, g, channels) ** 2
@@ -139,7 +139,7 @@ def below_of(engine, rng, shape, channels, groups, relu_alone=False):
         else [engine.asarray(pre.reshape(shape)), *(engine.asarray(a, np.float32) for a in (mean, var, gamma, beta))]
     )
     sums = engine.empty((1, 1, channels) if relu_alone else (2, g, channels), np.float32)
-    below = Below(engine.asarray(y.reshape(shape)), *arrays, 0.0 if relu_alone else 1e-5, groups, sums)
+    below = Previous(engine.asarray(y.reshape(shape)), *arrays, 0.0 if relu_alone else 1e-5, groups, sums)
 
     def expected(dx):
         masked = dx.reshape(pre.shape) * (y > 0)
@@ -169,7 +169,7 @@ def test_below(engine, engine64, rng, kind, shape, source, weight, stride, group
     dx, plain = engine.empty(shape), np.empty(shape)
     getattr(engine64, f"{kind}_dgrad")(plain, dy, w, **options)
     with counted(engine.device) as launches:
-        getattr(engine, f"{kind}_dgrad")(dx, engine.asarray(dy), engine.asarray(w), below=below, **options)
+        getattr(engine, f"{kind}_dgrad")(dx, engine.asarray(dy), engine.asarray(w), previous=below, **options)
     exact(launches)
     masked, sums = expected(plain)
     assert error(dx, masked) < LIMIT
@@ -234,7 +234,7 @@ def test_fused_phases(engine64, rng, path):
     assert error(out, expected + bias) < ROUNDED
     below, by_hand = below_of(engine, rng, expected.shape, 12, groups)
     dx = engine.empty(expected.shape)
-    engine.conv2d_dgrad(dx, engine.asarray(x), engine.asarray(w), stride=2, below=below)
+    engine.conv2d_dgrad(dx, engine.asarray(x), engine.asarray(w), stride=2, previous=below)
     masked, sums = by_hand(expected)
     assert error(dx, masked) < ROUNDED
     for row in (0, 1):

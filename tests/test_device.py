@@ -147,7 +147,7 @@ def full(needed=3 << 30, free=200 << 20):
 
 
 def test_images_that_do_not_fit(packed, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(CPUEngine, "place_images", full())
+    monkeypatch.setattr(CPUEngine, "upload_images", full())
     assert call(main, "--data", packed, "--out", tmp_path / "run", "--steps", 2, *TINY) == 2
     line = one_line(capfd.readouterr().err)
     assert "the data set of 40 images needs 3.0 GB, 200.0 MB are free" in line and "--limit" in line and "--device cpu" in line

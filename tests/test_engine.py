@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +41,7 @@ def test_memory_of_an_engine(engine, rng):
     engine.put(counter, [7])
     assert int(engine.to_numpy(counter)[0]) == 7
     images = rng.integers(0, 256, (5, 2, 2, 3), dtype=np.uint8)
-    assert np.array_equal(engine.to_numpy(engine.place_images(images)), images)
+    assert np.array_equal(engine.to_numpy(engine.upload_images(images)), images)
     calls = []
     replay = engine.record(lambda: calls.append(1))
     for _ in range(3):
@@ -94,11 +96,39 @@ def test_cuda_is_an_error_and_never_a_fallback():
         assert engine.name == "cuda"
 
 
-def test_every_engine_has_every_operation(engine):
+def test_every_engine_implements_every_operation(engine):
+    """An operation of the contract and the engine's unchecked form of it have one signature, defaults included."""
     for name in kernels.OPERATIONS:
-        assert callable(getattr(engine, name)), name
+        contract, unchecked = (list(inspect.signature(getattr(engine, n)).parameters.values()) for n in (name, f"_{name}"))
+        assert [(p.name, p.kind, p.default) for p in unchecked] == [(p.name, p.kind, p.default) for p in contract], name
+        assert getattr(kernels.Engine, name).__doc__, name
     with pytest.raises(AttributeError, match="no_such_operation"):
         _ = engine.no_such_operation
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "message"),
+    [
+        ("blocks.py", "stride=self.stride, activation=", "strid=self.stride, activation=", 'Unexpected keyword argument "strid"'),
+        ("vae.py", "eng.reparametrize_forward(", "eng.reparametrise_forward(", 'has no attribute "reparametrise_forward"'),
+        ("gan.py", "log_eps=log_eps)", "log_eps=log_eps, weight=1)", 'Unexpected keyword argument "weight"'),
+    ],
+)
+def test_a_misspelt_operation_or_keyword_is_a_type_error(file, right, wrong, message, tmp_path):
+    """mypy on a copy of models/ with one word wrong."""
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "models" / file
+    text = path.read_text(encoding="utf-8")
+    assert right in text
+    path.write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "-p", "models"]
+    environment = {**os.environ, "MYPYPATH": f"{tmp_path}:{ROOT}", "PYTHONPATH": ""}
+    done = subprocess.run(
+        [*command, "--cache-dir", str(tmp_path / "cache")], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and f"{file}:" in done.stdout and message in done.stdout, done.stdout + done.stderr
+    assert "Found 1 error in 1 file" in done.stdout, done.stdout
 
 
 def test_every_forward_has_its_backward():

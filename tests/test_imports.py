@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,82 @@ def test_frameworks_only_in_tests_and_bench():
         if name in FRAMEWORKS and not (name == "torch" and str(path.relative_to(ROOT)) in MAY)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def modules():
+    """{module: its file} of every Python file of the floors and of bench."""
+    found = {}
+    for path in (p for top in (*FORBIDDEN, "bench") for p in sorted((ROOT / top).rglob("*.py"))):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def uses(name, text, known):
+    """The modules of ``known`` that the text of module ``name`` imports, anywhere: inside functions and under TYPE_CHECKING too."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inside & known.keys() or {node.module}
+            found |= {node.module} if inside - known.keys() else set()
+    return found & known.keys() - {name}
+
+
+def circle(arrows):
+    """Some modules that import each other in a loop, in order, or None."""
+    done, path = set(), []
+
+    def walk(module):
+        if module in path:
+            return path[path.index(module) :]
+        if module in done:
+            return None
+        path.append(module)
+        for other in sorted(arrows[module]):
+            if found := walk(other):
+                return found
+        path.pop()
+        done.add(module)
+        return None
+
+    return next((found for module in sorted(arrows) if (found := walk(module))), None)
+
+
+def test_no_circle_of_files():
+    known = modules()
+    assert len(known) > 150
+    arrows = {name: uses(name, path.read_text(encoding="utf-8"), known) for name, path in known.items()}
+    found = circle(arrows)
+    assert not found, " -> ".join([*found, found[0]])
+
+
+def test_a_circle_is_found():
+    """Through a function, through TYPE_CHECKING, through a package's __init__."""
+    known = dict.fromkeys(("a", "a.b", "a.c", "a.d"))
+    texts = {
+        "a": "", "a.b": "def f():\n    from a import c",
+        "a.c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a.d import D", "a.d": "import a.b",
+    }  # fmt: skip
+    arrows = {name: uses(name, text, known) for name, text in texts.items()}
+    assert circle(arrows) == ["a.b", "a.c", "a.d"]
+    assert circle({**arrows, "a.d": set()}) is None
+    texts |= {"a": "from a.b import f", "a.d": "from a import version"}
+    assert circle({name: uses(name, text, known) for name, text in texts.items()}) == ["a", "a.b", "a.c", "a.d"]
+
+
+def test_every_folder_says_what_lives_there():
+    for folder in sorted({path.parent for path in modules().values()}):
+        text = (folder / "__init__.py").read_text(encoding="utf-8")
+        said = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0]
+        assert said.endswith(".") and len(said.split()) >= 5, folder
+
+
+def test_no_engine_is_asked_for_its_name_in_models():
+    wrong = [path.name for path in (ROOT / "models").glob("*.py") if re.search(r"(engine|eng)\.name\b", path.read_text(encoding="utf-8"))]
+    assert not wrong
 
 
 def test_export_and_import_load_pytorch_only_when_it_is_asked_for():

@@ -125,7 +125,7 @@ def entries_of(engine, rng, kind):
         dw, flag = draw(engine, rng, *shape), None if i < 2 else i % 2
         for out in (entries, twins):
             own = [put(engine, s) for s in states] + ([put(engine, [i], np.int64)] if kind == "adam" else [])
-            copy = put(engine, w, np.float32) if i == 2 else None
+            copy = put(engine, w) if i == 2 else None
             grad = None if i == 4 else put(engine, dw)
             enabled = None if flag is None else put(engine, [flag], np.uint8)
             device_w = put(engine, w)
@@ -135,12 +135,12 @@ def entries_of(engine, rng, kind):
 
 @pytest.mark.parametrize("kind", ["rmsprop", "adam"])
 @pytest.mark.parametrize("rate", ["number", "array"])
-def test_a_table_is_its_updates(engine, rng, kind, rate):
+def test_a_list_is_its_updates(engine, rng, kind, rate):
     """Every entry's bits are those of the single update; entries with no gradient stand still; copies follow."""
     entries, twins = entries_of(engine, rng, kind)
     lr = put(engine, [0.01], engine.wide)
     single, together = getattr(engine, f"{kind}_update"), getattr(engine, f"{kind}_update_all")
-    together(engine.update_table(kind, entries), lr=float(engine.to_numpy(lr)[0]) if rate == "number" else lr)
+    together(engine.update_list(kind, entries), lr=float(engine.to_numpy(lr)[0]) if rate == "number" else lr)
     before = engine.to_numpy(twins[4].w).copy()
     for e in twins[:4]:
         single(e.w, *e.states, e.grad, lr=lr, weight_decay=e.weight_decay, enabled=e.enabled)
@@ -148,10 +148,10 @@ def test_a_table_is_its_updates(engine, rng, kind, rate):
         for got, expected in zip((e.w, *e.states), (twin.w, *twin.states), strict=True):
             assert np.array_equal(engine.to_numpy(got), engine.to_numpy(expected))
     assert np.array_equal(engine.to_numpy(entries[4].w), before)
-    assert np.array_equal(engine.to_numpy(entries[2].copy), engine.to_numpy(twins[2].w).astype(np.float32)), "the operand copy"
+    assert np.array_equal(engine.to_numpy(entries[2].copy), engine.to_numpy(twins[2].w)), "the operand copy"
 
 
-def test_a_table_refuses(engine, rng):
+def test_a_list_refuses(engine, rng):
     entries, _ = entries_of(engine, rng, "rmsprop")
     for bad in (
         entries[0]._replace(states=()),
@@ -160,9 +160,9 @@ def test_a_table_refuses(engine, rng):
         entries[0]._replace(enabled=put(engine, [1, 1], np.uint8)),
     ):
         with pytest.raises(ValueError, match="got .*expected"):
-            engine.update_table("rmsprop", [*entries, bad])
+            engine.update_list("rmsprop", [*entries, bad])
     with pytest.raises(ValueError, match="kind: got 'sgd', expected"):
-        engine.update_table("sgd", entries)
+        engine.update_list("sgd", entries)
 
 
 @pytest.mark.parametrize("flag", [None, 0, 1])
@@ -172,11 +172,11 @@ def test_linear_wgrad_rmsprop_is_wgrad_and_update(engine, rng, flag):
     options = {"lr": put(engine, [0.02], engine.wide), "weight_decay": 0.1, "enabled": enabled}
     got = [put(engine, w), put(engine, np.abs(ms))]
     expected = [put(engine, w), put(engine, np.abs(ms))]
-    copy, dw = put(engine, w, np.float32), poisoned(engine, 33, 17)
+    copy, dw = put(engine, w), poisoned(engine, 33, 17)
     engine.linear_wgrad_rmsprop(*got, copy, put(engine, x), put(engine, dy), **options)
     engine.linear_wgrad(dw, put(engine, x), put(engine, dy))
     engine.rmsprop_update(*expected, dw, **options)
     for one, two in zip(got, expected, strict=True):
         assert_close(engine.to_numpy(one), engine.to_numpy(two), tolerance(engine.dtype, 6))
-    assert np.array_equal(engine.to_numpy(copy), engine.to_numpy(got[0]).astype(np.float32))
+    assert np.array_equal(engine.to_numpy(copy), engine.to_numpy(got[0]))
     assert np.array_equal(engine.to_numpy(got[0]), w) == (flag == 0)

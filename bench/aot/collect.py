@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.dry import infer, step_body
-from kernels.engine import OPERATIONS
+from kernels.contract.operation import OPERATIONS
 from models.classifier import FEATURES, Classifier
 from models.networks import NetworkSpec, network
 from models.objective import Objective
@@ -116,7 +116,7 @@ class Trace:
         self.names: list[str] = []
         self.layers: dict[int, str] = {}
         self._depth = 0
-        for name in (*OPERATIONS, "normal", "uniform_init"):
+        for name in OPERATIONS:
             method = getattr(engine, name, None)
             if method is not None:
                 setattr(engine, name, functools.partial(self._call, name, method))

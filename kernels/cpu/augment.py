@@ -1,12 +1,4 @@
-"""A batch of training images, each varied: moved, scaled, turned, and changed in tone and colour.
-
-The authors' augmentation of CelebA, for each image by itself. One affine map about the centre, then colours, in [0, 1]:
-
-    source = centre + R(θ) (pixel − centre) / s + t        bilinear, pixels beyond the edge are those of the edge
-    v ← v^g                                                each channel
-    S ← S^c,  V ← V^c,  H ← H + h                          in HSV; a grey image has V alone
-    x = 2 v − 1
-"""
+"""A batch of training images, each varied: contract and formulas at `kernels.contract.batch.Batch.augment_batch`."""
 
 from __future__ import annotations
 
@@ -15,32 +7,16 @@ import math
 import numpy as np
 
 from kernels import philox
-from kernels.augmentation import Augmentation, check, draws, exponent
-from kernels.cpu.batch import batch_of
+from kernels.augmentation import Augmentation, draws, exponent
+from kernels.contract.batch import batch_of
 from kernels.cpu.threads import parallel
-from kernels.shapes import check_array, check_float
 
 
 def augment_batch(
     x: np.ndarray, images: np.ndarray, order: np.ndarray, counter: np.ndarray,
     *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation,
 ) -> None:  # fmt: skip
-    """The batch of `gather_batch`, each image varied by draws of (seed, step, STREAM_AUGMENT), and mirrored as there.
-
-    Args:
-        x: [N, H, W, C], C = 1 or 3, output. images: uint8 [n, H, W, C]; order: int32, an epoch's indices; counter: int64 [1].
-        strengths: `kernels.augmentation.Augmentation`.
-
-    Raises:
-        ValueError: a shape, dtype or strength that does not fit, or an index outside the data set.
-    """
-    check_float("x", x, 4)
-    check_array("images", images, (len(images), *x.shape[1:]), np.uint8)
-    check_channels(x.shape[3])
-    check(strengths)
     indices, step = batch_of(order, counter, per_epoch, len(x)), int(counter[0])
-    if indices.min() < 0 or indices.max() >= len(images):
-        raise ValueError(f"order: got values from {indices.min()} to {indices.max()}, expected values in [0, {len(images)})")
     normal = draws(len(x), seed=seed, step=step)
     words = philox.uint32((len(x),), seed=seed, step=step, stream=philox.STREAM_FLIP)
     rows, columns = (np.arange(extent) - (extent - 1) / 2 for extent in x.shape[1:3])
@@ -53,12 +29,6 @@ def augment_batch(
         np.subtract(image, 1, out=x[i])
 
     parallel(work, range(len(x)))
-
-
-def check_channels(channels: int) -> None:
-    """Raise `ValueError` unless there are 1 or 3."""
-    if channels not in (1, 3):
-        raise ValueError(f"x: got {channels} channels, expected 1 or 3")
 
 
 def moved(

@@ -1,21 +1,15 @@
-"""Batch normalisation (Ioffe & Szegedy 2015, Algorithm 1) with an optional ReLU behind it, and its gradient.
-
-    x̂ = (x − mean) · rstd,   rstd = 1 / sqrt(var + eps),   y = γ x̂ + β  (then max(y, 0) with relu)
-
-The last axis is C, a channel or a unit; every other axis is summed over. ``groups`` are the image counts, along axis 0, of
-the G groups whose samples share statistics: (48,) normalises 48 images together, (16, 32) in two lots. The variance is
-biased (divided by the count M = images · H · W).
+"""Batch norm with an optional ReLU behind it, and its gradient, in row pieces that never cross a group; contract:
+`kernels.contract.batch_norm`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from kernels.below import Below
+from kernels.contract.previous import Previous
 from kernels.cpu.activations import clip
 from kernels.cpu.reduce import repeated, row_pieces, sum_products, sum_rows, widen
 from kernels.cpu.threads import parallel, scratch
-from kernels.shapes import check_array, check_float, check_groups
 
 Cut = tuple[int, int, int]  # group, first row, last row
 
@@ -35,27 +29,8 @@ def _cuts(x: np.ndarray, groups: tuple[int, ...]) -> tuple[list[Cut], np.ndarray
     return cuts, np.array(groups, np.float64)[:, None] * per_image
 
 
-def _check(x: np.ndarray, mean: np.ndarray, var: np.ndarray, groups: tuple[int, ...]) -> None:
-    check_float("x", x)
-    if x.ndim < 2:
-        raise ValueError(f"x: got shape {x.shape}, expected at least [N, C]")
-    check_groups(groups, len(x))
-    for name, array in (("mean", mean), ("var", var)):
-        check_array(name, array, (len(groups), x.shape[-1]), x.dtype)
-
-
 def batch_norm_statistics(mean: np.ndarray, var: np.ndarray, x: np.ndarray, groups: tuple[int, ...]) -> None:
-    """Mean and biased variance of each group: one pass over x, pieces combined by Chan et al.'s formula in float64.
-
-    Args:
-        mean, var: [G, C], outputs.
-        x: [N, ..., C].
-        groups: image counts that sum to N.
-
-    Raises:
-        ValueError: a shape, dtype or layout that does not fit.
-    """
-    _check(x, mean, var, groups)
+    """Pieces combined by Chan et al.'s formula in float64."""
     rows, c = _rows(x), x.shape[-1]
     cuts, count = _cuts(x, groups)
     means, squares = np.empty((len(cuts), c)), np.empty((len(cuts), c))
@@ -84,20 +59,6 @@ def batch_norm_forward(
     y: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, beta: np.ndarray,
     groups: tuple[int, ...], *, eps: float, relu: bool = False,
 ) -> None:  # fmt: skip
-    """y = γ (x − mean) · rstd + β, clipped at 0 with ``relu``. For running statistics pass them as [1, C], groups (N,).
-
-    Args:
-        y: [N, ..., C], output; may be x.
-        x: [N, ..., C].
-        mean, var: [G, C]. gamma, beta: [C].
-
-    Raises:
-        ValueError: a shape, dtype or layout that does not fit.
-    """
-    _check(x, mean, var, groups)
-    check_array("y", y, x.shape, x.dtype)
-    for name, array in (("gamma", gamma), ("beta", beta)):
-        check_array(name, array, (x.shape[-1],), x.dtype)
     xs, ys = _rows(x), _rows(y)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
 
@@ -150,28 +111,6 @@ def batch_norm_backward(
     groups: tuple[int, ...], *, eps: float, relu: bool = False, batch_statistics: bool = True,
     dgamma: np.ndarray | None = None, dbeta: np.ndarray | None = None, sums: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """Gradient through the statistics as well (unless they are constants: ``batch_statistics=False``).
-
-        g = dy · [y > 0],   dβ = Σ g,   dγ = Σ g x̂   (sums over all groups)
-        dx = γ rstd · (g − Σ_group g / M − x̂ · Σ_group (g x̂) / M)
-
-    Args:
-        dx: [N, ..., C], output; may be dy.
-        dy: [N, ..., C].
-        x: the forward's input; y: its output (read only with ``relu``).
-        mean, var: [G, C], as in the forward. gamma: [C].
-        dgamma, dbeta: [C], outputs, or None where they are not wanted.
-        sums: [2, G, C], Σ g and Σ g x̂ where the layer above has made them with its gradient (`kernels.below.Below`): dy is g then.
-
-    Raises:
-        ValueError: a shape, dtype or layout that does not fit.
-    """
-    _check(x, mean, var, groups)
-    for name, array in (("dx", dx), ("dy", dy), *((("y", y),) if relu else ())):
-        check_array(name, array, x.shape, x.dtype)
-    for name, array in (("gamma", gamma), ("dgamma", dgamma), ("dbeta", dbeta)):
-        if array is not None:
-            check_array(name, array, (x.shape[-1],), x.dtype)
     xs, ys, out, errors = _rows(x), _rows(y), _rows(dx), _rows(dy)
     cuts, count = _cuts(x, groups)
     rstd = 1.0 / np.sqrt(var.astype(np.float64) + eps)
@@ -179,7 +118,6 @@ def batch_norm_backward(
         g_sum, products = _mask_and_sum(out, out if dx is dy else errors, xs, ys if relu else None, mean, cuts, len(groups))
         g_xhat = products * rstd
     else:
-        check_array("sums", sums, (2, *mean.shape), x.dtype)
         g_sum, g_xhat = sums[0].astype(np.float64), sums[1].astype(np.float64)
         if dx is not dy:
             np.copyto(dx, dy)
@@ -207,47 +145,27 @@ def batch_norm_backward(
     parallel(finish, cuts)
 
 
-def finish_below(dx: np.ndarray, below: Below | None) -> None:
-    """What a dgrad does for the layer underneath: dx ← g = dx · [y > 0], and the sums of `kernels.below.Below`, in place.
-
-    Raises:
-        ValueError: a shape, dtype or layout that does not fit.
-    """
-    if below is None:
+def finish_previous(dx: np.ndarray, previous: Previous | None) -> None:
+    """What a dgrad does for the previous layer: dx ← g = dx · [y > 0], and the sums of `Previous`, in place."""
+    if previous is None:
         return
-    check_array("below.y", below.y, dx.shape, dx.dtype)
-    c = below.y.shape[-1] if below.pre is None else len(below.gamma)
+    c = previous.y.shape[-1] if previous.pre is None else len(previous.gamma)
     shape = (len(dx), dx.size // (len(dx) * c), c)
-    y, g = below.y.reshape(shape), dx.reshape(shape)
-    check_groups(below.groups, len(dx))
-    cuts, _ = _cuts(y, below.groups)
-    if below.pre is None:
-        check_array("below.sums", below.sums, (1, len(below.groups), c), dx.dtype)
-        below.sums[0], _ = _mask_and_sum(_rows(g), _rows(g), None, _rows(y), None, cuts, len(below.groups))
+    y, g = previous.y.reshape(shape), dx.reshape(shape)
+    cuts, _ = _cuts(y, previous.groups)
+    if previous.pre is None:
+        previous.sums[0], _ = _mask_and_sum(_rows(g), _rows(g), None, _rows(y), None, cuts, len(previous.groups))
         return
-    check_array("below.pre", below.pre, below.y.shape, dx.dtype)
-    check_array("below.sums", below.sums, (2, len(below.groups), c), dx.dtype)
-    _check(below.pre.reshape(shape), below.mean, below.var, below.groups)
     rows = _rows(g)
-    sums, products = _mask_and_sum(rows, rows, below.pre.reshape(-1, c), _rows(y), below.mean, cuts, len(below.groups))
-    below.sums[0], below.sums[1] = sums, products / np.sqrt(below.var.astype(np.float64) + below.eps)
+    sums, products = _mask_and_sum(rows, rows, previous.pre.reshape(-1, c), _rows(y), previous.mean, cuts, len(previous.groups))
+    previous.sums[0], previous.sums[1] = sums, products / np.sqrt(previous.var.astype(np.float64) + previous.eps)
 
 
 def batch_norm_update_running(
     running_mean: np.ndarray, running_var: np.ndarray, mean: np.ndarray, var: np.ndarray, groups: tuple[int, ...],
     *, momentum: float,
 ) -> None:  # fmt: skip
-    """running ← momentum · running + (1 − momentum) · statistics, the groups averaged by their image counts.
-
-    Args:
-        running_mean, running_var: [C], updated in place.
-        mean, var: [G, C].
-
-    Raises:
-        ValueError: a shape or dtype that does not fit.
-    """
     share = np.array(groups, np.float64) / sum(groups)
-    for name, running, statistics in (("mean", running_mean, mean), ("var", running_var, var)):
-        check_array(name, statistics, (len(groups), len(running)), running.dtype)
+    for running, statistics in ((running_mean, mean), (running_var, var)):
         running *= momentum
         running += (1.0 - momentum) * (share @ statistics)

@@ -1,29 +1,23 @@
-"""2-D convolution ("same" padding, odd kernels, stride 1 or 2) and its two gradients, as im2col + BLAS.
+"""2-D convolution and its two gradients as im2col + BLAS; contract: `kernels.contract.conv2d`, whose axis letters are used here.
 
 The paper's wide layers (5x5, stride 2) go to kernels.cpu.winograd instead, which needs a third of the multiplications.
-
-    y[n, i, j, co] = bias[co] + Σ_{kh, kw, ci} x[n, i·s + kh − p, j·s + kw − p, ci] · w[kh, kw, ci, co]
-
-Axis letters: N images, H W input rows and columns, OH OW output rows and columns (ceil(H / s)), KH KW kernel, Ci Co
-channels, p = (K − 1) // 2.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from kernels.below import Below
+from kernels.contract.previous import Previous
 from kernels.cpu import winograd
 from kernels.cpu.activations import activate
-from kernels.cpu.batch_norm import finish_below
+from kernels.cpu.batch_norm import finish_previous
 from kernels.cpu.patches import Piece, beside, beside_wgrad, im2col, padded_rows, pieces, tap, windows
 from kernels.cpu.phases import Phases
 from kernels.cpu.reduce import add_row, column_sums
 from kernels.cpu.threads import add_product, parallel, scratch
-from kernels.shapes import check_array, check_conv
 
 #: Up to this many input or output channels a product of Ci rows or Co columns is slow: several neighbouring outputs are made at once.
-FEW = 4
+NARROW = 4
 #: From this many input channels on, wgrad is a product for each kernel tap; below, one for all taps.
 WIDE = 64
 
@@ -31,29 +25,13 @@ WIDE = 64
 def conv2d_forward(
     y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, *, stride: int = 1, activation: str | None = None
 ) -> None:
-    """y = activation(conv(x, w) + bias).
-
-    Args:
-        y: [N, OH, OW, Co], output.
-        x: [N, H, W, Ci].
-        w: [KH, KW, Ci, Co].
-        bias: [Co] or None.
-        stride: 1 or 2.
-        activation: "relu", "tanh" or None.
-
-    Raises:
-        ValueError: a shape, dtype or layout that does not fit.
-    """
-    check_conv("x", x, "y", y, w, stride)
-    if bias is not None:
-        check_array("bias", bias, (w.shape[3],), x.dtype)
     _convolve(y, x, w, bias, stride)
     activate(y, activation)
 
 
 def _convolve(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, stride: int) -> None:
     kh, kw, ci, co = w.shape
-    if stride == 1 and co <= FEW:
+    if stride == 1 and co <= NARROW:
         return _few_outputs(y, x, w, bias)
     _, oh, ow, _ = y.shape
     if bias is None and winograd.suits(w, stride, len(x), oh, ow):
@@ -73,27 +51,12 @@ def _convolve(y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.ndarray | No
 
 def _block(ci: int, co: int, ow: int) -> int:
     """How many neighbouring outputs one row of the product makes: two where there are few inputs, and few outputs to spare the copy."""
-    return 2 if ci <= FEW and co < WIDE and ow % 2 == 0 else 1
+    return 2 if ci <= NARROW and co < WIDE and ow % 2 == 0 else 1
 
 
-def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int = 1, below: Below | None = None) -> None:
-    """dx = ∂L/∂x from dy = ∂L/∂y: the convolution's transpose.
-
-        dx[n, h, v, ci] = Σ_{kh, kw, co} dy[n, (h + p − kh)/s, (v + p − kw)/s, co] · w[kh, kw, ci, co]
-
-    over the taps that divide. With stride 1 that is a convolution with the kernel turned by 180°; with stride 2 it
-    falls into four output phases with taps of their own (kernels.cpu.phases), and no zero is ever multiplied.
-
-    Args:
-        dx: [N, H, W, Ci], output; H and W say which of the two possible sizes is meant where s = 2.
-        dy: [N, OH, OW, Co].
-        w: [KH, KW, Ci, Co].
-        below: the layer whose output is x, whose ReLU and batch-norm sums are then done here; or None.
-
-    Raises:
-        ValueError: a shape, dtype or layout that does not fit.
-    """
-    check_conv("dx", dx, "dy", dy, w, stride)
+def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int = 1, previous: Previous | None = None) -> None:
+    """With stride 1 a convolution with the kernel turned by 180°; with stride 2 four output phases with taps of their own
+    (kernels.cpu.phases), and no zero is ever multiplied."""
     if stride == 1:
         turned = scratch("turned", (w.shape[0], w.shape[1], w.shape[3], w.shape[2]), w.dtype)
         np.copyto(turned, w[::-1, ::-1].transpose(0, 1, 3, 2))
@@ -102,29 +65,14 @@ def conv2d_dgrad(dx: np.ndarray, dy: np.ndarray, w: np.ndarray, *, stride: int =
         winograd.dgrad(dx, dy, w)
     else:
         _phased_dgrad(dx, dy, w)
-    finish_below(dx, below)
+    finish_previous(dx, previous)
 
 
 def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int = 1, dbias: np.ndarray | None = None) -> None:
-    """dw = ∂L/∂w and dbias = ∂L/∂bias, summed over images and positions.
-
-        dw[kh, kw, ci, co] = Σ_{n, i, j} x[n, i·s + kh − p, j·s + kw − p, ci] · dy[n, i, j, co]
-
-    Args:
-        dw: [KH, KW, Ci, Co], output.
-        x: [N, H, W, Ci].
-        dy: [N, OH, OW, Co].
-        dbias: [Co], output, or None where it is not wanted.
-
-    Raises:
-        ValueError: a shape, dtype or layout that does not fit.
-    """
-    check_conv("x", x, "dy", dy, dw, stride)
     kh, kw, ci, co = dw.shape
     if dbias is not None:
-        check_array("dbias", dbias, (co,), x.dtype)
         column_sums(dbias, dy.reshape(-1, co))
-    if stride == 1 and co <= FEW:
+    if stride == 1 and co <= NARROW:
         return _few_outputs_wgrad(dw, x, dy)
     n, oh, ow, _ = dy.shape
     if winograd.suits(dw, stride, n, oh, ow, least=64):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import philox
+from kernels.contract.operation import Array
 from kernels.cpu import (
     activations,
     augment,
@@ -14,16 +14,16 @@ from kernels.cpu import (
     batch_norm,
     conv2d,
     conv_transpose2d,
+    elementwise,
     fused,
     latent,
     linear,
     losses,
     optimizer,
+    random,
     threads,
 )  # fmt: skip
-from kernels.engine import OPERATIONS, Engine, UpdateEntry
-
-_MODULES = (activations, augment, batch, batch_norm, conv2d, conv_transpose2d, fused, latent, linear, losses, optimizer)
+from kernels.engine import Engine
 
 
 class CPUEngine(Engine):
@@ -31,10 +31,10 @@ class CPUEngine(Engine):
 
     def __init__(self, precision: str, thread_count: int | None = None):
         self.name = "cpu"
-        self.host_memory = True
         self.precision = precision
         self.dtype = self.wide = np.dtype(precision)
         self.threads = threads.configure(thread_count)
+        self.host_memory = True
 
     def empty(self, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
         return np.empty(shape, self.dtype if dtype is None else dtype)
@@ -42,35 +42,69 @@ class CPUEngine(Engine):
     def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
         return np.ascontiguousarray(array, self.dtype if dtype is None else dtype)
 
-    def put(self, array: np.ndarray, values: Any) -> None:
+    def put(self, array: Array, values: Any) -> None:
         array[...] = values
 
-    def place_images(self, images: np.ndarray) -> np.ndarray:
+    def upload_images(self, images: np.ndarray) -> np.ndarray:
         return images
 
-    def to_numpy(self, array: Any) -> np.ndarray:
+    def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(array)
 
     def describe(self) -> dict[str, Any]:
         return {"device": "cpu", "precision": self.precision, "threads": self.threads}
 
-    def update_table(self, kind: str, entries: list[UpdateEntry]) -> list[UpdateEntry]:
-        return optimizer.check_entries(kind, entries)
+    # ---- operations: the functions of this folder, by name ----
 
-    def normal(self, out: np.ndarray, *, seed: int, step: Any, stream: int) -> None:
-        number = int(step[0]) if isinstance(step, np.ndarray) else step
-        out[...] = philox.normal(out.shape, seed=seed, step=number, stream=stream)
-
-    def uniform_init(self, out: np.ndarray, bound: float, *, seed: int, index: int) -> None:
-        flat = out.reshape(-1)
-
-        def work(cut: tuple[int, int]) -> None:
-            draw = philox.uniform(cut[1] - cut[0], seed=seed, step=index, stream=philox.STREAM_INIT, start=cut[0])
-            flat[cut[0] : cut[1]] = bound * (2.0 * draw - 1.0)
-
-        threads.parallel(work, threads.ranges(flat.size, 1 << 17))
-
-
-for _name in OPERATIONS:
-    _found = [module for module in _MODULES if hasattr(module, _name) and getattr(module, _name).__module__ == module.__name__]
-    setattr(CPUEngine, _name, staticmethod(getattr(_found[0], _name)))
+    _conv2d_forward = staticmethod(conv2d.conv2d_forward)
+    _conv2d_dgrad = staticmethod(conv2d.conv2d_dgrad)
+    _conv2d_wgrad = staticmethod(conv2d.conv2d_wgrad)
+    _conv_transpose2d_forward = staticmethod(conv_transpose2d.conv_transpose2d_forward)
+    _conv_transpose2d_dgrad = staticmethod(conv_transpose2d.conv_transpose2d_dgrad)
+    _conv_transpose2d_wgrad = staticmethod(conv_transpose2d.conv_transpose2d_wgrad)
+    _linear_forward = staticmethod(linear.linear_forward)
+    _linear_dgrad = staticmethod(linear.linear_dgrad)
+    _linear_wgrad = staticmethod(linear.linear_wgrad)
+    _batch_norm_statistics = staticmethod(batch_norm.batch_norm_statistics)
+    _batch_norm_forward = staticmethod(batch_norm.batch_norm_forward)
+    _batch_norm_backward = staticmethod(batch_norm.batch_norm_backward)
+    _batch_norm_update_running = staticmethod(batch_norm.batch_norm_update_running)
+    _conv2d_bn_relu_forward = staticmethod(fused.conv2d_bn_relu_forward)
+    _conv2d_bn_relu_backward = staticmethod(fused.conv2d_bn_relu_backward)
+    _upconv_bn_relu_forward = staticmethod(fused.upconv_bn_relu_forward)
+    _upconv_bn_relu_backward = staticmethod(fused.upconv_bn_relu_backward)
+    _linear_bn_relu_forward = staticmethod(fused.linear_bn_relu_forward)
+    _linear_bn_relu_backward = staticmethod(fused.linear_bn_relu_backward)
+    _relu_forward = staticmethod(activations.relu_forward)
+    _relu_backward = staticmethod(activations.relu_backward)
+    _tanh_forward = staticmethod(activations.tanh_forward)
+    _tanh_backward = staticmethod(activations.tanh_backward)
+    _sigmoid_forward = staticmethod(activations.sigmoid_forward)
+    _sigmoid_backward = staticmethod(activations.sigmoid_backward)
+    _reparametrize_forward = staticmethod(latent.reparametrize_forward)
+    _reparametrize_backward = staticmethod(latent.reparametrize_backward)
+    _feature_likelihood = staticmethod(losses.feature_likelihood)
+    _gan_loss = staticmethod(losses.gan_loss)
+    _generator_loss = staticmethod(losses.generator_loss)
+    _softmax_cross_entropy_forward = staticmethod(losses.softmax_cross_entropy_forward)
+    _softmax_cross_entropy_backward = staticmethod(losses.softmax_cross_entropy_backward)
+    _equilibrium_gate = staticmethod(losses.equilibrium_gate)
+    _count_gate = staticmethod(losses.count_gate)
+    _rmsprop_update = staticmethod(optimizer.rmsprop_update)
+    _adam_update = staticmethod(optimizer.adam_update)
+    _rmsprop_update_all = staticmethod(optimizer.rmsprop_update_all)
+    _adam_update_all = staticmethod(optimizer.adam_update_all)
+    _linear_wgrad_rmsprop = staticmethod(optimizer.linear_wgrad_rmsprop)
+    _gather_images = staticmethod(batch.gather_images)
+    _gather_batch = staticmethod(batch.gather_batch)
+    _gather_rows = staticmethod(batch.gather_rows)
+    _look_up_rate = staticmethod(batch.look_up_rate)
+    _advance = staticmethod(batch.advance)
+    _augment_batch = staticmethod(augment.augment_batch)
+    _add = staticmethod(elementwise.add)
+    _scale = staticmethod(elementwise.scale)
+    _fill = staticmethod(elementwise.fill)
+    _copy = staticmethod(elementwise.copy)
+    _concatenate = staticmethod(elementwise.concatenate)
+    _normal = staticmethod(random.normal)
+    _uniform_init = staticmethod(random.uniform_init)

@@ -1,64 +1,35 @@
-"""ReLU, tanh and sigmoid: launchers of elementwise.cu. Each gradient is a function of the output y, as in kernels/cpu/activations.py.
-
-All arrays have one shape, any, and one dtype, the engine's or float32; the output may be the input.
+"""ReLU, tanh and sigmoid: launchers of elementwise.cu. Contract: `kernels.contract.activations`; the same in NumPy:
+kernels/cpu/activations.py.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from kernels.cuda.device.base import Device
-from kernels.cuda.device.launch import THREADS, blocks, check_values, defines_of
-from kernels.ledger import cost
-from kernels.shapes import check_array
-
-FILE = "elementwise.cu"
-PER_BLOCK = 16 * THREADS  # elements
+from kernels.contract.operation import Array
+from kernels.cuda.device.launch import defines_of
+from kernels.cuda.elementwise import launch_map
+from kernels.cuda.operations import Operations
 
 
-def launch_map(dev: Device, function: str, out: Any, inputs: list[Any], *scalars: Any, defines: tuple[str, ...]) -> None:
-    """Launch ``function`` of elementwise.cu on the elements of ``out`` and ``inputs``; nothing where there are none."""
-    if out.size:
-        dev.cuda(
-            FILE, function, blocks(out.size, PER_BLOCK), THREADS, out, *inputs, *scalars, np.int64(out.size),
-            cost=cost(0, inputs, [out]), defines=defines,
-        )  # fmt: skip
+class Activations(Operations):
+    """Operations of the CUDA engine."""
 
+    def _map(self, function: str, out: Array, *inputs: Array) -> None:
+        launch_map(self.device, function, out, list(inputs), defines=defines_of(out))
 
-class Activations:
-    """Operations of the CUDA engine; ``device`` is the engine's."""
+    def _relu_forward(self, y: Array, x: Array) -> None:
+        self._map("relu_forward", y, x)
 
-    device: Device
+    def _relu_backward(self, dx: Array, dy: Array, y: Array) -> None:
+        self._map("relu_backward", dx, dy, y)
 
-    def _map(self, function: str, names: str, *arrays: Any) -> None:
-        first = arrays[1]
-        check_values(names.split()[1], first)
-        for name, array in zip(names.split(), arrays, strict=True):
-            check_array(name, array, first.shape, first.dtype)
-        launch_map(self.device, function, arrays[0], list(arrays[1:]), defines=defines_of(first))
+    def _tanh_forward(self, y: Array, x: Array) -> None:
+        self._map("tanh_forward", y, x)
 
-    def relu_forward(self, y: Any, x: Any) -> None:
-        """y = max(x, 0). Raises `ValueError` for shapes or dtypes that differ."""
-        self._map("relu_forward", "y x", y, x)
+    def _tanh_backward(self, dx: Array, dy: Array, y: Array) -> None:
+        self._map("tanh_backward", dx, dy, y)
 
-    def relu_backward(self, dx: Any, dy: Any, y: Any) -> None:
-        """dx = dy · [y > 0]."""
-        self._map("relu_backward", "dx dy y", dx, dy, y)
+    def _sigmoid_forward(self, y: Array, x: Array) -> None:
+        self._map("sigmoid_forward", y, x)
 
-    def tanh_forward(self, y: Any, x: Any) -> None:
-        """y = tanh(x)."""
-        self._map("tanh_forward", "y x", y, x)
-
-    def tanh_backward(self, dx: Any, dy: Any, y: Any) -> None:
-        """dx = dy · (1 − y²)."""
-        self._map("tanh_backward", "dx dy y", dx, dy, y)
-
-    def sigmoid_forward(self, y: Any, x: Any) -> None:
-        """y = 1 / (1 + exp(−x))."""
-        self._map("sigmoid_forward", "y x", y, x)
-
-    def sigmoid_backward(self, dx: Any, dy: Any, y: Any) -> None:
-        """dx = dy · y (1 − y)."""
-        self._map("sigmoid_backward", "dx dy y", dx, dy, y)
+    def _sigmoid_backward(self, dx: Array, dy: Array, y: Array) -> None:
+        self._map("sigmoid_backward", dx, dy, y)

@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda.activations import Activations
-from kernels.cuda.augment import Augment
-from kernels.cuda.batch_norm import BatchNorm
-from kernels.cuda.conv2d import Conv2d
-from kernels.cuda.conv_transpose2d import ConvTranspose2d
+from kernels.cuda.batch import Batch
 from kernels.cuda.device.base import Device
+from kernels.cuda.elementwise import Elementwise
 from kernels.cuda.fused import Fused
 from kernels.cuda.latent import Latent
-from kernels.cuda.linear import Linear
 from kernels.cuda.losses import Losses
 from kernels.cuda.optimizer import Optimizer
 from kernels.cuda.random import Random
@@ -27,7 +24,7 @@ from kernels.engine import Engine
 PRECISIONS = ("bf16", "tf32", "float32")
 
 
-class CUDAEngine(Fused, ConvTranspose2d, Conv2d, Linear, BatchNorm, Activations, Latent, Losses, Optimizer, Augment, Random, Engine):
+class CUDAEngine(Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwise, Random, Engine):
     """Operations on ``device`` in ``precision``.
 
     "bf16": activations, errors and operands in bfloat16, sums in float32; "tf32": float32 arrays, products on the tensor cores
@@ -66,7 +63,7 @@ class CUDAEngine(Fused, ConvTranspose2d, Conv2d, Linear, BatchNorm, Activations,
         """Copy host values into a device array of the same shape, converting the type."""
         self.device.put(array, np.ascontiguousarray(np.asarray(values), array.dtype))
 
-    def place_images(self, images: np.ndarray) -> Any:
+    def upload_images(self, images: np.ndarray) -> Any:
         return self.device.upload(np.ascontiguousarray(images, np.uint8))
 
     # ---- execution ----

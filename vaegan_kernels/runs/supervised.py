@@ -45,7 +45,7 @@ def train_steps(
     from vaegan_kernels.shell.progress import Counter, Progress
 
     eng, n, steps, (_, size, _, channels) = model.engine, schedule.batch_size, schedule.steps, images.shape
-    placed, per_epoch = eng.place_images(images), len(chosen) // n
+    placed, per_epoch = eng.upload_images(images), len(chosen) // n
     table = eng.asarray(known.reshape(len(known), -1), np.int32 if known.dtype == np.int32 else eng.wide)
     x, rows = eng.empty((n, size, size, channels)), eng.empty((n, table.shape[1]), table.dtype)
     targets = rows.reshape(-1) if known.ndim == 1 else rows

@@ -101,7 +101,7 @@ class Trainer:
         """The data set where batches are gathered from: on a GPU, all of it. Raises `UserError` where it does not fit there."""
         images = self.dataset.images
         try:
-            return self.engine.place_images(images)
+            return self.engine.upload_images(images)
         except OutOfMemory as error:
             advice = "take fewer with --limit, or use --device cpu"
             raise UserError(describe_out_of_memory(error, advice, what=f"the data set of {len(images):,} images")) from None

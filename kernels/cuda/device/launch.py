@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from kernels.contract.checks import check_float
 from kernels.cuda.device.base import Device
-from kernels.shapes import check_float
 
 THREADS = 256  # of a block, in every CUDA C file
 _tables: WeakKeyDictionary[Device, dict[Any, Any]] = WeakKeyDictionary()

@@ -20,6 +20,8 @@ from kernels.cuda.products.partials import split_reduce
 from kernels.cuda.products.splits import DOT, splits
 from kernels.ledger import cost
 
+#: Kernel rows or columns at most: whether each lies inside the image is a bit of a word.
+LARGEST = 31
 #: Channels are padded to a multiple of this.
 CHANNELS = 16
 #: And inputs of a linear layer which that does not divide (attributes behind them, say) to a multiple of this: a whole step of any tile.
@@ -62,7 +64,12 @@ def convolve(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: s
         out: [N, OH, OW, Co] (forward) or [N, H, W, Ci] (dgrad), output.
         src: [N, H, W, Ci] or [N, OH, OW, Co].
         w: [KH, KW, Ci, Co], of src's dtype.
+
+    Raises:
+        ValueError: a kernel larger than `LARGEST`.
     """
+    if max(w.shape[:2]) > LARGEST:
+        raise ValueError(f"w: got a {w.shape[0]}x{w.shape[1]} kernel, expected at most {LARGEST}x{LARGEST}")
     if src.shape[3] <= FEW and (kind == "forward" or stride == 1) and not _is_linear(out, w):
         return image_convolve(dev, precision, out, src, w, kind=kind, stride=stride, epilogue=epilogue)
     if takes_few_outputs(out, src, w, stride, epilogue):

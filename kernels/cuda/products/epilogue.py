@@ -19,7 +19,7 @@ from kernels.cuda.device.launch import table
 from kernels.cuda.products import partials
 
 if TYPE_CHECKING:
-    from kernels.below import Below
+    from kernels.contract.previous import Previous
 
 
 @triton.jit
@@ -166,7 +166,7 @@ class Epilogue(NamedTuple):
     bias: Any = None
     activation: str | None = None
     statistics: Statistics | None = None
-    below: Below | None = None
+    below: Previous | None = None
 
 
 NOTHING = Epilogue()

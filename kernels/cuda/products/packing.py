@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.checks import check_array
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import THREADS, blocks, check_values, defines_of
 from kernels.ledger import cost
-from kernels.shapes import check_array
 
 FILE = "products/packing.cu"
 MODES = {"forward": 0, "dgrad1": 1, "phases": 2, "image": 3, "image_dgrad1": 4, "columns": 5, "columns_dgrad1": 6}

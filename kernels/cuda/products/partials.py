@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.checks import check_array
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import THREADS, blocks, channel_layout, check_values, defines_of, power_of_two, table
 from kernels.ledger import cost
-from kernels.shapes import check_array
 
 FILE = "products/partials.cu"
 

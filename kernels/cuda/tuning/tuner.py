@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.contract.operation import OPERATIONS
 from kernels.cuda.device.base import Launch
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.compile import key_of
 from kernels.cuda.device.timing import Call, recorded, repeated, timed
 from kernels.cuda.products import tiles
 from kernels.cuda.products.tiles import Tile
-from kernels.engine import OPERATIONS
 
 #: A candidate must save this part of the time, or it is noise.
 GAIN = 0.02

@@ -1,4 +1,4 @@
-"""Gradients that finish the layer underneath (`kernels.Below`) and the backward passes that take its sums, against the plain route."""
+"""Gradients that finish the layer underneath (`kernels.Previous`) and the backward passes that take its sums, against the plain route."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gradcheck import assert_close, draw, poisoned, put, tolerance
 
-from kernels import Below
+from kernels import Previous
 
 GROUPS = {"joint": (6,), "apart": (2, 3, 1)}
 EPS = 1e-5
@@ -28,26 +28,26 @@ def flat(array, operation):
     return array.reshape(len(array), -1) if array is not None and operation.startswith("linear") else array
 
 
-def flat_below(below, operation):
-    return below._replace(y=flat(below.y, operation), pre=flat(below.pre, operation))
+def flat_below(previous, operation):
+    return previous._replace(y=flat(previous.y, operation), pre=flat(previous.pre, operation))
 
 
 def layer(engine, rng, shape, groups, *, relu_alone=False):
-    """The layer underneath: its input, statistics, γ, β and output, and a `Below` that has them."""
+    """The layer underneath: its input, statistics, γ, β and output, and a `Previous` that has them."""
     c = shape[-1]
     if relu_alone:
         pre = put(engine, draw(engine, rng, *shape))
         y = poisoned(engine, *shape)
         engine.relu_forward(y, pre)
-        below = Below(y, None, None, None, None, None, 0.0, (shape[0],), poisoned(engine, 1, 1, c))
-        return SimpleNamespace(y=y, below=below)
+        previous = Previous(y, None, None, None, None, None, 0.0, (shape[0],), poisoned(engine, 1, 1, c))
+        return SimpleNamespace(y=y, previous=previous)
     pre = put(engine, draw(engine, rng, *shape, scale=1.5, shift=0.7))
     gamma, beta = put(engine, draw(engine, rng, c, scale=0.5, shift=1.0)), put(engine, draw(engine, rng, c, scale=0.5))
     mean, var, y = poisoned(engine, len(groups), c), poisoned(engine, len(groups), c), poisoned(engine, *shape)
     engine.batch_norm_statistics(mean, var, pre, groups)
     engine.batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=EPS, relu=True)
-    below = Below(y, pre, mean, var, gamma, beta, EPS, groups, poisoned(engine, 2, len(groups), c))
-    return SimpleNamespace(y=y, pre=pre, mean=mean, var=var, gamma=gamma, beta=beta, groups=groups, below=below)
+    previous = Previous(y, pre, mean, var, gamma, beta, EPS, groups, poisoned(engine, 2, len(groups), c))
+    return SimpleNamespace(y=y, pre=pre, mean=mean, var=var, gamma=gamma, beta=beta, groups=groups, previous=previous)
 
 
 def expected_sums(g, under, groups):
@@ -56,7 +56,7 @@ def expected_sums(g, under, groups):
     axes = tuple(range(g.ndim - 1))
     parts = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
     rows = [[g[part].sum(axis=axes) for part in parts]]
-    if under.below.pre is not None:
+    if under.previous.pre is not None:
         pre, mean, var = (np.float64(a) for a in (under.pre, under.mean, under.var))
         rows.append([(g[p] * (pre[p] - mean[i]) / np.sqrt(var[i] + EPS)).sum(axis=axes) for i, p in enumerate(parts)])
     return np.array(rows)
@@ -78,12 +78,12 @@ def test_a_dgrad_masks_and_sums(engine, rng, case, grouping):
     plain, dx = poisoned(engine, *shape), poisoned(engine, *shape)
     run = getattr(engine, operation)
     run(flat(plain, operation), dy, w, **options)
-    run(flat(dx, operation), dy, w, below=flat_below(under.below, operation), **options)
+    run(flat(dx, operation), dy, w, previous=flat_below(under.previous, operation), **options)
     expected = engine.to_numpy(plain).astype(np.float64) * (engine.to_numpy(under.y) > 0)
     assert 0 < np.count_nonzero(expected) < expected.size
     limit = 100 * tolerance(engine.dtype, int(np.prod(shape[:-1])))
     assert_close(engine.to_numpy(dx), expected, limit, "g")
-    assert_close(engine.to_numpy(under.below.sums), expected_sums(expected, under, under.below.groups), limit, "sums")
+    assert_close(engine.to_numpy(under.previous.sums), expected_sums(expected, under, under.previous.groups), limit, "sums")
 
 
 @pytest.mark.parametrize("grouping", GROUPS)
@@ -95,7 +95,7 @@ def test_batch_norm_takes_the_sums(engine, rng, grouping, inplace):
     error = draw(engine, rng, *shape)
     args = under.pre, under.y, under.mean, under.var, under.gamma, groups
     results = []
-    for sums in (None, under.below.sums):
+    for sums in (None, under.previous.sums):
         dgamma, dbeta = poisoned(engine, 7), poisoned(engine, 7)
         dy = put(engine, error)
         if sums is not None:
@@ -132,16 +132,16 @@ def test_two_blocks_hand_the_error_down(engine64, rng, kind, grouping):
     getattr(engine, f"{name}_forward")(y, pre, mean, var, x, w, gamma, beta, groups, eps=EPS, **options)
     error = draw(engine, rng, *y_shape)
     results = []
-    for below in (None, flat_below(under.below, kind)):
+    for previous in (None, flat_below(under.previous, kind)):
         dx, dw = poisoned(engine, *x_shape), poisoned(engine, *w_shape)
         down = [poisoned(engine, c), poisoned(engine, c)]
         getattr(engine, f"{name}_backward")(
-            flat(dx, kind), dw, *down, put(engine, error), y, pre, mean, var, x, w, gamma, groups, eps=EPS, below=below, **options
+            flat(dx, kind), dw, *down, put(engine, error), y, pre, mean, var, x, w, gamma, groups, eps=EPS, previous=previous, **options
         )
         dgamma, dbeta = poisoned(engine, x_shape[-1]), poisoned(engine, x_shape[-1])
         engine.batch_norm_backward(
             dx, dx, under.pre, under.y, under.mean, under.var, under.gamma, groups, eps=EPS, relu=True, dgamma=dgamma, dbeta=dbeta,
-            sums=below.sums if below else None,
+            sums=previous.sums if previous else None,
         )  # fmt: skip
         results.append([dx, dw, *down, dgamma, dbeta])
     for one, two in zip(*results, strict=True):
@@ -158,12 +158,12 @@ def test_two_blocks_hand_the_error_down(engine64, rng, kind, grouping):
 )  # fmt: skip
 def test_below_is_refused(engine64, rng, change):
     engine = engine64
-    good = layer(engine, rng, (6, 5, 7, 4), (2, 4)).below
+    good = layer(engine, rng, (6, 5, 7, 4), (2, 4)).previous
     dx, dy, w = poisoned(engine, 6, 5, 7, 4), put(engine, draw(engine, rng, 6, 5, 7, 8)), put(engine, draw(engine, rng, 5, 5, 4, 8))
-    engine.conv2d_dgrad(dx, dy, w, below=good)
+    engine.conv2d_dgrad(dx, dy, w, previous=good)
     bad = {name: value if name == "groups" else put(engine, np.ones(value)) for name, value in change.items()}
     with pytest.raises(ValueError, match="got .*expected"):
-        engine.conv2d_dgrad(dx, dy, w, below=good._replace(**bad))
+        engine.conv2d_dgrad(dx, dy, w, previous=good._replace(**bad))
 
 
 def test_sums_are_refused(engine64, rng):
