@@ -22,7 +22,7 @@ def backpropagate(
     Which loss trains which network (L_GAN = −ℓ_GAN, the loss that Dis minimises):
 
         Enc   L_prior + L_like      L_like's error comes through Dis and Dec; L_GAN's never arrives
-        Dec   γ · L_like − L_GAN    γ here only: the error that goes on to Enc is L_like's own
+        Dec   γ · L_like − L_GAN    γ here only: the error that reaches Enc is L_like's own
         Dis   L_GAN                 L_like's error passes through Dis and trains nothing there
 
     Dis's error from L_GAN is weighted by row at the logit; the weight is divided out again at the image, so that Dec does
@@ -35,14 +35,14 @@ def backpropagate(
     """
     eng, pool, n = model.engine, model.pool, len(x)
     real, generated, reconstructed = slice(0, n), slice(n, 3 * n), slice(2 * n, 3 * n)
-    one_lot = objective.bn_groups == "joint"
-    m = n + objective.generated(n)  # rows that go on to Dis's logit: [X; X_p; X̃] or [X; X_p]
+    joint = objective.bn_groups == "joint"
+    m = n + objective.generated(n)  # rows that reach Dis's logit: [X; X_p; X̃] or [X; X_p]
 
     # Forward: Z = μ + σ ε, [X_p; X̃] = Dec([Z_p; Z]), Dis([X; X_p; X̃]).
     given = repeated(model, attributes, 3)
 
     def batches(count: int) -> Pass:
-        return Pass((count * n,) if one_lot else (n,) * count, update_running=training, attributes=given)
+        return Pass((count * n,) if joint else (n,) * count, update_running=training, attributes=given)
 
     enc = model.encoder.apply(x, batches(1))
     z = pool.take((2 * n, *z_p.shape[1:]))

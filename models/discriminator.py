@@ -48,7 +48,7 @@ class Discriminator:
         return [*self.body.statistics, *self.head.statistics]
 
     def apply(self, x: Array, pass_: Pass, head: Pass | None) -> DiscriminatorApplication:
-        """x [M, S, S, C] through ``body`` and the metric; the first ``sum(head.groups)`` images go on to the logit.
+        """x [M, S, S, C] through ``body`` and the metric; the first ``sum(head.groups)`` images reach the logit.
 
         ``head=None`` stops at Dis_l.
         """

@@ -14,7 +14,7 @@ from models.system import System
 def backpropagate(
     model: System, x: Array, eps: Array, z_p: Array, objective: Objective, attributes: Array = None, *, training: bool = True
 ) -> None:  # fmt: skip
-    """X_p = Dec(Z_p), Dis([X; X_p]). Dis descends L_GAN, Dec −L_GAN or the non-saturating loss; weights, their rule and the gate as in
+    """X_p = Dec(Z_p), Dis([X; X_p]). Dis minimises L_GAN, Dec −L_GAN or the non-saturating loss; weights, their rule and the gate as in
     Algorithm 1. Statistics are joint over Dis's batch, or apart for X and X_p ("split"); "authors" is the same as "joint" here.
 
     Args: as `models.algorithm1.backpropagate`; eps is not read.
@@ -51,7 +51,7 @@ def repeated(model: System, attributes: Array, times: int) -> Array:
 
 
 def adversarial(model: System, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Array]:
-    """L_GAN, the gate and Dis's gradients. Returns whether Dec is trained, and the error that it then descends at the generated
+    """L_GAN, the gate and Dis's gradients. Returns whether Dec is trained, and the error of its loss at the generated
     images ``rows``: −L_GAN's, or the non-saturating loss's.
 
     A network that the gate holds back has its gradients left out, where the engine knows the flags in time.

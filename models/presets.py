@@ -1,6 +1,7 @@
 """Settings that belong together (method.md's sources: the paper, the authors' code of 2016-02 and its last version).
 
-Learning rates are the applied ones: the authors' 0.02, 0.025 and 1e-5 divided by their batch of 64.
+Learning rates are the applied ones: the authors' 0.02, 0.025 and 1e-5 divided by their batch of 64. The step that each runs is the file
+that `models.vaegan.step_of` chooses by ``bn_groups``: Algorithm 1 with joined batches, or the authors' repeated passes.
 """
 
 from __future__ import annotations
@@ -8,25 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Matches Algorithm 1.
+    # Step: models/algorithm1.py. Matches Algorithm 1.
     "paper": {
         "gamma": 1e-5, "real_weight": 0.66, "negatives": "both", "generator_loss": "minimax", "gan_eps": 1e-3,
         "bn_groups": "joint", "margin": 0.35, "optimizer": "rmsprop",
         "learning_rate": 0.02 / 64, "learning_rate_stop": 1e-5 / 64, "schedule_epochs": 150,
         "batch_size": 64, "steps": 150 * 250, "weight_decay": 2e-5, "network": "paper64",
     },
-    # The code's last version, as trained on CelebA.
+    # Step: models/algorithm1.py. The code's last version, as trained on CelebA.
     "released": {
         "gamma": 1e-6, "real_weight": 0.5, "negatives": "prior", "generator_loss": "minimax", "gan_eps": 1e-3,
         "bn_groups": "joint", "margin": 0.35, "optimizer": "rmsprop",
         "learning_rate": 0.025 / 64, "learning_rate_stop": 1e-5 / 64, "schedule_epochs": 250,
         "batch_size": 64, "steps": 250 * 250, "weight_decay": 2e-5, "network": "paper64", "encoder_units": 1024, "augment": True,
     },
-    # Faces within minutes on two cores, found by search (docs/first-run.md says what else was tried). A small batch, because the number
-    # of updates counts. The authors' repeated passes: with one joint pass L_like's error reaches the samples X_p through batch norm, and
-    # a small network learns to make them extreme, so that all features shrink; with statistics apart for each kind of image Dis cannot
-    # see that all of a kind are too pale. The non-saturating loss and a wide gate: with the minimax loss Dis gets ahead, is held back
-    # in nine steps of ten, and samples stay alike.
+    # Step: models/authors_passes.py. Faces within minutes on two cores, found by search (docs/first-run.md says what else was tried). A
+    # small batch, because the number of updates counts. The authors' repeated passes: with one joint pass L_like's error reaches the
+    # samples X_p through batch norm, and a small network learns to make them extreme, so that all features shrink; with statistics
+    # apart for each kind of image Dis cannot see that all of a kind are too pale. The non-saturating loss and a wide gate: with the
+    # minimax loss Dis gets ahead, is held back in nine steps of ten, and samples stay alike.
     # gamma is large because small32's Dis_l has a fifth of paper64's values and errors far smaller.
     "quick": {
         "gamma": 0.02, "real_weight": 0.5, "negatives": "both", "generator_loss": "non-saturating", "gan_eps": 1e-3,

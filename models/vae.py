@@ -13,7 +13,7 @@ from models.system import System
 def backpropagate(
     model: System, x: Array, eps: Array, z_p: Array, objective: Objective, attributes: Array = None, *, training: bool = True
 ) -> None:  # fmt: skip
-    """Z = μ + σ ε, X̃ = Dec(Z). Enc descends L_prior + L_like, Dec L_like: of one error, sent back once.
+    """Z = μ + σ ε, X̃ = Dec(Z). Enc minimises L_prior + L_like, Dec L_like: one error, sent back once.
 
         vae      L_like = ½ ‖X − X̃‖²                    over pixels: unit-variance Gaussian (equation 2)
         vae-dis  L_like = ½ ‖Dis_l(X) − Dis_l(X̃)‖²      with a Dis that was trained in a GAN (equations 7 and 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -11,9 +12,11 @@ from gradcheck import assert_close
 from vaegan_case import batch, make_model, objective, part
 
 from bench.peers.networks import Networks
+from models import presets
 from models.memory import Pool
 from models.networks import network
-from models.vaegan import VAEGAN
+from models.objective import Objective
+from models.vaegan import VAEGAN, step_of
 
 
 def test_parameter_counts_of_table_1():
@@ -203,3 +206,14 @@ def test_pool_notes_nothing_outside_a_first_step(engine64):
     pool.watch()
     pool.give(pool.take((3,)))
     assert pool._history is None
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_the_step_of_a_preset_is_named_where_it_is_defined(preset):
+    """In models/presets.py, in the comment above each; README sends readers to the same files."""
+    lines = inspect.getsource(presets).splitlines()
+    last = next(i for i, line in enumerate(lines) if line.strip().startswith(f'"{preset}":'))
+    first = max(i for i, line in enumerate(lines[:last]) if "# Step: " in line)
+    assert all(line.strip().startswith("#") for line in lines[first:last])
+    goal = Objective(bn_groups=presets.PRESETS[preset]["bn_groups"])
+    assert f"# Step: {step_of('vaegan', goal).__module__.replace('.', '/')}.py." in lines[first]

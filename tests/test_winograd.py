@@ -47,7 +47,7 @@ def test_matches_autograd(engine, rng, n, h, w, ci, co):
 
 
 def test_lots_of_wgrad_add_up(engine64, rng, monkeypatch):
-    monkeypatch.setattr(winograd, "LOT_BYTES", 1)  # a lot for each image
+    monkeypatch.setattr(winograd, "CHUNK_BYTES", 1)  # a chunk for each image
     x, weight, dy = rng.standard_normal((5, 12, 12, 3)), rng.standard_normal((5, 5, 3, 4)), rng.standard_normal((5, 6, 6, 4))
     _, _, dw = run(engine64, x, weight, dy, winograd)
     monkeypatch.undo()

@@ -95,24 +95,24 @@ def conv2d_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, *, stride: int =
 def _patches_wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray, stride: int) -> None:
     """Few input channels: all taps in one product, since dw is small and a tap's Ci columns would be a narrow product.
 
-    Partial sums of numbered lots of pieces, added in order: the bits do not depend on which thread ran which.
+    Partial sums of numbered shares of the pieces, added in order: the bits do not depend on which thread ran which.
     """
     kh, kw, ci, co = dw.shape
     _, oh, ow, _ = dy.shape
     block = _block(ci, co, ow)
     shape = (kh, kw + (block - 1) * stride, ci, block, co)
     cuts = pieces(len(x), oh, ow, kh * shape[1] * ci // block, x.itemsize)
-    lots = min(8, len(cuts))
-    parts = scratch("wgrad", (lots, kh * shape[1] * ci, block * co), dw.dtype)
+    shares = min(8, len(cuts))
+    parts = scratch("wgrad", (shares, kh * shape[1] * ci, block * co), dw.dtype)
 
-    def work(lot: int) -> None:
-        out = parts[lot]
-        for index, piece in enumerate(cuts[lot::lots]):
+    def work(share: int) -> None:
+        out = parts[share]
+        for index, piece in enumerate(cuts[share::shares]):
             n0, n1, r0, r1 = piece
             left, right = im2col(x, piece, kh, kw, stride, ow, block), dy[n0:n1, r0:r1].reshape(-1, block * co)
             add_product(out, left.T, right, first=index == 0)
 
-    parallel(work, range(lots))
+    parallel(work, range(shares))
     total = np.sum(parts, axis=0, out=dw.reshape(-1, co) if block == 1 else None)
     if block > 1:
         beside_wgrad(dw, total.reshape(shape), stride)

@@ -29,8 +29,8 @@ TILE, POINTS = 4, 36
 PHASES = ((1, 0), (0, 0), (0, 1), (1, 1))
 #: Tiles in a piece: enough rows for the products to repay BLAS for packing the weights, few enough for the caches.
 PIECE_TILES = 128
-#: wgrad keeps transformed inputs and errors of so many bytes at a time; beyond, sums are accumulated lot by lot.
-LOT_BYTES = 48 << 20
+#: wgrad keeps transformed inputs and errors of so many bytes at a time; beyond, sums are accumulated chunk by chunk.
+CHUNK_BYTES = 48 << 20
 #: Elements of transformed weights in a piece.
 WEIGHTS = 1 << 18
 #: A piece goes from one of these scratch buffers to the other and back: each holds what the step before last has done with.
@@ -193,9 +193,9 @@ def wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray) -> None:
     n, oh, ow, co = dy.shape
     ci, th, tw = x.shape[3], _tiles(oh), _tiles(ow)
     total = scratch("winograd weights", (POINTS, 4, ci, co), dw.dtype)
-    lot = max(1, LOT_BYTES // (POINTS * (4 * ci + co) * th * tw * x.itemsize))  # images
-    for n0, n1 in ranges(n, lot):
-        _wgrad_lot(total, x[n0:n1], dy[n0:n1], th, tw, first=n0 == 0)
+    chunk = max(1, CHUNK_BYTES // (POINTS * (4 * ci + co) * th * tw * x.itemsize))  # images
+    for n0, n1 in ranges(n, chunk):
+        _wgrad_chunk(total, x[n0:n1], dy[n0:n1], th, tw, first=n0 == 0)
 
     def finish(job: tuple[int, tuple[int, int]]) -> None:
         k, cut = job
@@ -206,11 +206,11 @@ def wgrad(dw: np.ndarray, x: np.ndarray, dy: np.ndarray) -> None:
     parallel(finish, _jobs(ci, co))
 
 
-def _wgrad_lot(total: np.ndarray, x: np.ndarray, dy: np.ndarray, th: int, tw: int, *, first: bool) -> None:
+def _wgrad_chunk(total: np.ndarray, x: np.ndarray, dy: np.ndarray, th: int, tw: int, *, first: bool) -> None:
     """One product over all tiles of some images for each point, added to ``total`` [P, 4, Ci, Co] (or written, the first)."""
     n, ci, co = len(x), x.shape[3], dy.shape[3]
     count = POINTS * n * th * tw
-    both = scratch("winograd lot", (count * (4 * ci + co),), x.dtype)
+    both = scratch("winograd chunk", (count * (4 * ci + co),), x.dtype)
     points = both[: count * 4 * ci].reshape(POINTS, -1, 4, ci)
     errors = both[count * 4 * ci :].reshape(POINTS, -1, co)
 
