@@ -118,7 +118,7 @@ def _work(job: list[Kernel]) -> list[Measured]:
 def _read(image: bytes) -> dict[str, dict[str, Any]]:
     """What the machine code says of each kernel in it; kept on disk beside the compiled code, since the disassembler takes its time."""
     from bench.aot import sass
-    from kernels.cuda.device.source import cache_folder, keep
+    from kernels.cuda.device.source import cache_folder, write_atomically
 
     path = cache_folder("sass") / f"{hashlib.sha256(READER.encode() + image).hexdigest()}.json"
     try:
@@ -128,7 +128,7 @@ def _read(image: bytes) -> dict[str, dict[str, Any]]:
         pass
     functions, resources = sass.read(image)
     facts = {name: _facts(functions[name], resource) for name, resource in resources.items() if name in functions}
-    keep(path, json.dumps(facts).encode())
+    write_atomically(path, json.dumps(facts).encode())
     return facts
 
 

@@ -3,8 +3,8 @@
     x̂ = (x − mean) · rstd,   rstd = 1 / sqrt(var + eps),   y = γ x̂ + β  (then max(y, 0) with relu)
 
 The last axis is C, a channel or a unit; every other axis is summed over. ``groups`` are the image counts, along axis 0, of
-the G groups whose samples share statistics: (48,) normalises 48 images together, (16, 32) the first 16 and the other 32 apart. The variance is
-biased (divided by the count M = images · H · W).
+the G groups whose samples share statistics: (48,) normalises 48 images together, (16, 32) the first 16 and the other 32 apart.
+The variance is biased (divided by the count M = images · H · W).
 """
 
 from __future__ import annotations

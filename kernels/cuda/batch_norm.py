@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
-from kernels.cuda.device.launch import THREADS, blocks, channel_layout, defines_of, table
+from kernels.cuda.device.launch import THREADS, blocks, channel_layout, constant, defines_of
 from kernels.cuda.operations import Operations
 from kernels.cuda.products.partials import bn_finalise, bn_sums_finalise
 from kernels.ledger import cost
@@ -38,7 +38,7 @@ def _tiles(dev: Device, x: Any, groups: tuple[int, ...], wanted: int, most: int)
             first += count
         return np.array(rows, np.int64)
 
-    return table(dev, ("rows", groups, per_image, size), make), tuple(starts), lanes, vector, column_blocks
+    return constant(dev, ("rows", groups, per_image, size), make), tuple(starts), lanes, vector, column_blocks
 
 
 class BatchNorm(Operations):
@@ -104,7 +104,7 @@ class BatchNorm(Operations):
         self, running_mean: Array, running_var: Array, mean: Array, var: Array, groups: tuple[int, ...], *, momentum: float
     ) -> None:
         c = running_mean.size
-        shares = table(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups))
+        shares = constant(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups))
         self.device.cuda(
             FILE, "bn_update_running", blocks(c, THREADS), THREADS, running_mean, running_var, mean, var, shares,
             np.int32(c), np.int32(len(groups)), np.float64(momentum),

@@ -21,7 +21,7 @@ class Conv2d(Operations):
         convolve(self.device, self.precision, y, x, w, kind="forward", stride=stride, epilogue=Epilogue(bias, activation))
 
     def _conv2d_dgrad(self, dx: Array, dy: Array, w: Array, *, stride: int = 1, previous: Previous | None = None) -> None:
-        convolve(self.device, self.precision, dx, dy, w, kind="dgrad", stride=stride, epilogue=Epilogue(below=previous))
+        convolve(self.device, self.precision, dx, dy, w, kind="dgrad", stride=stride, epilogue=Epilogue(previous=previous))
 
     def _conv2d_wgrad(self, dw: Array, x: Array, dy: Array, *, stride: int = 1, dbias: Array | None = None) -> None:
         wgrad(self.device, self.precision, dw, x, dy, stride=stride, dbias=dbias)

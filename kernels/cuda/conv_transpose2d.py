@@ -22,7 +22,7 @@ class ConvTranspose2d(Operations):
         convolve(self.device, self.precision, y, x, w, kind="dgrad", stride=stride, epilogue=Epilogue(bias, activation))
 
     def _conv_transpose2d_dgrad(self, dx: Array, dy: Array, w: Array, *, stride: int = 2, previous: Previous | None = None) -> None:
-        convolve(self.device, self.precision, dx, dy, w, kind="forward", stride=stride, epilogue=Epilogue(below=previous))
+        convolve(self.device, self.precision, dx, dy, w, kind="forward", stride=stride, epilogue=Epilogue(previous=previous))
 
     def _conv_transpose2d_wgrad(self, dw: Array, x: Array, dy: Array, *, stride: int = 2, dbias: Array | None = None) -> None:
         wgrad(self.device, self.precision, dw, dy, x, stride=stride)

@@ -13,6 +13,7 @@ from kernels.cuda.operations import Operations
 from kernels.cuda.products import wgrad
 from kernels.cuda.products.convolve import convolve
 from kernels.cuda.products.epilogue import Epilogue
+from kernels.cuda.products.wgrad_rmsprop import linear_wgrad_rmsprop
 
 
 def matmul(dev: Device, precision: str, out: Array, src: Array, w: Array, kind: str, epilogue: Epilogue) -> None:
@@ -28,7 +29,7 @@ class Linear(Operations):
         matmul(self.device, self.precision, y, x, w, "forward", Epilogue(bias))
 
     def _linear_dgrad(self, dx: Array, dy: Array, w: Array, *, previous: Previous | None = None) -> None:
-        matmul(self.device, self.precision, dx, dy, w, "dgrad", Epilogue(below=previous))
+        matmul(self.device, self.precision, dx, dy, w, "dgrad", Epilogue(previous=previous))
 
     def _linear_wgrad(self, dw: Array, x: Array, dy: Array, *, dbias: Array | None = None) -> None:
         wgrad.linear_wgrad(self.device, self.precision, dw, x, dy, dbias=dbias)
@@ -37,6 +38,6 @@ class Linear(Operations):
         self, w: Array, ms: Array, copy: Array | None, x: Array, dy: Array, *, lr: Any, decay: float = 0.9, eps: float = 1e-8,
         weight_decay: float = 0.0, enabled: Array | None = None,
     ) -> None:  # fmt: skip
-        wgrad.linear_wgrad_rmsprop(
+        linear_wgrad_rmsprop(
             self.device, self.precision, w, ms, copy, x, dy, lr=lr, decay=decay, eps=eps, weight_decay=weight_decay, enabled=enabled
         )

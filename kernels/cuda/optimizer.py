@@ -95,7 +95,7 @@ class Optimizer(Operations):
         on: DeviceList = updates.device
         if on.rows is not None:
             self.device.cuda(
-                FILE, "rmsprop_table", len(on.chunks), THREADS, on.rows, on.chunks, *_rate(lr, np.float32),
+                FILE, "rmsprop_list", len(on.chunks), THREADS, on.rows, on.chunks, *_rate(lr, np.float32),
                 *map(np.float32, (decay, 1.0 - decay, eps)), cost=on.cost, defines=on.defines,
             )  # fmt: skip
 
@@ -105,11 +105,11 @@ class Optimizer(Operations):
         if on.rows is None:
             return
         self.device.cuda(
-            FILE, "adam_advance_table", blocks(len(on.rows), THREADS), THREADS, on.rates, on.rows, np.int32(len(on.rows)),
+            FILE, "adam_advance_list", blocks(len(on.rows), THREADS), THREADS, on.rates, on.rows, np.int32(len(on.rows)),
             *_rate(lr, np.float64), np.float64(beta1), np.float64(beta2), cost=cost(0, [on.rows, 8 * len(on.rows)], [on.rates]),
             defines=on.defines,
         )  # fmt: skip
         self.device.cuda(
-            FILE, "adam_table", len(on.chunks), THREADS, on.rows, on.chunks, on.rates,
+            FILE, "adam_list", len(on.chunks), THREADS, on.rows, on.chunks, on.rates,
             *map(np.float32, (beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps)), cost=on.cost, defines=on.defines,
         )  # fmt: skip

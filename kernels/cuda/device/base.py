@@ -91,9 +91,9 @@ class Device:
 
     def upload(self, array: np.ndarray) -> Any:
         """A new device array with the values of ``array``."""
-        placed = self.empty(array.shape, array.dtype)
-        self.put(placed, array)
-        return placed
+        copied = self.empty(array.shape, array.dtype)
+        self.put(copied, array)
+        return copied
 
     def put(self, array: Any, values: np.ndarray) -> None:
         """Copy host values into a device array of the same shape and dtype."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from kernels.cuda.device.base import Launch
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.source import cache_folder, keep, kernels_of, source_of
+from kernels.cuda.device.source import cache_folder, kernels_of, source_of, write_atomically
 
 #: Bytes of a parameter by its type in a signature; pointers are 8.
 SIZES = {"u1": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "i32": 4, "u32": 4, "i64": 8, "u64": 8, "fp32": 4, "fp64": 8}
@@ -124,7 +124,7 @@ def compile_cuda(file: str, function: str, defines: tuple[str, ...], chip: Chip)
     key = hashlib.sha256(repr((text, flags, version)).encode()).hexdigest()[:24]
     path = cache_folder("nvrtc") / f"{Path(file).stem}-{key}"
     if not path.exists():
-        keep(path, _nvrtc(nvrtc, text, file, flags, known))
+        write_atomically(path, _nvrtc(nvrtc, text, file, flags, known))
     return Code(path.read_bytes(), function)
 
 

@@ -20,8 +20,8 @@ class DryDevice(Device):
     """Launches go to ``launches`` (always a list); arrays are virtual memory that nobody touches, with undefined values.
 
     Attributes:
-        placed: bytes of all arrays and scratch placed so far, each rounded up to 512 as CuPy's pool does. Freed arrays count on:
-            an engine places its buffers once.
+        allocated: bytes of all arrays and scratch allocated so far, each rounded up to 512 as CuPy's pool does. Freed arrays count on:
+            an engine allocates its buffers once.
     """
 
     name = "dry"
@@ -30,19 +30,19 @@ class DryDevice(Device):
     def __init__(self, chip: Chip = CHIPS["sm_90"]):
         super().__init__(chip)
         self.launches = []
-        self.placed = 0
+        self.allocated = 0
         self._scratch: dict[str, int] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         array = _untouched(shape, np.dtype(dtype))
-        self.placed += _rounded(array.nbytes)
+        self.allocated += _rounded(array.nbytes)
         return array
 
     def scratch(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         array = _untouched(shape, np.dtype(dtype))
         grown = max(0, _rounded(array.nbytes) - self._scratch.get(key, 0))
         self._scratch[key] = self._scratch.get(key, 0) + grown
-        self.placed += grown
+        self.allocated += grown
         return array
 
     def _put(self, array: np.ndarray, values: np.ndarray) -> None:

@@ -12,12 +12,12 @@ from kernels.contract.checks import check_float
 from kernels.cuda.device.base import Device
 
 THREADS = 256  # of a block, in every CUDA C file
-_tables: WeakKeyDictionary[Device, dict[Any, Any]] = WeakKeyDictionary()
+_constants: WeakKeyDictionary[Device, dict[Any, Any]] = WeakKeyDictionary()
 
 
-def table(dev: Device, key: Any, make: Callable[[], np.ndarray]) -> Any:
+def constant(dev: Device, key: Any, make: Callable[[], np.ndarray]) -> Any:
     """A small constant array on the device, uploaded at the first use of ``key``."""
-    kept = _tables.setdefault(dev, {})
+    kept = _constants.setdefault(dev, {})
     if key not in kept:
         kept[key] = dev.upload(make())
     return kept[key]

@@ -44,7 +44,7 @@ def once(device: Device, work: Callable[[], None], calls: int) -> float:
 
 
 def timed(device: Device, work: Callable[[], None], *, rounds: int = 7, seconds: float = 0.02, most: int = 1000) -> Span:
-    """The time of ``work``, which must have run before (compiled, its memory placed); each round takes about ``seconds``."""
+    """The time of ``work``, which must have run before (compiled, its memory allocated); each round takes about ``seconds``."""
     first = once(device, work, 1)
     calls = max(1, min(most, int(seconds / max(first, 1e-7))))
     values = [once(device, work, calls) for _ in range(rounds)]
@@ -59,7 +59,7 @@ def repeated(device: Device, work: Callable[[], None], times: int) -> Callable[[
             work()
 
     graph: Callable[[], None] = device.record(body)
-    for _ in range(3):  # places, finds everything in its place, captures
+    for _ in range(3):  # allocates, finds everything there, captures
         graph()
     return graph
 

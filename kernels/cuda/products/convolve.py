@@ -1,4 +1,4 @@
-"""Launches of `taps_product`: which form a convolution takes, how its operands are brought into shape, which tile.
+"""Launches of `convolve_kernel`: which form a convolution takes, how its operands are brought into shape, which tile.
 
 Axis letters: N images, H W rows and columns of the larger image, OH OW of the smaller, KH KW kernel, Ci Co channels.
 """
@@ -11,10 +11,10 @@ import numpy as np
 
 from kernels.cuda.device.base import Descriptor, Device
 from kernels.cuda.products import tiles
-from kernels.cuda.products.convolve_kernel import taps_product
+from kernels.cuda.products.convolve_kernel import convolve_kernel
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
 from kernels.cuda.products.few_outputs import few_outputs, takes_few_outputs
-from kernels.cuda.products.images import FEW, image_convolve
+from kernels.cuda.products.images import PIXEL, image_convolve
 from kernels.cuda.products.packing import pack_weights, pad_channels
 from kernels.cuda.products.partials import split_reduce
 from kernels.cuda.products.splits import DOT, splits
@@ -32,7 +32,7 @@ FUSED_COLUMNS = 32
 
 
 class Form(NamedTuple):
-    """A convolution as `taps_product` sees it.
+    """A convolution as `convolve_kernel` sees it.
 
     Attributes:
         kind: of tile.
@@ -70,7 +70,7 @@ def convolve(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: s
     """
     if max(w.shape[:2]) > LARGEST:
         raise ValueError(f"w: got a {w.shape[0]}x{w.shape[1]} kernel, expected at most {LARGEST}x{LARGEST}")
-    if src.shape[3] <= FEW and (kind == "forward" or stride == 1) and not _is_linear(out, w):
+    if src.shape[3] <= PIXEL and (kind == "forward" or stride == 1) and not _is_linear(out, w):
         return image_convolve(dev, precision, out, src, w, kind=kind, stride=stride, epilogue=epilogue)
     if takes_few_outputs(out, src, w, stride, epilogue):
         return few_outputs(dev, precision, out, src, w, kind=kind, epilogue=epilogue)
@@ -131,7 +131,7 @@ def _packed(dev: Device, w: Any, form: Form, channels: int) -> Any:
 
 
 def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form, epilogue: Epilogue) -> None:
-    """One `taps_product` over operands in shape, and what combines its partial results.
+    """One `convolve_kernel` over operands in shape, and what combines its partial results.
 
     Args:
         out: [N, OH, OW, OC].
@@ -143,7 +143,7 @@ def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form,
     (kh, kw), (ph, pw) = form.kernel, form.positions
     phases = 4 if form.fractional else 1
     rows = images * ph * pw
-    whole = epilogue.statistics is not None or epilogue.below is not None
+    whole = epilogue.statistics is not None or epilogue.previous is not None
     name = "linear_whole" if whole and form.kind == "linear" else form.kind
     chosen = _tile(dev, precision, name, rows * phases, form.columns, kh * kw * sc, sc)
     boxes = _boxes(dev, src, w, form, chosen)
@@ -158,7 +158,7 @@ def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form,
     plan = prepare(dev, epilogue, result, images=images, positions=ph * pw, phases=phases, columns=form.columns, bm=bm)
     taps = sum(a * b for a in _phase_taps(kh) for b in _phase_taps(kw)) if form.fractional else kh * kw
     dev.triton(
-        taps_product, (plan.tiles * nt, phases, count), *(boxes or (src, w)), plan.table, *plan.arguments, rows, plan.tiles, each,
+        convolve_kernel, (plan.tiles * nt, phases, count), *(boxes or (src, w)), plan.ranges, *plan.arguments, rows, plan.tiles, each,
         PH=ph, PW=pw, OH=oh, OW=ow, OC=oc, SH=sh, SW=sw, SC=sc, WR=w.shape[1], WC=w.shape[2],
         KH=kh, KW=kw, S=form.stride, BACK=form.back, FRACTIONAL=form.fractional, SHUFFLED=form.shuffled,
         TRANSPOSED=form.transposed, TURNED=form.turned, SPLIT=count > 1,

@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 
 from kernels.cuda.products.epilogue import finish_pieces, tile_rows
-from kernels.cuda.products.tile_math import product
+from kernels.cuda.products.tile_math import dot
 
 
 @triton.jit
@@ -97,11 +97,11 @@ def load_weights(w, w_base, tap, c, first_column, columns,
 
 
 @triton.jit
-def taps_product(
+def convolve_kernel(
     src,  # [images, SH, SW, SC], or with TMA its descriptor, stride 2: of [images, SH/2, 2, SW/2, 2·SC]
     w,  # [taps, WR, WC], or with TMA a descriptor of [taps · WR, WC]
-    table,  # for `tile_rows`
-    out, bias, partial, counts, below, mean, var, gamma, beta, eps,  # for `finish_pieces`
+    ranges,  # for `tile_rows`
+    out, bias, partial, counts, previous, mean, var, gamma, beta, eps,  # for `finish_pieces`
     rows,  # of a phase
     tiles,  # M-tiles of a phase
     steps,  # of BK channels in one split; all of them where there is one split
@@ -130,7 +130,7 @@ def taps_product(
     pw = (phase % 2 + KW // 2) % 2
     first_h, taps_h, shift_h = taps_of_phase(ph, KH, FRACTIONAL, BACK)
     first_w, taps_w, shift_w = taps_of_phase(pw, KW, FRACTIONAL, BACK)
-    first_row, end_row, group = tile_rows(table, rows, tile, BM)
+    first_row, end_row, group = tile_rows(ranges, rows, tile, BM)
     columns = first_column + tl.arange(0, BN)
 
     # where tap (0, 0) lies: of the tile's first row (TMA), or of each row
@@ -167,7 +167,7 @@ def taps_product(
             tap = KH * KW - 1 - tap
         x = load_source(src, base, row_bits, column_bits, n, i, j, a, b, c, SW, SC, S, BACK, TMA, BM, BK)
         y = load_weights(w, w_base, tap, c, first_column, columns, N, WR, WC, TRANSPOSED, TMA, BN, BK)
-        acc = product(x, y, acc, PRECISION, INTERPRETED)
+        acc = dot(x, y, acc, PRECISION, INTERPRETED)
         c += BK
         if KH * KW > 1:  # the next tap behind the last channels
             b += (c == SC).to(tl.int32)
@@ -191,5 +191,5 @@ def taps_product(
             ow = 2 * ow
         offsets = (r // (PH * PW)).to(tl.int64) * (OH * OW * OC) + (oh * OW + ow) * OC
     finish_pieces(acc, inside, offsets, first_column, phase * tiles + tile, group,
-                  out, bias, partial, counts, below, mean, var, gamma, beta, eps,
+                  out, bias, partial, counts, previous, mean, var, gamma, beta, eps,
                   OC if SHUFFLED else 0, OW * OC, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip

@@ -10,15 +10,17 @@ from typing import Any
 from kernels.cuda.device.base import Descriptor, Device
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.launch import power_of_two
-from kernels.cuda.products import few_outputs_kernel, tiles
+from kernels.cuda.products import tiles
 from kernels.cuda.products.epilogue import Epilogue
+from kernels.cuda.products.few_outputs_kernel import SLOTS as KERNEL_SLOTS
+from kernels.cuda.products.few_outputs_kernel import few_outputs_kernel
 from kernels.cuda.products.packing import pack_weights
 from kernels.cuda.products.splits import DOT
 from kernels.cuda.products.tiles import Tile
 from kernels.ledger import cost
 
 #: Output channels at most.
-SLOTS = few_outputs_kernel.SLOTS.value
+SLOTS = KERNEL_SLOTS.value
 #: Image columns at most: a tile holds whole rows. Kernel columns at most, and the divisor of the source's channels.
 WIDEST, WIDEST_KERNEL, CHANNELS = 128, 8, 16
 
@@ -34,7 +36,7 @@ def takes_few_outputs(out: Any, src: Any, w: Any, stride: int, epilogue: Epilogu
         and width & (width - 1) == 0
         and 1 < w.shape[1] <= WIDEST_KERNEL
         and epilogue.statistics is None
-        and epilogue.below is None
+        and epilogue.previous is None
     )
 
 
@@ -46,7 +48,7 @@ def few_outputs(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind
         src: [N, H, W, C], C a multiple of 16: C is Ci, or for the dgrad Co.
         w: [KH, KW, Ci, Co], of src's dtype, KW from 2 to 8.
         kind: "forward" or "dgrad".
-        epilogue: with neither statistics nor a layer below.
+        epilogue: with neither statistics nor a previous layer.
 
     Raises:
         ValueError: what `takes_few_outputs` refuses.
@@ -65,7 +67,7 @@ def few_outputs(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind
     boxes = _boxes(dev, src, weights, chosen)
     bias = epilogue.bias
     dev.triton(
-        few_outputs_kernel.few_outputs, (programs,), *(boxes or (src, weights)), out, bias, rows, warps=chosen.warps, stages=chosen.stages,
+        few_outputs_kernel, (programs,), *(boxes or (src, weights)), out, bias, rows, warps=chosen.warps, stages=chosen.stages,
         cost=cost(programs * 2 * chosen.bm * columns * kh * depth, [src, weights, 0 if bias is None else bias], [out]),
         H=height, W=width, SC=depth, CO=channels, KH=kh, KW=kw, ACTIVATION=epilogue.activation,
         BM=chosen.bm, BN=columns, BK=chosen.bk, TMA=boxes is not None, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,

@@ -18,14 +18,14 @@ import triton.language as tl
 
 from kernels.cuda.products.convolve_kernel import inside_bits, load_source, load_weights
 from kernels.cuda.products.epilogue import finish_tile
-from kernels.cuda.products.tile_math import product
+from kernels.cuda.products.tile_math import dot
 
 #: Columns of the product for each kernel column: the most output channels.
 SLOTS = tl.constexpr(4)
 
 
 @triton.jit
-def few_outputs(
+def few_outputs_kernel(
     src,  # [N, H, W, SC], or with TMA its descriptor
     w,  # [KH, BN, SC], or with TMA a descriptor of [KH · BN, SC]: rows (kw, co), zeros where there is no such tap or channel
     out,  # [N, H, W, CO]
@@ -60,7 +60,7 @@ def few_outputs(
     for _ in range(KH * (SC // BK)):
         x = load_source(src, base, row_bits, 1, n, i, 0, a, 0, c, W, SC, 1, False, TMA, BM, BK)
         y = load_weights(w, w_base, a, c, 0, columns, BN, BN, SC, True, TMA, BN, BK)
-        acc = product(x, y, acc, PRECISION, INTERPRETED)
+        acc = dot(x, y, acc, PRECISION, INTERPRETED)
         c += BK
         a += (c == SC).to(tl.int32)
         c = tl.where(c == SC, 0, c)

@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 
 from kernels.cuda.products.epilogue import finish_tile, tile_rows
-from kernels.cuda.products.tile_math import product
-from kernels.cuda.products.wgrad_kernel import place
+from kernels.cuda.products.tile_math import dot
+from kernels.cuda.products.wgrad_kernel import position
 
 #: Channels of a pixel in the padded buffer.
 PIXEL = tl.constexpr(8)
@@ -23,7 +23,7 @@ PIXEL = tl.constexpr(8)
 @triton.jit
 def corner(r, PH: tl.constexpr, PW: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, S: tl.constexpr, LONG: tl.constexpr):
     """Offset of the pixel under tap (0, 0) of output position ``r``. LONG: in 64 bits."""
-    n, i, j = place(r, OH, OW)
+    n, i, j = position(r, OH, OW)
     if LONG:
         return n.to(tl.int64) * (PH * PW * PIXEL) + (i * PW + j) * (S * PIXEL)
     return (n * PH * PW + (i * PW + j) * S) * PIXEL
@@ -37,13 +37,13 @@ def tap_offset(k, PW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr):
 
 
 @triton.jit
-def image_convolve(
+def image_convolve_kernel(
     image,  # [N, PH, PW, 8], from the pixel under tap (0, 0) of the first position
     weights,  # [K, COLUMNS]: rows (tap, channel), zeros behind the last
-    table,  # of `tile_rows`, or None
+    ranges,  # of `tile_rows`, or None
     rows,  # N·OH·OW
     out,  # [N, OH, OW, Co]
-    bias, partial, counts, below, mean, var, gamma, beta, eps,  # of `finish_tile`
+    bias, partial, counts, previous, mean, var, gamma, beta, eps,  # of `finish_tile`
     PH: tl.constexpr, PW: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, S: tl.constexpr,
     K: tl.constexpr, COLUMNS: tl.constexpr, N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr,
@@ -53,7 +53,7 @@ def image_convolve(
     blocks: tl.constexpr = COLUMNS // BN
     tile = tl.program_id(0) // blocks
     columns = tl.program_id(0) % blocks * BN + tl.arange(0, BN)
-    first, end, group = tile_rows(table, rows, tile, BM)
+    first, end, group = tile_rows(ranges, rows, tile, BM)
     r = first + tl.arange(0, BM)
     # rows of another group, or past the end, are computed and not stored. ".ca": 25 taps read each pixel, the L1 cache serves most
     start = corner(tl.minimum(r, rows - 1), PH, PW, OH, OW, S, LONG)[:, None]
@@ -62,15 +62,15 @@ def image_convolve(
         k = step * BK + tl.arange(0, BK)
         a = tl.load(image + start + tap_offset(k, PW, KH, KW)[None, :], cache_modifier=".ca")
         b = tl.load(weights + k[:, None] * COLUMNS + columns[None, :])
-        acc = product(a, b, acc, PRECISION, INTERPRETED)
+        acc = dot(a, b, acc, PRECISION, INTERPRETED)
     finish_tile(
         acc, r < end, r.to(tl.int64) * N, columns, columns, tile, group,
-        out, bias, partial, counts, below, mean, var, gamma, beta, eps, N, CHANNELS, ACTIVATION, INTERPRETED,
+        out, bias, partial, counts, previous, mean, var, gamma, beta, eps, N, CHANNELS, ACTIVATION, INTERPRETED,
     )  # fmt: skip
 
 
 @triton.jit
-def image_wgrad(
+def image_wgrad_kernel(
     out,  # [splits, T, Ci, Co] float32
     image,  # [N, PH, PW, 8], from the pixel under tap (0, 0) of the first position
     other,  # [N, OH, OW, YC]
@@ -102,7 +102,7 @@ def image_wgrad(
         a = tl.load(image + start + offset, cache_modifier=".ca")
         row = r.to(tl.int64) * YC if LONG else r * YC
         b = tl.load(other + row[:, None] + columns[None, :], mask=(r < positions)[:, None] & (columns < YC)[None, :], other=0.0)
-        acc = product(a, b, acc, PRECISION, INTERPRETED)
+        acc = dot(a, b, acc, PRECISION, INTERPRETED)
 
     tap = m // PIXEL
     c = (m % PIXEL)[:, None]

@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.contract.checks import check_array
 from kernels.cuda.device.base import Device
-from kernels.cuda.device.launch import THREADS, blocks, channel_layout, check_values, defines_of, power_of_two, table
+from kernels.cuda.device.launch import THREADS, blocks, channel_layout, check_values, constant, defines_of, power_of_two
 from kernels.ledger import cost
 
 FILE = "products/partials.cu"
@@ -58,7 +58,7 @@ def _reduction(
     vector = int(channels % 4 == 0)
     lanes = min(256 if vector else 128, power_of_two(blocks(terms, 4)))  # threads that share a channel
     width = max(2 if vector else 8, THREADS // lanes)  # at least 32 bytes of neighbours; at most 2048 channels a block
-    starts = table(dev, ("starts", tile_starts), lambda: np.array(tile_starts, np.int32))
+    starts = constant(dev, ("starts", tile_starts), lambda: np.array(tile_starts, np.int32))
     grid = blocks(channels, width * (4 if vector else 1)), len(tile_starts) - 1
     return starts, phases, k, width, vector, grid, width * lanes
 

@@ -7,7 +7,7 @@ import triton.language as tl
 
 
 @triton.jit
-def product(a, b, acc, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr):
+def dot(a, b, acc, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr):
     """acc + a · b. The interpreter would multiply the raw bits of bf16 operands."""
     if INTERPRETED:
         a = a.to(tl.float32)

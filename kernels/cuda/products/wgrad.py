@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from kernels.cuda.device.base import Descriptor, Device
 from kernels.cuda.products.images import image_wgrad, takes_image_wgrad
 from kernels.cuda.products.packing import pad_channels
 from kernels.cuda.products.partials import column_sums
-from kernels.cuda.products.splits import DOT, LONG, launch_splits
+from kernels.cuda.products.splits import LONG, launch_splits
 from kernels.cuda.products.tiles import Tile, wgrad_tile
 from kernels.cuda.products.wgrad_kernel import wgrad_boxes, wgrad_pointers
-from kernels.cuda.products.wgrad_rmsprop_kernel import wgrad_rmsprop
-from kernels.ledger import cost
 
 #: Channels in memory are a multiple of this: 16 bytes of bf16, what one thread or a descriptor moves.
 VECTOR = 8
@@ -43,7 +39,7 @@ def wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride: int,
         column_sums(dev, dbias, dy.reshape(-1, co))
     if takes_image_wgrad(ci, co, stride):
         return image_wgrad(dev, precision, dw, x, dy, stride=stride)
-    _product(dev, precision, dw, _aligned(dev, "wgrad.x", x), _aligned(dev, "wgrad.dy", dy), stride)
+    _matmul(dev, precision, dw, _aligned(dev, "wgrad.x", x), _aligned(dev, "wgrad.dy", dy), stride)
 
 
 def linear_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, dbias: Any = None) -> None:
@@ -52,39 +48,7 @@ def linear_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, dbias
         column_sums(dev, dbias, dy)
     (images, inputs), outputs = x.shape, dy.shape[1]
     x, dy = _aligned(dev, "wgrad.x", x.reshape(images, 1, 1, inputs)), dy.reshape(images, 1, 1, outputs)
-    _product(dev, precision, dw.reshape(1, 1, inputs, outputs), x, dy, 1)
-
-
-def linear_wgrad_rmsprop(
-    dev: Device, precision: str, w: Any, ms: Any, copy: Any, x: Any, dy: Any, *,
-    lr: Any, decay: float, eps: float, weight_decay: float, enabled: Any,
-) -> None:  # fmt: skip
-    """g = xᵀ · dy + weight_decay · w;  ms ← decay · ms + (1 − decay) g²;  w ← w − lr · g / (sqrt(ms) + eps);  copy ← w, in one kernel.
-
-    Args:
-        w, ms: [I, O] float32, updated in place.
-        copy: [I, O] of x's dtype, written; None or ``w`` itself where there is none.
-        x: [N, I].
-        dy: [N, O], of x's dtype.
-        lr: a float, or a float32 array [1].
-        enabled: uint8 [1], 0 leaves all three as they are, or None.
-    """
-    images, inputs = x.shape
-    outputs = dy.shape[1]
-    copy = None if copy is w else copy
-    by_array = hasattr(lr, "flags") and not isinstance(lr, np.generic)
-    bm, bn, bk, stages, warps = wgrad_tile(
-        "wgrad_rmsprop", rows=inputs, columns=outputs, depth=images, channels=inputs, chip=dev.chip, precision=precision
-    )
-    grid = (-(-outputs // bn), -(-inputs // bm))
-    steps = -(-images // bk)
-    read = [a for a in (w, ms, x, dy, lr if by_array else None, enabled) if a is not None]
-    dev.triton(
-        wgrad_rmsprop, grid, w, ms, copy, x, dy, enabled, lr if by_array else float(lr),
-        float(decay), 1.0 - decay, float(eps), float(weight_decay), images, warps=warps, stages=stages,
-        cost=cost(grid[0] * grid[1] * steps * 2 * bm * bn * bk, read, [w, ms] if copy is None else [w, ms, copy]),
-        INPUTS=inputs, OUTPUTS=outputs, RATE_ARRAY=by_array, BM=bm, BN=bn, BK=bk, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
-    )  # fmt: skip
+    _matmul(dev, precision, dw.reshape(1, 1, inputs, outputs), x, dy, 1)
 
 
 def _aligned(dev: Device, key: str, array: Any) -> Any:
@@ -124,7 +88,7 @@ def fit_boxes(x: Any, dy: Any, kernel: int, stride: int, bm: int, bk: int) -> Bo
     return Boxes(unit, False, bk) if unit else None
 
 
-def _product(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int) -> None:
+def _matmul(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int) -> None:
     """The general product. x and dy may have more channels than dw: zeros."""
     rows = dw.shape[0] * dw.shape[1] * x.shape[3]
     shape = {"rows": rows, "columns": dy.shape[3], "depth": dy.size // dy.shape[3], "channels": x.shape[3]}

@@ -14,11 +14,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.cuda.products.tile_math import product
+from kernels.cuda.products.tile_math import dot
 
 
 @triton.jit
-def place(r, OH: tl.constexpr, OW: tl.constexpr):
+def position(r, OH: tl.constexpr, OW: tl.constexpr):
     """(n, i, j) of position ``r``. Unsigned: a signed division by a power of two costs three instructions, not one."""
     r = r.to(tl.uint32)
     return (r // (OH * OW)).to(tl.int32), (r // OW % OH).to(tl.int32), (r % OW).to(tl.int32)
@@ -73,7 +73,7 @@ def wgrad_pointers(
     last = tl.minimum(first + steps, tl.cdiv(positions, BK))
     for step in range(first, last):
         r = step * BK + tl.arange(0, BK)
-        n, i, j = place(r, OH, OW)
+        n, i, j = position(r, OH, OW)
         n = n[None, :]
         h = (i * S)[None, :]
         v = (j * S)[None, :]
@@ -87,7 +87,7 @@ def wgrad_pointers(
         # x is loaded as [BM, BK], transposed by its addresses: a `tl.trans` would keep sm_80 from copying asynchronously
         a = tl.load(x + x_row + shift, mask=inside & (r < positions)[None, :], other=0.0)
         b = tl.load(dy + y_row + columns[None, :], mask=(r < positions)[:, None] & (columns < YC)[None, :], other=0.0)
-        acc = product(a, b, acc, PRECISION, INTERPRETED)
+        acc = dot(a, b, acc, PRECISION, INTERPRETED)
     store_tile(out, acc, tap, c, columns, split, T, CI, CO)
 
 
@@ -168,11 +168,11 @@ def wgrad_boxes(
         i = position // OW
         j = position % OW
         b = tl.reshape(dy.load([position, n, pn * BN]), [BK, BN])
-        acc0 = product(load_box(x, n, i, j, h0, v0, c0, XC, S, BM, BK), b, acc0, PRECISION, INTERPRETED)
+        acc0 = dot(load_box(x, n, i, j, h0, v0, c0, XC, S, BM, BK), b, acc0, PRECISION, INTERPRETED)
         if UNITS > 1:
-            acc1 = product(load_box(x, n, i, j, h1, v1, c1, XC, S, BM, BK), b, acc1, PRECISION, INTERPRETED)
+            acc1 = dot(load_box(x, n, i, j, h1, v1, c1, XC, S, BM, BK), b, acc1, PRECISION, INTERPRETED)
         if UNITS > 2:
-            acc2 = product(load_box(x, n, i, j, h2, v2, c2, XC, S, BM, BK), b, acc2, PRECISION, INTERPRETED)
+            acc2 = dot(load_box(x, n, i, j, h2, v2, c2, XC, S, BM, BK), b, acc2, PRECISION, INTERPRETED)
     columns = pn * BN + tl.arange(0, BN)
     store_unit(out, acc0, h0, v0, c0, columns, split, XC, KH, KW, CI, CO, BM)
     if UNITS > 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.source import keep
+from kernels.cuda.device.source import write_atomically
 from kernels.cuda.products import tiles
 from kernels.cuda.products.tiles import Tile
 
@@ -42,7 +42,7 @@ def save(chip: Chip, chosen: dict[str, Tile], settled: Iterable[str] = ()) -> Pa
     kept = {name: numbers for name, numbers in pairs if name not in dropped and _plausible(numbers)}
     kept |= {name: list(tile) for name, tile in chosen.items()}
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(kept[name])}" for name in sorted(kept))
-    keep(path, f"{{\n{lines}\n}}\n".encode())
+    write_atomically(path, f"{{\n{lines}\n}}\n".encode())
     return path
 
 
