@@ -18,7 +18,7 @@ class Batch(Contract):
 
     def _check_order(self, order: Array, counter: Array, per_epoch: int, n: int, count: int) -> None:
         """The order of an epoch, of which a batch of n is used; where it can be read, its values are in [0, count)."""
-        check_array("order", order, None, np.int32)
+        check_array("order", order, (order.size,), np.int32)
         check_array("counter", counter, (1,), np.int64)
         if per_epoch < 1 or order.size < per_epoch * n:
             raise ValueError(f"order: got {order.size} indices, expected at least {per_epoch} batches of {n}")
