@@ -49,8 +49,8 @@ class Vectors:
         return np.asarray(np.linalg.norm(self.vectors.astype(np.float64), axis=1) / self.deviation)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog=COMMAND, epilog=EPILOG,
         description="Compute the visual attribute vectors of a trained model and keep them in its checkpoint. Training on drops them.",
@@ -61,7 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", metavar="{auto,cpu,cuda}", help="where to compute (default: cpu)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument("--quiet", action="store_true", help="print only the result and errors")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
 
     from vaegan_kernels import load_model
     from vaegan_kernels.data import SPLITS

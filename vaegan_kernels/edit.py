@@ -31,8 +31,8 @@ EPILOG = """examples:
 TILE = 192  # pixels that an image is enlarged to, about
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(prog="python -m vaegan_kernels.edit", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files and folders of them")
     add_edits(parser)
@@ -49,7 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
     parser.add_argument("--device", default="cpu", metavar="{auto,cpu,cuda}", help="where to compute (default: cpu)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     add, remove = names_of(arguments.add), names_of(arguments.remove)
     values, own = parse(arguments.attributes), parse(arguments.own)
     conditional = bool(values or own)

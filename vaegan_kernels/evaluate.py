@@ -71,8 +71,8 @@ def describe(result: dict[str, float]) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.evaluate", epilog=EPILOG,
         description="Measure a trained model on test images: pixel error, SSIM, Dis_l distance, sharpness, Frechet distance, attributes.",
@@ -87,7 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of the samples and of z (default: 0)")
     parser.add_argument("--device", default="cpu", metavar="{auto,cpu,cuda}", help="where to compute (default: cpu)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     check(arguments)
 
     from vaegan_kernels import load_model

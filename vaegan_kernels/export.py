@@ -73,10 +73,8 @@ def names_of(formats: Sequence[str], networks: Sequence[str]) -> list[str]:
     return ["vaegan.json", *(name for one in formats for name in own[one])]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    from vaegan_kernels.runs.inference import load_model
-
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.export",
         description="Write a model for other tools: as a PyTorch module, safetensors and ONNX.",
@@ -86,7 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="FOLDER", default="exported", help="the folder to write to (default: exported)")
     parser.add_argument("--format", metavar="A,B,..", help="of torch, safetensors, onnx (default: all whose packages are installed)")
     parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier export")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    from vaegan_kernels.runs.inference import load_model
+
+    arguments = make_parser().parse_args(argv)
     formats, absent = chosen(arguments.format)
     checkpoint.find(arguments.checkpoint)
     model = load_model(arguments.checkpoint)

@@ -24,8 +24,8 @@ EPILOG = """examples:
 PATHS = ("spherical", "linear")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(prog="python -m vaegan_kernels.interpolate", description="Walk through latent space.", epilog=EPILOG)
     add_common(parser, "interpolation.png")
     parser.add_argument("--from", dest="start", required=True, metavar="A", help="an image file, or the seed of a sample")
@@ -34,7 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--path", default="spherical", metavar="{spherical,linear}", help="way between the ends (default: spherical)")
     parser.add_argument("--mean", action="store_true", help="of an image take mu instead of a sampled z")
     add_attributes(parser, "the same on the whole way; others are the mean of the training images'")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     values = parse(arguments.attributes)
     out = check_common(arguments, (".png", ".gif", ".jpg", ".webp"))
     check_count("--frames", arguments.frames, 1000, 2)

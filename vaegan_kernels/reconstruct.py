@@ -20,8 +20,8 @@ EPILOG = """examples:
   python -m vaegan_kernels.reconstruct runs/my-run --images photo.jpg holidays/ --mean      your own pictures, z = mu"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(prog="python -m vaegan_kernels.reconstruct", description="Encode and decode images, z = mu + sigma*eps.", epilog=EPILOG)
     add_common(parser, "reconstructions.png")
     parser.add_argument("--images", nargs="+", metavar="PATH", help="image files and folders (default: test images of the run's data)")
@@ -30,7 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--columns", type=whole_number, default=8, metavar="N", help="images in a row (default: 8)")
     parser.add_argument("--mean", action="store_true", help="decode mu instead of a sampled z")
     add_attributes(parser, "others are the test images' own, and for --images, where they are not known, the mean of the training images'")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     values = parse(arguments.attributes)
     out = check_common(arguments, (".png", ".jpg", ".webp"))
     check_count("--count", arguments.count)

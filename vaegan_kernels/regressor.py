@@ -171,8 +171,8 @@ def scores(seen: np.ndarray, wanted: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.regressor", description="Train the network that reads attributes off images.", epilog=EPILOG
     )
@@ -188,7 +188,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", metavar="{auto,cpu,cuda}", help="where to compute (default: auto)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument("--quiet", action="store_true", help="print only the result and errors")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     out = Path(arguments.out)
     if out.suffix != ".h5":
         raise UserError(f"--out: got {out}, expected a name that ends in .h5")

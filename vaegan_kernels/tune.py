@@ -18,12 +18,13 @@ from vaegan_kernels.shell.errors import UserError
 PRECISIONS = ("auto", "bf16", "tf32", "float32")
 BN_GROUPS = ("joint", "split")
 
-DESCRIPTION = """Measure other tiles (the block that one program of a matrix product computes) for each product of a training step on this
-GPU, and keep those that are at least 2 % faster in the user's cache. Runs find them there: nothing else needs to be set. Tiles change the
-order of sums, so a run that is resumed with other tiles is not the same run to the bit."""
+DESCRIPTION = """Measure other tiles for the matrix products of a training step on this GPU, and keep the faster ones.
+A tile is the block that one program of a product computes; one that is at least 2 % faster is kept in the user's cache, where runs find it:
+nothing else needs to be set. Tiles change the order of sums, so a run that is resumed with other tiles is not the same run to the bit."""
 
 
 def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(prog="python -m vaegan_kernels.tune", description=DESCRIPTION)
     add = parser.add_argument
     add("--network", default="paper64", metavar="NAME", help=f"of {', '.join(NETWORKS)} (default: paper64)")

@@ -33,11 +33,11 @@ EPILOG = """examples:
   python -m vaegan_kernels.experiments.attribute_similarity --data celeba/ --out results/ --systems vae,vae-dis,gan,vaegan"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.attribute_similarity", epilog=EPILOG,
-        description="Samples of conditional models for the attributes of the test images, judged by a regressor.",
+        description="Draw samples of conditional models for the attributes of test images, and let a regressor judge them.",
     )  # fmt: skip
     add_common(parser)
     parser.add_argument(
@@ -51,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=whole_number, default=8, metavar="N", help="attribute vectors in the figure (default: 8)")
     parser.add_argument("--columns", type=whole_number, default=4, metavar="N", help="samples of each system in the figure (default: 4)")
     add_regressor(parser)
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_count("--repeats", arguments.repeats, 10_000)
     check_count("--best-of", arguments.best_of, arguments.repeats)
     check_count("--test-images", arguments.test_images, 10**7, 2)

@@ -39,11 +39,11 @@ EPILOG = """examples:
   python -m vaegan_kernels.experiments.attribute_vectors --data celeba/ --out results/ --no-originals      no real face in the pictures"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.attribute_vectors", epilog=EPILOG,
-        description="Adds the vector of each attribute to the z of test images; shows which attributes come together.",
+        description="Add the vector of each attribute to the z of test images; show which attributes come together.",
     )  # fmt: skip
     add_common(parser)
     parser.add_argument("--system", default="vaegan", metavar="NAME", help=f"one of {', '.join(SYSTEMS)} (default: vaegan)")
@@ -59,7 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     text = "count with this one how often a vector makes its attribute seen (default: OUT/regressor.h5 if it is there, else not counted)"
     parser.add_argument("--regressor", metavar="FILE", help=text)
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_count("--count", arguments.count, 100)
     check_count("--skip", arguments.skip, 10**6, 0)
     check_choice("--system", arguments.system, SYSTEMS)

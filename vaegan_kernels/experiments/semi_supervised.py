@@ -59,11 +59,11 @@ class Part(NamedTuple):
         return f"{self.features}-{self.start}-{self.labels}-seed{self.seed}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.semi_supervised", epilog=EPILOG,
-        description="Pre-trains without labels, fine-tunes Enc's or Dis's features with few labels, and trains the same from scratch.",
+        description="Fine-tune Enc's or Dis's features with few labels: after training without labels, and beside the same from scratch.",
     )  # fmt: skip
     add_common(parser, seed=False)
     text = "what is recognised: labels, the data's classes (the default where it has them), or an attribute (built-in faces: Smiling)"
@@ -82,7 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--learning-rate", type=real_number, default=RATE, metavar="X", help=f"of these steps, at the start (default: {RATE})"
     )
     add_jobs(parser)
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     features, counts = list_of("--features", arguments.features, FEATURES), checked(arguments)
     given = given_run(arguments, features)
     dataset = load_data(arguments)

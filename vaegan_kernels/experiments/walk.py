@@ -29,15 +29,20 @@ PAIRS_ABREAST = 2
 GRID = (6, 3)  # columns and rows of the random walk
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    parser = Parser(prog="python -m vaegan_kernels.experiments.walk", epilog=EPILOG, description="Animations of walks in latent space.")
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser(prog="python -m vaegan_kernels.experiments.walk", epilog=EPILOG, description="Animate walks in latent space.")
     add_common(parser)
     parser.add_argument("--system", default="vaegan", metavar="NAME", help=f"one of {', '.join(ORDER)} (default: vaegan)")
     parser.add_argument("--rows", type=whole_number, default=3, metavar="N", help="rows of pairs, two abreast (default: 3)")
     parser.add_argument("--frames", type=whole_number, default=20, metavar="N", help="images from one end to the other (default: 20)")
     parser.add_argument("--harmonics", type=whole_number, default=2, metavar="N", help="how winding the random walk is (default: 2)")
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_choice("--system", arguments.system, ORDER)
     check_count("--rows", arguments.rows, 20)
     check_count("--frames", arguments.frames, 500, 2)
