@@ -71,8 +71,8 @@ def load_regressor(path: str | Path, *, device: str = "cpu", threads: int | None
 
 
 def train_regressor(
-    dataset: Any, *, out: str | Path, network: str = "small32", steps: int = STEPS, batch_size: int = BATCH, learning_rate: float = RATE,
-    seed: int = 0, device: str = "auto", threads: int | None = None, quiet: bool = False,
+    dataset: Any, *, out: str | Path, network: str = Config.network, steps: int = STEPS, batch_size: int = BATCH,
+    learning_rate: float = RATE, seed: int = 0, device: str = "auto", threads: int | None = None, quiet: bool = False,
 ) -> Path:  # fmt: skip
     """Train on the training images of ``dataset`` until ``out`` is complete; go on with what it holds, return at once if nothing is left.
 
@@ -178,7 +178,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--data", metavar="PATH", help="images with attributes, as for train (default: built-in drawn faces)")
     parser.add_argument("--out", required=True, metavar="FILE", help="the regressor, .h5; its report is written beside it, .json")
-    parser.add_argument("--network", default="small32", metavar="NAME", help="network family and image size (default: small32)")
+    parser.add_argument("--network", default=Config.network, metavar="NAME", help="network family and image size (default: small32)")
     parser.add_argument("--image-channels", type=whole_number, default=3, metavar="{1,3}", help="1 (grey) or 3 (colour) (default: 3)")
     parser.add_argument("--steps", type=whole_number, default=STEPS, metavar="N", help=f"training steps (default: {STEPS})")
     parser.add_argument("--batch-size", type=whole_number, default=BATCH, metavar="N", help=f"images in a step (default: {BATCH})")

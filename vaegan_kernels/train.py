@@ -76,7 +76,7 @@ def smaller(config: Config) -> str:
     """What to change where a GPU is full."""
     choices = [f"a --batch-size below {config.batch_size}"] if config.batch_size > 1 else []
     choices += ["--precision bf16"] if config.precision != "bf16" else []
-    choices += ["a smaller --network or --image-size"] if config.network != "small32" else []
+    choices += ["a smaller --network or --image-size"] if config.network != Config.network else []
     return f"try {', '.join([*choices, 'a GPU with more room'])} or --device cpu"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.settings.config import NETWORKS
+from models.networks import NETWORKS
 from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from models.networks import NETWORKS
 from vaegan_kernels.data.cache import CacheDir
 from vaegan_kernels.data.dataset import Dataset, Progress, check_shape, limited
 from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES
@@ -88,8 +89,6 @@ def _landmarks(kind: str, landmarks: str | Path | None) -> dict[str, Path]:
 def _check_packed(path: Path, image_size: int, channels: int) -> None:
     _, size, found = packed_shape(path)
     if size != image_size:
-        from models.networks import NETWORKS
-
         fitting = [name for name, spec in NETWORKS.items() if spec.image_size == size]
         other = f", or use a network of {size} pixels (--network {' or '.join(fitting)})" if fitting else ""
         raise UserError(

@@ -24,8 +24,8 @@ from vaegan_kernels.settings.options import make_parser
 from vaegan_kernels.shell.cli import Parser, whole_number
 from vaegan_kernels.shell.errors import UserError
 
-NAMES = {"vaegan": "VAE/GAN", "vae": "VAE", "vae-dis": "VAE Dis_l", "gan": "GAN"}  # as the paper calls the systems
-ORDER = ("vae", "vae-dis", "vaegan", "gan")  # as the paper lists them
+NAMES = {"vae": "VAE", "vae-dis": "VAE Dis_l", "vaegan": "VAE/GAN", "gan": "GAN"}  # as the paper calls and lists the systems
+ORDER = tuple(NAMES)
 PASSED_ON = ("data", "network", "preset", "steps", "batch_size", "limit", "threads", "device")
 OWN = ("--out", "--resume", "--config", "--model", "--seed", "--conditional", "--gan", "--stop-after", "--dry-run", "--quiet")
 

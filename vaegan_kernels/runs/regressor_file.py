@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from models.networks import NETWORKS
 from vaegan_kernels.files import write_atomically
 from vaegan_kernels.runs import checkpoint
-from vaegan_kernels.settings.config import NETWORKS
 from vaegan_kernels.shell.errors import UserError
 
 FORMAT = "vaegan-kernels regressor"

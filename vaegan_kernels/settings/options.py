@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
+from models.presets import PRESETS
 from vaegan_kernels.settings.config import FIELDS, Config
 from vaegan_kernels.settings.fields import field_type, flag
 from vaegan_kernels.shell.cli import Parser, real_number, whole_number
@@ -30,13 +31,11 @@ EPILOG = """examples:
 
 def make_parser() -> Parser:
     """The parser of ``python -m vaegan_kernels.train``: one flag a field of `Config`, and those of the run folder."""
-    from models.presets import PRESETS
-
     usage = "%(prog)s [--data PATH] [--out FOLDER] [--resume [FOLDER]] [more options, all below]"
     parser = Parser(prog="python -m vaegan_kernels.train", usage=usage, description=DESCRIPTION, epilog=EPILOG)
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     for field in FIELDS.values():
-        add_option(groups[field.metadata["group"]], field, PRESETS)
+        add_option(groups[field.metadata["group"]], field)
 
     groups["Network"].add_argument(
         "--image-size", type=whole_number, metavar="{32,64,128}",
@@ -64,10 +63,10 @@ def make_parser() -> Parser:
     return parser
 
 
-def add_option(group: Any, field: dataclasses.Field[Any], presets: dict[str, dict[str, Any]]) -> None:
+def add_option(group: Any, field: dataclasses.Field[Any]) -> None:
     """Add the flag of one `Config` field; flags that are not given leave no attribute, so that explicit ones can be told."""
     kind, rules = field_type(field), field.metadata
-    text = rules["help"] + describe_default(field, presets)
+    text = rules["help"] + describe_default(field)
     name = flag(field.name)
     if kind is bool:
         group.add_argument(name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
@@ -79,7 +78,7 @@ def add_option(group: Any, field: dataclasses.Field[Any], presets: dict[str, dic
     group.add_argument(name, type=convert, metavar=metavar, default=argparse.SUPPRESS, help=text)
 
 
-def describe_default(field: dataclasses.Field[Any], presets: dict[str, dict[str, Any]]) -> str:
+def describe_default(field: dataclasses.Field[Any]) -> str:
     """``" (default: 64)"``, or the value of each preset where they differ from it."""
     if "(default" in field.metadata["help"]:
         return ""
@@ -89,7 +88,7 @@ def describe_default(field: dataclasses.Field[Any], presets: dict[str, dict[str,
             return "none"
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
-    by_preset = {name: show(values.get(field.name, field.default)) for name, values in presets.items()}
+    by_preset = {name: show(values.get(field.name, field.default)) for name, values in PRESETS.items()}
     if len(set(by_preset.values())) > 1:
         return " (" + ", ".join(f"{name}: {value}" for name, value in by_preset.items()) + ")"
     shown = next(iter(by_preset.values()), show(field.default))
