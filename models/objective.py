@@ -17,10 +17,10 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised. The defaults are the paper's (the preset `paper`).
+    """What is minimised.
 
     Attributes:
-        gamma: γ of Algorithm 1: Dec minimises γ·L_like − L_GAN. The authors' w, with (1 − w)·L_GAN, is γ = w / (1 − w): for
+        gamma: γ of Algorithm 1: Dec descends γ·L_like − L_GAN. The authors' w, with (1 − w)·L_GAN, is γ = w / (1 − w): for
             their w of 1e-5 and 1e-6 the same to five digits, and RMSProp does not see the common factor.
         real_weight: r: in Dis's gradient a real image weighs r, a generated one (1 − r)·N / N_generated.
         negatives: the generated images that Dis is trained on: "both" X̃ and X_p, or "prior", X_p alone; then X̃ goes

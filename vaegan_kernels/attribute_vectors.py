@@ -53,7 +53,7 @@ def make_parser() -> Parser:
     """The command line."""
     parser = Parser(
         prog=COMMAND, epilog=EPILOG,
-        description="Compute the visual attribute vectors of a trained model and keep them in its checkpoint. Training on drops them.",
+        description="Compute the visual attribute vectors of a trained model and keep them in its checkpoint. Resuming its training drops them.",
     )  # fmt: skip
     parser.add_argument("checkpoint", metavar="RUN", help="a run folder or a checkpoint.h5")
     parser.add_argument("--data", metavar="PATH", help="images with attributes (default: the data that the run was trained on)")
@@ -194,7 +194,7 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
             kind = "conditional" if config.conditional else f"of the system {config.model}"
             advice = "its attributes are chosen with --attributes" if config.conditional else "it has no encoder to make them with"
             raise UserError(f"{file}: no attribute vectors in it: the model is {kind}, {advice}")
-        raise UserError(f"{file}: no attribute vectors in it (training on drops them); make them with: {COMMAND} {path}")
+        raise UserError(f"{file}: no attribute vectors in it (resuming the training drops them); make them with: {COMMAND} {path}")
     if vectors.ndim != 2 or len(vectors) != len(names) or not names:
         raise UserError(f"{file}: {VECTORS} has shape {vectors.shape} for {len(names)} names; make them again with: {COMMAND} {path}")
     return dict(zip(names, vectors.astype(np.float32), strict=True))

@@ -28,7 +28,7 @@ EPILOG = """examples:
   python -m vaegan_kernels.edit a.jpg b.jpg --add Blond_Hair,Bangs --checkpoint runs/my-run --out blond.png
   python -m vaegan_kernels.edit photo.jpg --attributes Smiling=1 --own Smiling=-1,Male=1 --checkpoint runs/my-conditional-run"""
 
-TILE = 192  # pixels that an image is enlarged to, about
+CELL = 192  # pixels that an image is enlarged to, about
 
 
 def make_parser() -> Parser:
@@ -131,7 +131,7 @@ def side_by_side(photos: np.ndarray, rebuilt: np.ndarray, edited: np.ndarray, wh
     from vaegan_kernels.pictures.labelled_grid import labelled_grid
 
     rows = np.stack([to_uint8(photos), to_uint8(rebuilt), to_uint8(edited)], axis=1)
-    return labelled_grid(rows.reshape(-1, *rows.shape[2:]), ["original", "rebuilt", "edited"], title=what, tile=TILE)
+    return labelled_grid(rows.reshape(-1, *rows.shape[2:]), ["original", "rebuilt", "edited"], title=what, cell=CELL)
 
 
 def only(edited: np.ndarray) -> Image.Image:
@@ -139,8 +139,8 @@ def only(edited: np.ndarray) -> Image.Image:
     from vaegan_kernels.pictures.figures import to_uint8
     from vaegan_kernels.pictures.labelled_grid import enlarge
 
-    tiles = [np.asarray(enlarge(image, TILE)) for image in to_uint8(edited)]
-    return Image.fromarray(np.concatenate(tiles, axis=1))
+    cells = [np.asarray(enlarge(image, CELL)) for image in to_uint8(edited)]
+    return Image.fromarray(np.concatenate(cells, axis=1))
 
 
 if __name__ == "__main__":

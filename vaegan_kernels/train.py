@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = configuration(vars(arguments), repeated(arguments.config) if arguments.config else None)
     engine, device = open_engine(config)
     if header is not None and header.config.precision != engine.precision:
-        device += f"; until now the run was in {header.config.precision}: its numbers go on, not its bits"
+        device += f"; until now the run was in {header.config.precision}: its numbers continue, not its bits"
     config = with_attributes(dataclasses.replace(config, precision=engine.precision, encoder_units=config.network_spec().encoder_units))
     spec = config.network_spec()
     kind, count = check_data(config, spec)
@@ -132,7 +132,7 @@ def check_same_data(dataset: Any, header: Any, folder: RunFolder) -> None:
 
 
 def train_gan_first(config: Config, spec: Any, engine: Any, folder: RunFolder, dataset: Any, arguments: Any, say: Any) -> int:
-    """The GAN of a vae-dis without ``--gan``: a run of its own in the run's folder, which goes on where it was left.
+    """The GAN of a vae-dis without ``--gan``: a run of its own in the run's folder, which is resumed where it was left.
 
     Returns: the exit code.
     """
@@ -166,7 +166,7 @@ def run(
 ) -> int:  # fmt: skip
     """Train ``network`` in ``folder`` from the step of ``header`` on, and evaluate. Returns the exit code.
 
-    ``resume``: the folder that goes on with it, where that is not its own.
+    ``resume``: the folder that resumes it, where that is not its own.
     """
     from vaegan_kernels.pictures.artist import Artist
     from vaegan_kernels.runs.inference import Model
@@ -192,11 +192,11 @@ def run(
         ended_by = trainer.run(arguments.stop_after, progress)
     command = f"python -m vaegan_kernels.train --resume {resume or folder.path}"
     if ended_by is not None:
-        print(f"saved at step {trainer.step} of {steps}; go on with: {command}", flush=True)
+        print(f"saved at step {trainer.step} of {steps}; resume with: {command}", flush=True)
         return EXIT_INTERRUPTED if ended_by == 2 else EXIT_TERMINATED
     finish(trainer, artist, model, dataset, folder)
     if trainer.step < steps:
-        print(f"stopped after step {trainer.step} of {steps}; go on with: {command}")
+        print(f"stopped after step {trainer.step} of {steps}; resume with: {command}")
     return 0
 
 

@@ -185,7 +185,7 @@ def tune(a: Any, engine: Any, started: float) -> int:
     engine.synchronize()
     better = [o for o in tuner.outcomes if o.best != o.table]
     if tuner.left_out:
-        print(f"{len(tuner.left_out)} products were not reached in --budget-s {a.budget_s}; a longer budget goes on from the start")
+        print(f"{len(tuner.left_out)} products were not reached in --budget-s {a.budget_s}; a longer budget begins from the start")
     where = f", kept in {cache_path(chip)}" if better else ""
     print(f"{len(better)} of {products} products have a faster tile{where}")
     return 0

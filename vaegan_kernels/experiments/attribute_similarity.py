@@ -1,7 +1,7 @@
 """``python -m vaegan_kernels.experiments.attribute_similarity``: can attributes be read off samples that were given them? (Table 2, Fig. 6)
 
 Conditional models draw samples for the attributes of the test images, and a regressor trained on real images says what attributes it
-sees. ``attribute_similarity.json`` is written after every run of sampling, so that a stopped experiment goes on where it was.
+sees. ``attribute_similarity.json`` is written after every run of sampling, so that a stopped experiment resumes where it was.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ class Study:
         train_steps(
             model, self.dataset.images[chosen], labels[chosen], np.arange(len(chosen)), schedule, what=part.name, save=look,
             every=max(1, steps // LOOKS), quiet=self.arguments.quiet,
-            stopped=lambda step: f"stopped in {part.name}; run the same command again to go on: finished trainings are kept",
+            stopped=lambda step: f"stopped in {part.name}; run the same command again to resume: finished trainings are kept",
         )  # fmt: skip
         model.load_state(best["state"])
         return plain({

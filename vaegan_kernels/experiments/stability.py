@@ -119,7 +119,7 @@ class Study:
         self.note(job, {"folder": job.folder.name, "diverse_faces": verdict, "measures": measures, **final_numbers(job.folder)})
 
     def give_up(self, job: Job, error: str) -> bool:
-        """A run whose loss is no number any more has failed, and the others go on; any other error ends the experiment."""
+        """A run whose loss is no number any more has failed, and the others continue; any other error ends the experiment."""
         if not re.search(r"became -?(nan|inf)|is not finite", error):
             return False
         self.note(job, {"folder": job.folder.name, "diverse_faces": False, "failed": error.split(";")[0], **final_numbers(job.folder)})

@@ -23,7 +23,7 @@ EPILOG = """examples:
   python -m vaegan_kernels.import tuned.safetensors --out runs/tuned
   python -m vaegan_kernels.import tuned.pt --description exported/vaegan.json --out runs/tuned
 FILE is read as numbers only; nothing in it is executed. The run has no state of the optimiser: sample, reconstruct, interpolate, edit,
-evaluate and export work as with any other, and train --resume goes on with the optimiser's state at zero."""
+evaluate and export work as with any other, and train --resume continues with the optimiser's state at zero."""
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:

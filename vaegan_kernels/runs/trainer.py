@@ -79,7 +79,7 @@ class Trainer:
         self.step = step  # steps done
         self.steps: int = config.steps or 0
         self.seconds = seconds  # of training, earlier parts of the run included
-        self.resume = resume  # the folder that --resume goes on with, where it is not the run's own
+        self.resume = resume  # the folder that --resume is given, where it is not the run's own
         self.listener = listener  # a vaegan_kernels.pictures.artist.Artist, or None: draws
         self.train = dataset.split("train")
         self.per_epoch = len(self.train) // config.batch_size
@@ -240,7 +240,7 @@ class Trainer:
         self.saved = self.step
 
     def guarded(self, write: Any, *arguments: Any) -> None:
-        """Call something that writes; a full disk becomes a `UserError` that says which checkpoint is left and how to go on."""
+        """Call something that writes; a full disk becomes a `UserError` that says which checkpoint is left and how to resume."""
         try:
             write(*arguments)
         except OSError as error:

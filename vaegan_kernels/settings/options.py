@@ -26,7 +26,7 @@ EPILOG = """examples:
   python -m vaegan_kernels.train --model vae-dis --data faces.h5           one of the paper's other systems; its GAN is trained first
   python -m vaegan_kernels.train --data celeba/ --conditional --attributes Smiling,Male
                                                                            with attributes that can be chosen when sampling
-  python -m vaegan_kernels.train --resume runs/small32-quick-faces-001     go on with a run that was stopped"""
+  python -m vaegan_kernels.train --resume runs/small32-quick-faces-001     resume a run that was stopped"""
 
 
 def make_parser() -> Parser:
@@ -48,12 +48,12 @@ def make_parser() -> Parser:
         help="where the run goes (default: runs/<network>-<preset>-<data>-NNN, a new one; the system's name in it if it is no vaegan)",
     )
     folder.add_argument(
-        "--resume", nargs="?", const=True, metavar="FOLDER", help="go on with the run in FOLDER (or in --out), with its own settings"
+        "--resume", nargs="?", const=True, metavar="FOLDER", help="resume the run in FOLDER (or in --out), with its own settings"
     )
     folder.add_argument("--config", metavar="FILE", help="take the settings of an earlier run's config.json; flags override them")
     optimisation = groups["Optimisation"]
     optimisation.add_argument(
-        "--stop-after", type=whole_number, metavar="N", help="end after step N, saved; schedules still follow --steps, --resume goes on"
+        "--stop-after", type=whole_number, metavar="N", help="end after step N, saved; schedules still follow --steps, --resume continues"
     )
     logging = groups["Logging"]
     logging.add_argument("--quiet", action="store_true", help="print only the result and errors")

@@ -127,7 +127,7 @@ def _content(members: Members, name: str, axes: int, labels_of: int | None = Non
             pieces.append(piece if keep else b"")
             left -= len(piece)
         if left != 1:
-            problem = f"ends after {bytes_said + 1 - left} of {bytes_said} bytes" if left else f"goes on after the {bytes_said} bytes"
+            problem = f"ends after {bytes_said + 1 - left} of {bytes_said} bytes" if left else f"continues after the {bytes_said} bytes"
             raise UserError(f"{where}: {problem} that its header says; {again}")
     return sizes, b"".join(pieces)
 
