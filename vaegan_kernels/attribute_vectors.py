@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.cli import Parser, check_choice, close_match, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
@@ -53,7 +55,7 @@ def make_parser() -> Parser:
     """The command line."""
     parser = Parser(
         prog=COMMAND, epilog=EPILOG,
-        description="Compute the visual attribute vectors of a trained model and keep them in its checkpoint. Resuming its training drops them.",
+        description="Compute the visual attribute vectors of a trained model and keep them in its checkpoint. Resuming drops them.",
     )  # fmt: skip
     parser.add_argument("checkpoint", metavar="RUN", help="a run folder or a checkpoint.h5")
     parser.add_argument("--data", metavar="PATH", help="images with attributes (default: the data that the run was trained on)")
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Model) -> None:
     """Raise `UserError` unless attribute vectors can be made of the model."""
     if not model.has_encoder:
         raise UserError(f"a model of the system {model.system} has no encoder, so images have no z and there are no attribute vectors")
@@ -98,7 +100,7 @@ def check_model(model: Any) -> None:
         )
 
 
-def load_data(model: Any, source: str | None, *, quiet: bool = False) -> Any:
+def load_data(model: Model, source: str | None, *, quiet: bool = False) -> Dataset:
     """The `Dataset` in ``source`` or, for None, the data that the model was trained on. Raises `UserError` if it has no attributes."""
     from vaegan_kernels import data
     from vaegan_kernels.shell.progress import Counter
@@ -118,7 +120,7 @@ def load_data(model: Any, source: str | None, *, quiet: bool = False) -> Any:
     )  # fmt: skip
 
 
-def compute(model: Any, dataset: Any, split: str = "train") -> tuple[np.ndarray, tuple[str, ...]]:
+def compute(model: Model, dataset: Dataset, split: str = "train") -> tuple[np.ndarray, tuple[str, ...]]:
     """(vectors float32 [A, L], their names): mean mu of the images of ``split`` that have an attribute minus mean mu of the others.
 
     Attributes that no image or every image has are left out. Raises `UserError` if the data has none, or the model no encoder.
@@ -127,7 +129,7 @@ def compute(model: Any, dataset: Any, split: str = "train") -> tuple[np.ndarray,
     return found.vectors, found.names
 
 
-def measure(model: Any, dataset: Any, split: str = "train", progress: Progress = lambda done, total: None) -> Vectors:
+def measure(model: Model, dataset: Dataset, split: str = "train", progress: Progress = lambda done, total: None) -> Vectors:
     """`compute` with all its numbers. The images are encoded a batch at a time and only sums are kept."""
     check_model(model)
     indices = dataset.split(split)
@@ -194,7 +196,7 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
             kind = "conditional" if config.conditional else f"of the system {config.model}"
             advice = "its attributes are chosen with --attributes" if config.conditional else "it has no encoder to make them with"
             raise UserError(f"{file}: no attribute vectors in it: the model is {kind}, {advice}")
-        raise UserError(f"{file}: no attribute vectors in it (resuming the training drops them); make them with: {COMMAND} {path}")
+        raise UserError(f"{file}: no attribute vectors in it (resuming drops them); make them with: {COMMAND} {path}")
     if vectors.ndim != 2 or len(vectors) != len(names) or not names:
         raise UserError(f"{file}: {VECTORS} has shape {vectors.shape} for {len(names)} names; make them again with: {COMMAND} {path}")
     return dict(zip(names, vectors.astype(np.float32), strict=True))

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.measures.quality_images import mean_distance, pixel_mse
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
@@ -22,7 +24,7 @@ EPILOG = """examples:
 
 
 def evaluate(
-    model: Any, held_out: np.ndarray, train: np.ndarray, *, seed: int = 0, attributes: np.ndarray | None = None
+    model: Model, held_out: np.ndarray, train: np.ndarray, *, seed: int = 0, attributes: np.ndarray | None = None
 ) -> dict[str, float]:  # fmt: skip
     """Reconstruction error (of a model that has an encoder) and sample diversity.
 
@@ -154,7 +156,7 @@ def check(arguments: Any) -> None:
         check_writable(existing, probe=True, flag="--write-images", wanted=folder)
 
 
-def images_of(model: Any, source: str | None) -> Any:
+def images_of(model: Model, source: str | None) -> Dataset:
     """The `Dataset` in ``source`` or, for None, the data that the model was trained on. Raises `UserError` if it is not there."""
     from vaegan_kernels import data
     from vaegan_kernels.shell.progress import Counter
@@ -181,7 +183,7 @@ def lines(measured: Mapping[str, Any], indent: str = "") -> list[str]:
     return result
 
 
-def write_images(model: Any, dataset: Any, folder: Path, count: int, seed: int) -> dict[str, int]:
+def write_images(model: Model, dataset: Dataset, folder: Path, count: int, seed: int) -> dict[str, int]:
     """Write real/, samples/ and, of a model with an encoder, reconstructions/ as PNGs 00000.png, …; returns how many of each.
 
     Real images are the test images, as many as there are, reconstructions theirs; samples ``count``.

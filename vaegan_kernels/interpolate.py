@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vaegan_kernels.files import save_image
 from vaegan_kernels.reconstruct import check_encoder, read_image
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import add_common, check_common, check_count
 from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
 from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
@@ -75,7 +75,7 @@ def check_end(flag: str, text: str) -> Path | int:
     raise UserError(f"{flag}: got {text!r}, expected an image file that exists or a seed (a whole number)")
 
 
-def latent_of(end: Path | int, model: Any, mean: bool, seed: int, attributes: np.ndarray | None = None) -> np.ndarray:
+def latent_of(end: Path | int, model: Model, mean: bool, seed: int, attributes: np.ndarray | None = None) -> np.ndarray:
     """z [L] of an image (mu + sigma*eps, or mu), with its ``attributes`` [1, A] for a conditional model, or of a seed."""
     if isinstance(end, int):
         return np.asarray(model.prior(1, end)[0])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vaegan_kernels.files import save_image
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import add_common, check_common, check_count
 from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_encoder(model: Any) -> None:
+def check_encoder(model: Model) -> None:
     """Raise `UserError` if the model cannot encode images."""
     if not model.has_encoder:
         raise UserError(f"a model of the system {model.system} has no encoder: it draws samples, and cannot encode or reconstruct images")
@@ -89,7 +89,7 @@ def list_files(paths: Sequence[str]) -> list[Path]:
     return files
 
 
-def read_image(path: Path, model: Any) -> np.ndarray:
+def read_image(path: Path, model: Model) -> np.ndarray:
     """One image file as uint8 [S, S, C], by the rules that training uses. Raises `UserError` if it cannot be read."""
     from vaegan_kernels.data.images import READ_ERRORS, read_square
 
@@ -100,7 +100,7 @@ def read_image(path: Path, model: Any) -> np.ndarray:
         raise UserError(f"{path}: not a readable image ({' '.join(str(error).split())[:120] or type(error).__name__})") from None
 
 
-def read_images(files: Sequence[Path], model: Any) -> np.ndarray:
+def read_images(files: Sequence[Path], model: Model) -> np.ndarray:
     """Image files as uint8 [N, S, S, C]; unreadable ones are skipped and told on stderr. Raises `UserError` if none is left."""
     images, problem = [], None
     for path in files:
@@ -115,7 +115,7 @@ def read_images(files: Sequence[Path], model: Any) -> np.ndarray:
     return np.stack(images)
 
 
-def test_images(model: Any, source: str | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+def test_images(model: Model, source: str | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The first test images of ``source`` or, for None, of the data that the model was trained on; of a conditional model also their
     attributes [N, A]. Raises `UserError` if the data has others."""
     from vaegan_kernels import data

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels import Engine
 from models.networks import NETWORKS
 from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
@@ -37,7 +38,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def step_body(engine: Any, network: str, batch: int, bn_groups: str) -> Callable[[], None]:
+def step_body(engine: Engine, network: str, batch: int, bn_groups: str) -> Callable[[], None]:
     """A training step of ``network`` on random images, as a function of nothing."""
     from kernels import philox
     from models.networks import network as spec_of
@@ -131,17 +132,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     import kernels
 
     try:
-        engine = kernels.engine("cuda", a.precision)
+        engine: Engine | None = kernels.engine("cuda", a.precision)
     except (RuntimeError, ValueError) as error:
         if not a.dry_run:
             raise UserError(f"tuning needs an NVIDIA GPU: {error}") from None
         engine = None
-    if a.dry_run:
+    if a.dry_run or engine is None:
         return dry_run(a, engine)
     return tune(a, engine, started)
 
 
-def dry_run(a: Any, engine: Any) -> int:
+def dry_run(a: Any, engine: Engine | None) -> int:
     """Print the proposals: for this GPU, or for an H100 where there is none."""
     try:
         from kernels.cuda.device.chips import CHIPS
@@ -154,7 +155,7 @@ def dry_run(a: Any, engine: Any) -> int:
     return 0
 
 
-def tune(a: Any, engine: Any, started: float) -> int:
+def tune(a: Any, engine: Engine, started: float) -> int:
     """Compile, measure, keep."""
     from kernels.cuda.products import tiles
     from kernels.cuda.tuning.tile_cache import cache_path, save

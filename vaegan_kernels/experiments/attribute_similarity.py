@@ -22,6 +22,7 @@ from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.similarity import cosine_rows, described, squared_errors, table
 from vaegan_kernels.files import plain, save_image, write_json
 from vaegan_kernels.pictures.artist import held_out
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import check_count
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 from vaegan_kernels.shell.progress import Counter
@@ -129,7 +130,7 @@ class Judge:
             "cosines": cosine_rows(predicted, self.targets),
         }
 
-    def run(self, model: Any, row: dict[str, Any], seed: int, best_of: int) -> None:
+    def run(self, model: Model, row: dict[str, Any], seed: int, best_of: int) -> None:
         """One sample for each test image's attributes, its numbers put into ``row``; after ``best_of`` runs the best cosines are known."""
         images = model.decode(model.prior(len(self.targets), seed), self.targets)
         score = self.score(self.predict(images))

@@ -12,11 +12,13 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels import Engine
 from models.classifier import FEATURES, NETWORK_OF, Classifier
 from models.system import SYSTEMS
 from vaegan_kernels.experiments.common import add_common, config_of, parse, run_folder, train_flags
@@ -165,7 +167,10 @@ class Study:
                     f"{self.path}: the results there are of {name} {own}, asked for is {asked}; give the same settings, or another --out"
                 )
         self.parts: dict[str, Any] = stored.get("parts", {})
-        self.engine: Any = None
+
+    @cached_property
+    def engine(self) -> Engine:
+        return open_engine(self.config)[0]
 
     def train(self, parts: list[Part]) -> None:
         """All of ``parts`` that are not in the results yet."""
@@ -178,8 +183,6 @@ class Study:
 
     def result(self, part: Part) -> dict[str, Any]:
         """Train one classifier, keep its best state and test that."""
-        if self.engine is None:
-            self.engine, _ = open_engine(self.config)
         begun = time.monotonic()
         model = self.begin(part)
         chosen = draw_labelled(self.target, self.dataset, part.labels, part.seed)

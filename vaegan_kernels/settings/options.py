@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
+from kernels import Engine
 from models.presets import PRESETS
 from vaegan_kernels.settings.config import FIELDS, Config
 from vaegan_kernels.settings.fields import field_type, flag
@@ -95,7 +96,7 @@ def describe_default(field: dataclasses.Field[Any]) -> str:
     return "" if shown == "none" else f" (default: {shown})"
 
 
-def open_engine(config: Config) -> tuple[Any, str]:
+def open_engine(config: Config) -> tuple[Engine, str]:
     """The engine that ``--device``, ``--precision`` and ``--threads`` ask for, and a line that says which and why.
 
     An explicit device that cannot be used is a `UserError`: only ``auto`` chooses.
@@ -119,7 +120,7 @@ def open_engine(config: Config) -> tuple[Any, str]:
     return engine, describe_engine(engine, why)
 
 
-def describe_engine(engine: Any, why: str = "") -> str:
+def describe_engine(engine: Engine, why: str = "") -> str:
     """``"device: cpu, 2 threads, float32"`` and what else there is to say."""
     if engine.name == "cpu":
         where = f"cpu, {engine.threads} thread{'s' if engine.threads != 1 else ''}"
@@ -128,7 +129,7 @@ def describe_engine(engine: Any, why: str = "") -> str:
     return f"device: {where}, {engine.precision}{why}" + (f"; {engine.notice}" if engine.notice else "")
 
 
-def _engine(device: str, config: Config, why: str = "") -> Any:
+def _engine(device: str, config: Config, why: str = "") -> Engine:
     import kernels
 
     if device == "cpu" and config.precision in ("bf16", "tf32"):
