@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels import load_model
     from vaegan_kernels.data import SPLITS
     from vaegan_kernels.files import check_writable
+    from vaegan_kernels.runs.run_data import data_of
     from vaegan_kernels.shell.progress import Counter
 
     check_choice("--split", arguments.split, SPLITS)
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_writable(file.absolute().parent, probe=True, flag=str(file), wanted=file)
     model = load_model(file, device=arguments.device, threads=arguments.threads)
     check_model(model)
-    dataset = load_data(model, arguments.data, quiet=arguments.quiet)
+    dataset = data_of(model, arguments.data, quiet=arguments.quiet, check=check_names)
     found = measure(model, dataset, arguments.split, progress=Counter("encoding images", quiet=arguments.quiet))
     save(file, found)
     print("\n".join(table(found)))
@@ -100,24 +101,12 @@ def check_model(model: Model) -> None:
         )
 
 
-def load_data(model: Model, source: str | None, *, quiet: bool = False) -> Dataset:
-    """The `Dataset` in ``source`` or, for None, the data that the model was trained on. Raises `UserError` if it has no attributes."""
+def check_names(source: str | None) -> None:
+    """Raise `UserError` unless the images there have attributes."""
     from vaegan_kernels import data
-    from vaegan_kernels.shell.progress import Counter
 
-    config = model.header.config
-    size, _, channels = model.image_shape
-    place = source if source is not None else config.data
-    try:
-        data.check_source(place, image_size=size, channels=channels)
-    except UserError as error:
-        raise error if source is not None else UserError(f"{error}; --data says where the run's images are now") from None
-    if not data.attribute_names(place):
-        raise UserError(f"--data: {place} has no attributes; give CelebA, LFW, a packed .h5 with attributes, or train on drawn faces")
-    return data.load_dataset(
-        place, image_size=size, channels=channels, seed=config.data_seed, limit=config.limit if source is None else None,
-        progress=Counter("reading images" if place else "drawing faces", quiet=quiet),
-    )  # fmt: skip
+    if not data.attribute_names(source):
+        raise UserError(f"--data: {source} has no attributes; give CelebA, LFW, a packed .h5 with attributes, or train on drawn faces")
 
 
 def compute(model: Model, dataset: Dataset, split: str = "train") -> tuple[np.ndarray, tuple[str, ...]]:

@@ -98,10 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     check(arguments)
 
     from vaegan_kernels import load_model
+    from vaegan_kernels.runs.run_data import data_of
 
     place: dict[str, Any] = {"device": arguments.device, "threads": arguments.threads}
     model = load_model(arguments.checkpoint, **place)
-    dataset = images_of(model, arguments.data)
+    dataset = data_of(model, arguments.data)
     if arguments.regressor is not None:
         from vaegan_kernels.measures.quality import measure
         from vaegan_kernels.regressor import load_regressor
@@ -154,20 +155,6 @@ def check(arguments: Any) -> None:
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"--write-images: the folder {folder} is not empty; choose a new or an empty folder")
         check_writable(existing, probe=True, flag="--write-images", wanted=folder)
-
-
-def images_of(model: Model, source: str | None) -> Dataset:
-    """The `Dataset` in ``source`` or, for None, the data that the model was trained on. Raises `UserError` if it is not there."""
-    from vaegan_kernels import data
-    from vaegan_kernels.shell.progress import Counter
-
-    config, (size, _, channels) = model.header.config, model.image_shape
-    place = source if source is not None else config.data
-    data.check_source(place, image_size=size, channels=channels)
-    return data.load_dataset(
-        place, image_size=size, channels=channels, seed=config.data_seed, limit=config.limit if source is None else None,
-        progress=Counter("reading images" if place else "drawing faces"),
-    )  # fmt: skip
 
 
 def lines(measured: Mapping[str, Any], indent: str = "") -> list[str]:

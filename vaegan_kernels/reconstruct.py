@@ -120,19 +120,15 @@ def test_images(model: Model, source: str | None, count: int) -> tuple[np.ndarra
     attributes [N, A]. Raises `UserError` if the data has others."""
     from vaegan_kernels import data
     from vaegan_kernels.pictures.artist import held_out
-    from vaegan_kernels.shell.progress import Counter
+    from vaegan_kernels.runs.run_data import data_of
 
-    config = model.header.config
-    size, _, channels = model.image_shape
-    place = source if source is not None else config.data
-    data.check_source(place, image_size=size, channels=channels)
-    missing = [name for name in model.attribute_names if name not in data.attribute_names(place)]
-    if missing:
-        raise UserError(f"--data: {place or 'the built-in set'} has no attribute {missing[0]!r}, which the model is given; use other data")
-    dataset = data.load_dataset(
-        place, image_size=size, channels=channels, seed=config.data_seed, limit=None if source else config.limit,
-        progress=Counter("reading images" if place else "drawing faces"),
-    )  # fmt: skip
+    def check(place: str | None) -> None:
+        missing = [name for name in model.attribute_names if name not in data.attribute_names(place)]
+        if missing:
+            where = place or "the built-in set"
+            raise UserError(f"--data: {where} has no attribute {missing[0]!r}, which the model is given; use other data")
+
+    dataset = data_of(model, source, check=check)
     shown = held_out(dataset)[:count]
     given = dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
     return np.asarray(dataset.images[shown]), given
