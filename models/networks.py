@@ -78,20 +78,13 @@ def grown(spec: NetworkSpec, name: str) -> NetworkSpec:
     )  # fmt: skip
 
 
-NETWORKS: dict[str, NetworkSpec] = {
-    "paper64": NetworkSpec(
-        "paper64", 64, 3, 128, (64, 128, 256), 2048, (256, 256, 128, 32), (32, 128, 256, 256), 512, metric=4
-    ),
-    "paper32": NetworkSpec(
-        "paper32", 32, 3, 128, (64, 128, 256), 1024, (256, 192, 128, 32), (32, 128, 192, 256), 512, metric=3
-    ),
-    "small32": NetworkSpec(
-        "small32", 32, 3, 128, (16, 48, 64), 256, (64, 48, 32, 16), (16, 32, 48, 64), 128, metric=3
-    ),
-}  # fmt: skip
-NETWORKS["paper128"] = grown(NETWORKS["paper64"], "paper128")
-NETWORKS["small64"] = grown(NETWORKS["small32"], "small64")
-NETWORKS["small128"] = grown(NETWORKS["small64"], "small128")
+_small32 = NetworkSpec("small32", 32, 3, 128, (16, 48, 64), 256, (64, 48, 32, 16), (16, 32, 48, 64), 128, metric=3)
+_paper32 = NetworkSpec("paper32", 32, 3, 128, (64, 128, 256), 1024, (256, 192, 128, 32), (32, 128, 192, 256), 512, metric=3)
+_paper64 = NetworkSpec("paper64", 64, 3, 128, (64, 128, 256), 2048, (256, 256, 128, 32), (32, 128, 256, 256), 512, metric=4)
+_small64 = grown(_small32, "small64")
+_all = (_small32, _small64, grown(_small64, "small128"), _paper32, _paper64, grown(_paper64, "paper128"))
+
+NETWORKS: dict[str, NetworkSpec] = {spec.name: spec for spec in _all}
 
 
 def network(name: str, *, channels: int = 3, encoder_units: int | None = None, attributes: int = 0) -> NetworkSpec:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from models.objective import Objective
+
+# The objective's fields that every preset sets.
+_OBJECTIVE = ("gamma", "real_weight", "negatives", "generator_loss", "gan_eps", "bn_groups", "margin")
+
 PRESETS: dict[str, dict[str, Any]] = {
-    # Step: models/algorithm1.py. Matches Algorithm 1.
+    # Step: models/algorithm1.py. Matches Algorithm 1: the defaults of `Objective`.
     "paper": {
-        "gamma": 1e-5, "real_weight": 0.66, "negatives": "both", "generator_loss": "minimax", "gan_eps": 1e-3,
-        "bn_groups": "joint", "margin": 0.35, "optimizer": "rmsprop",
+        **{name: getattr(Objective, name) for name in _OBJECTIVE}, "optimizer": "rmsprop",
         "learning_rate": 0.02 / 64, "learning_rate_stop": 1e-5 / 64, "schedule_epochs": 150,
         "batch_size": 64, "steps": 150 * 250, "weight_decay": 2e-5, "network": "paper64",
     },

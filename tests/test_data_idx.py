@@ -104,7 +104,7 @@ def small(count, height, width):
         ("images", small(0, 28, 28), "says 0 images of 28 x 28"),
         ("images", small(9, 2, 28), "says 9 images of 2 x 28 pixels, expected 1 to 10000000 of 4 to 1024 pixels a side"),
         ("images", small(48, 28, 28)[:-5], "cut off|ends after 37627 of 37632 bytes"),
-        ("images", small(48, 28, 28) + b"x", "not what its header says|goes on after the 37632 bytes"),
+        ("images", small(48, 28, 28) + b"x", "not what its header says|continues after the 37632 bytes"),
         ("labels", small(48, 28, 28), "begins with 00 00 08 03, expected 00 00 08 01 and 1 size"),
         ("labels", idx(np.zeros(47, np.uint8)), "has 47 labels for 48 images"),
         ("labels", idx(np.zeros(48, np.uint8))[:-1], "cut off|ends after 47 of 48 bytes"),
@@ -134,7 +134,7 @@ def test_gzip_bombs_are_not_unpacked(tmp_path):
     claim = gzip.compress(bytes((0, 0, 8, 3)) + struct.pack(">3I", 9_999_999, 1024, 1024) + bytes(1000))
     labels = gzip.compress(bytes((0, 0, 8, 1)) + struct.pack(">I", 2**32 - 1) + bytes(1000))
     for target, content, expected in (
-        (path, bomb, "goes on after the 37632 bytes that its header says"),
+        (path, bomb, "continues after the 37632 bytes that its header says"),
         (path, claim, "says 9999999 x 1024 x 1024, which cannot be in"),
         (tmp_path / "m" / "train-labels-idx1-ubyte.gz", labels, "has 4294967295 labels for 48 images"),
     ):

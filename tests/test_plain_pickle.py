@@ -49,6 +49,7 @@ U1 = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
         ARRAY.replace(b"K\x00\x85", b"J\x00\x00\x00\x40\x85"),
         U1.replace(b"u1", b"O8"), U1.replace(b"u1", b"f8"), U1.replace(b"u1", b"V9"), U1.replace(b"U\x02u1", b"]"),
         b"]}b", b"K\x01}b",  # BUILD of something else
+        b"cnumpy\ndtype\n}U\x04nameU\x01xsb", b"cnumpy\ndtype\nN}U\x04nameU\x01xs\x86b",  # BUILD of a name's attributes
         ARRAY + b"(K\x01J\x00\x00\x00\x40\x85" + U1 + b"\x89U\x01atb",  # a shape without its bytes
         ARRAY + b"(K\x01J\xff\xff\xff\xff\x85" + U1 + b"\x89U\x00tb",  # -1
         ARRAY + b"(K\x01K\x01\x85" + U1 + b"\x89]tb",  # a list of objects for bytes
@@ -98,6 +99,15 @@ def test_deep_nesting_is_no_traceback():
     for end in (b"U\x01x\x93", b"\x85R", b"b", b"cnumpy\ndtype\nh\x00\x85R"):
         with pytest.raises(Refused):
             read_plain_pickle(b"\x80\x02]q\x00" + b"]" * 20_000 + b"a" * 20_000 + end + b".")
+
+
+@pytest.mark.parametrize("element", [b"\x85", b"h\x00\x86"])
+def test_a_key_that_is_slow_or_too_deep_to_hash(element):
+    """A tuple in a tuple, 200,000 deep (Python's own reader in C crashes), or each twice the one before, 2^200 in all (it hangs)."""
+    times = 200_000 if element == b"\x85" else 200
+    body = b")q\x00" + (element + b"q\x00" if element == b"\x85" else b"h\x00" + element + b"q\x00") * times
+    with pytest.raises(Refused, match="a tuple in the wrong place"):
+        read_plain_pickle(b"\x80\x02" + body + b"}h\x00K\x01s.")
 
 
 def test_too_large_a_pickle():

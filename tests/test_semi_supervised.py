@@ -1,4 +1,4 @@
-"""Section 4.3 as an experiment: which labels are drawn, what each training begins with and keeps, going on, results, bad input."""
+"""Section 4.3 as an experiment: which labels are drawn, what each training begins with and keeps, resuming, results, bad input."""
 
 from __future__ import annotations
 

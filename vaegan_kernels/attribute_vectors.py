@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.cli import Parser, check_choice, close_match, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
@@ -49,11 +51,11 @@ class Vectors:
         return np.asarray(np.linalg.norm(self.vectors.astype(np.float64), axis=1) / self.deviation)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog=COMMAND, epilog=EPILOG,
-        description="Compute the visual attribute vectors of a trained model and keep them in its checkpoint. Training on drops them.",
+        description="Compute the visual attribute vectors of a trained model and keep them in its checkpoint. Resuming drops them.",
     )  # fmt: skip
     parser.add_argument("checkpoint", metavar="RUN", help="a run folder or a checkpoint.h5")
     parser.add_argument("--data", metavar="PATH", help="images with attributes (default: the data that the run was trained on)")
@@ -61,11 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", metavar="{auto,cpu,cuda}", help="where to compute (default: cpu)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument("--quiet", action="store_true", help="print only the result and errors")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
 
     from vaegan_kernels import load_model
     from vaegan_kernels.data import SPLITS
     from vaegan_kernels.files import check_writable
+    from vaegan_kernels.runs.run_data import data_of
     from vaegan_kernels.shell.progress import Counter
 
     check_choice("--split", arguments.split, SPLITS)
@@ -73,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_writable(file.absolute().parent, probe=True, flag=str(file), wanted=file)
     model = load_model(file, device=arguments.device, threads=arguments.threads)
     check_model(model)
-    dataset = load_data(model, arguments.data, quiet=arguments.quiet)
+    dataset = data_of(model, arguments.data, quiet=arguments.quiet, check=check_names)
     found = measure(model, dataset, arguments.split, progress=Counter("encoding images", quiet=arguments.quiet))
     save(file, found)
     print("\n".join(table(found)))
@@ -83,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Model) -> None:
     """Raise `UserError` unless attribute vectors can be made of the model."""
     if not model.has_encoder:
         raise UserError(f"a model of the system {model.system} has no encoder, so images have no z and there are no attribute vectors")
@@ -93,27 +101,15 @@ def check_model(model: Any) -> None:
         )
 
 
-def load_data(model: Any, source: str | None, *, quiet: bool = False) -> Any:
-    """The `Dataset` in ``source`` or, for None, the data that the model was trained on. Raises `UserError` if it has no attributes."""
+def check_names(source: str | None) -> None:
+    """Raise `UserError` unless the images there have attributes."""
     from vaegan_kernels import data
-    from vaegan_kernels.shell.progress import Counter
 
-    config = model.header.config
-    size, _, channels = model.image_shape
-    place = source if source is not None else config.data
-    try:
-        data.check_source(place, image_size=size, channels=channels)
-    except UserError as error:
-        raise error if source is not None else UserError(f"{error}; --data says where the run's images are now") from None
-    if not data.attribute_names(place):
-        raise UserError(f"--data: {place} has no attributes; give CelebA, LFW, a packed .h5 with attributes, or train on drawn faces")
-    return data.load_dataset(
-        place, image_size=size, channels=channels, seed=config.data_seed, limit=config.limit if source is None else None,
-        progress=Counter("reading images" if place else "drawing faces", quiet=quiet),
-    )  # fmt: skip
+    if not data.attribute_names(source):
+        raise UserError(f"--data: {source} has no attributes; give CelebA, LFW, a packed .h5 with attributes, or train on drawn faces")
 
 
-def compute(model: Any, dataset: Any, split: str = "train") -> tuple[np.ndarray, tuple[str, ...]]:
+def compute(model: Model, dataset: Dataset, split: str = "train") -> tuple[np.ndarray, tuple[str, ...]]:
     """(vectors float32 [A, L], their names): mean mu of the images of ``split`` that have an attribute minus mean mu of the others.
 
     Attributes that no image or every image has are left out. Raises `UserError` if the data has none, or the model no encoder.
@@ -122,7 +118,7 @@ def compute(model: Any, dataset: Any, split: str = "train") -> tuple[np.ndarray,
     return found.vectors, found.names
 
 
-def measure(model: Any, dataset: Any, split: str = "train", progress: Progress = lambda done, total: None) -> Vectors:
+def measure(model: Model, dataset: Dataset, split: str = "train", progress: Progress = lambda done, total: None) -> Vectors:
     """`compute` with all its numbers. The images are encoded a batch at a time and only sums are kept."""
     check_model(model)
     indices = dataset.split(split)
@@ -189,7 +185,7 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
             kind = "conditional" if config.conditional else f"of the system {config.model}"
             advice = "its attributes are chosen with --attributes" if config.conditional else "it has no encoder to make them with"
             raise UserError(f"{file}: no attribute vectors in it: the model is {kind}, {advice}")
-        raise UserError(f"{file}: no attribute vectors in it (training on drops them); make them with: {COMMAND} {path}")
+        raise UserError(f"{file}: no attribute vectors in it (resuming drops them); make them with: {COMMAND} {path}")
     if vectors.ndim != 2 or len(vectors) != len(names) or not names:
         raise UserError(f"{file}: {VECTORS} has shape {vectors.shape} for {len(names)} names; make them again with: {COMMAND} {path}")
     return dict(zip(names, vectors.astype(np.float32), strict=True))

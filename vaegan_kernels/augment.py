@@ -21,7 +21,7 @@ EPILOG = """examples:
   python -m vaegan_kernels.augment --augment-rotation 0.2 --augment-translation 0.05 --no-flip --out strong.png"""
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """The command line: the flags of train that bear on it."""
     p = Parser(prog="python -m vaegan_kernels.augment", description="Draw training images as --augment varies them.", epilog=EPILOG)
     data = p.add_argument_group("Data")
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels.pictures.labelled_grid import labelled_grid
     from vaegan_kernels.shell.progress import Counter
 
-    arguments = parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     for name, most in (("rows", 100), ("columns", 30)):
         if not 1 <= getattr(arguments, name) <= most:
             raise UserError(f"{flag(name)}: got {getattr(arguments, name)}, expected a whole number from 1 to {most}")

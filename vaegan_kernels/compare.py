@@ -143,10 +143,8 @@ def lines_of(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join([row[0].ljust(widths[0]), *cells[1:]]) for row, cells in zip(rows, padded, strict=True)]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    from vaegan_kernels.pictures.overlaid import write_overlaid
-
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.compare",
         description="Lay the curves and grids of several runs side by side, and what differs in a table.",
@@ -156,7 +154,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="FOLDER", default="compare", help="where curves.png and grids.png go (default: compare)")
     parser.add_argument("--step", type=whole_number, metavar="N", help="the grids of step N, or the last before it (default: the last)")
     parser.add_argument("--overwrite", action="store_true", help="replace the pictures of an earlier comparison")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    from vaegan_kernels.pictures.overlaid import write_overlaid
+
+    arguments = make_parser().parse_args(argv)
     if arguments.step is not None and arguments.step < 1:
         raise UserError(f"--step: got {arguments.step}, expected a whole number of at least 1")
     runs = read_runs(arguments.runs)

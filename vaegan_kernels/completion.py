@@ -1,60 +1,62 @@
-"""``python -m vaegan_kernels.completion bash``: a script that completes ``python -m vaegan_kernels.…``, its flags and their values.
+"""``python -m vaegan_kernels.completion bash``: a script that completes the commands, their flags and values.
 
-What users type is ``python -m``, for which completion libraries have no form (they complete programs by name); so the script is made
-here, from the commands' own parsers.
+shtab makes it, from the commands' own parsers, for ``vaegan``. ``python -m vaegan_kernels.train …`` has no form there: a few lines of shell
+call the same function with ``vaegan train …``.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
+from vaegan_kernels.shell import commands
 from vaegan_kernels.shell.cli import Parser, check_choice, run_main
 
-SHELLS = ("bash", "zsh")
-PACKAGE = Path(__file__).parent
-ELSEWHERE = {"vaegan_kernels.import": "vaegan_kernels.portable.import_model"}  # a command named like a keyword: where its main is
-EPILOG = """in ~/.bashrc or ~/.zshrc, with the python of the environment that vaegan-kernels is installed in:
+EPILOG = """in ~/.bashrc, or in ~/.zshrc after compinit, with the python of the environment that vaegan-kernels is installed in:
   eval "$(.venv/bin/python -m vaegan_kernels.completion bash)"
-It completes for python and python3, by any path; after other modules and scripts it completes file names. zsh reads it through
-bashcompinit."""
+It completes for vaegan, and for python and python3, by any path; after other modules and scripts it completes file names."""
 
-
-class Found(Exception):
-    """Carries a command's parser out of its main."""
-
-    def __init__(self, parser: argparse.ArgumentParser):
-        self.parser = parser
-
-
-def commands() -> list[str]:
-    """The modules that are run with ``python -m``, by name."""
-    found = []
-    for path in sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "experiments").glob("*.py")]):
-        if '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8"):  # at a line's start: cli.py speaks of it in a docstring
-            found.append(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
-    return found
-
-
-def parser_of(command: str) -> argparse.ArgumentParser:
-    """The parser that the command's main makes: main is begun, and left where it would parse its arguments."""
-    main: Callable[[list[str]], Any] = importlib.import_module(ELSEWHERE.get(command, command)).main
-
-    def leave(self: argparse.ArgumentParser, *args: Any, **options: Any) -> NoReturn:
-        raise Found(self)
-
-    parse, Parser.parse_args = Parser.parse_args, leave  # type: ignore[method-assign]
-    try:
-        main([])
-    except Found as found:
-        return found.parser
-    finally:
-        Parser.parse_args = parse  # type: ignore[method-assign]
-    raise AssertionError(f"{command}: its main parses no arguments")
+# Added to shtab's script; MODULES stands for the names that follow python -m.
+MODULE_FORM = {
+    "bash": """
+complete -o default -F _shtab_vaegan vaegan
+_vaegan_kernels() {
+  local i at=0 words
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    if [[ "${COMP_WORDS[i]}" == -m ]]; then at=$((i + 1)); break; fi
+  done
+  COMPREPLY=()
+  if ((at && at == COMP_CWORD)); then
+    COMPREPLY=($(compgen -W "MODULES" -- "${COMP_WORDS[at]}"))
+  elif [[ "${COMP_WORDS[at]}" == vaegan_kernels?(.*) ]]; then
+    words="${COMP_WORDS[at]#vaegan_kernels}"
+    words=(vaegan ${words//./ })
+    local cword=$((COMP_CWORD - at - 1 + ${#words[@]}))
+    words+=("${COMP_WORDS[@]:at+1}")
+    local COMP_WORDS=("${words[@]}") COMP_CWORD=$cword
+    _shtab_vaegan
+  fi
+}
+complete -o default -F _vaegan_kernels python python3
+""",
+    "zsh": """
+_vaegan_kernels() {
+  local at=$((${words[(i)-m]} + 1))
+  if ((CURRENT == at)); then
+    compadd -- MODULES
+  elif [[ ${words[at]} == vaegan_kernels(.*|) ]]; then
+    local name=(vaegan ${(s:.:)${words[at]#vaegan_kernels}})
+    ((CURRENT += $#name - at))
+    words=($name "${(@)words[at+1,-1]}")
+    _shtab_vaegan
+  else
+    _files
+  fi
+}
+compdef _vaegan_kernels python python3
+""",
+}
 
 
 def choices_of(action: argparse.Action) -> list[str]:
@@ -65,60 +67,46 @@ def choices_of(action: argparse.Action) -> list[str]:
     return metavar[1:-1].split(",") if metavar.startswith("{") and metavar.endswith("}") else []
 
 
-def bash_script() -> str:
-    """The script for bash."""
-    names, cases = commands(), []
-    for name in names:
-        actions = [action for action in parser_of(name)._actions if action.option_strings]
-        flags = [flag for action in actions for flag in action.option_strings if flag.startswith("--")]
-        values = [(action.option_strings, choices_of(action)) for action in actions if choices_of(action)]
-        lines = [f"    {name})", f'      flags="{" ".join(flags)}"', '      case "$previous" in']
-        lines += [f'        {"|".join(strings)}) values="{" ".join(words)}" ;;' for strings, words in values]
-        # a flag that takes a value of its own: nothing is offered, and bash completes file names
-        free = [flag for action in actions if action.nargs != 0 and not choices_of(action) for flag in action.option_strings]
-        lines += [f"        {'|'.join(free)}) free=1 ;;"] if free else []
-        cases += [*lines, "      esac ;;"]
-    return "\n".join(
-        [
-            "_vaegan_kernels() {",
-            '  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" module="" flags="" values="" free="" i',
-            "  COMPREPLY=()",
-            "  for ((i = 1; i < COMP_CWORD; i++)); do",
-            '    if [[ "${COMP_WORDS[i]}" == -m ]]; then module="${COMP_WORDS[i+1]}"; break; fi',
-            "  done",
-            '  if [[ "$previous" == -m ]]; then',
-            f'    COMPREPLY=($(compgen -W "{" ".join(names)}" -- "$current"))',
-            "    return",
-            "  fi",
-            '  case "$module" in',
-            *cases,
-            "    *) return ;;",
-            "  esac",
-            '  if [[ -n "$values" ]]; then',
-            '    COMPREPLY=($(compgen -W "$values" -- "$current"))',
-            '  elif [[ -z "$free" && "$current" == -* ]]; then',
-            '    COMPREPLY=($(compgen -W "$flags" -- "$current"))',
-            "  fi",
-            "}",
-            "complete -o default -F _vaegan_kernels python python3",
-            "",
-        ]
+def tree() -> Parser:
+    """The parser of ``vaegan``, with every command as a subcommand."""
+    root = Parser(prog="vaegan")
+    top = root.add_subparsers()
+    experiments = top.add_parser("experiments", prog="vaegan experiments", help="the paper's experiments").add_subparsers()
+    for name in commands.names():
+        own = commands.parser_of(name)
+        for action in own._actions:
+            action.choices = choices_of(action) or None
+            if action.nargs != 0 and action.choices is None:
+                action.complete = {"bash": "", "zsh": "_files"}  # type: ignore[attr-defined]  # bash: by `complete -o default`
+        *group, last = name.split(".")
+        (experiments if group else top).add_parser(last, prog=own.prog, help=commands.summary(own), parents=[own], add_help=False)
+    return root
+
+
+def script(shell: str) -> str:
+    """The script for "bash" or "zsh"."""
+    import shtab
+
+    names = " ".join(f"vaegan_kernels.{name}" for name in commands.names())
+    return str(shtab.complete(tree(), shell)) + MODULE_FORM[shell].replace("MODULES", names)
+
+
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser(
+        prog="python -m vaegan_kernels.completion",
+        description="Print a script that completes the commands, their flags and values in a shell.",
+        epilog=EPILOG,
     )
+    parser.add_argument("shell", metavar="{" + ",".join(MODULE_FORM) + "}", help="which shell the script is for")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = Parser(
-        prog="python -m vaegan_kernels.completion",
-        description="Print a script that completes this program's commands, their flags and values.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("shell", metavar="{" + ",".join(SHELLS) + "}", help="which shell the script is for")
-    arguments = parser.parse_args(argv)
-    check_choice("shell", arguments.shell, SHELLS)
-    if arguments.shell == "zsh":
-        print("autoload -U +X bashcompinit && bashcompinit")
-    print(bash_script(), end="")
+    arguments = make_parser().parse_args(argv)
+    check_choice("shell", arguments.shell, MODULE_FORM)
+    print(script(arguments.shell), end="")
     return 0
 
 

@@ -28,11 +28,11 @@ EPILOG = """examples:
   python -m vaegan_kernels.edit a.jpg b.jpg --add Blond_Hair,Bangs --checkpoint runs/my-run --out blond.png
   python -m vaegan_kernels.edit photo.jpg --attributes Smiling=1 --own Smiling=-1,Male=1 --checkpoint runs/my-conditional-run"""
 
-TILE = 192  # pixels that an image is enlarged to, about
+CELL = 192  # pixels that an image is enlarged to, about
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(prog="python -m vaegan_kernels.edit", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files and folders of them")
     add_edits(parser)
@@ -49,7 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
     parser.add_argument("--device", default="cpu", metavar="{auto,cpu,cuda}", help="where to compute (default: cpu)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     add, remove = names_of(arguments.add), names_of(arguments.remove)
     values, own = parse(arguments.attributes), parse(arguments.own)
     conditional = bool(values or own)
@@ -126,7 +131,7 @@ def side_by_side(photos: np.ndarray, rebuilt: np.ndarray, edited: np.ndarray, wh
     from vaegan_kernels.pictures.labelled_grid import labelled_grid
 
     rows = np.stack([to_uint8(photos), to_uint8(rebuilt), to_uint8(edited)], axis=1)
-    return labelled_grid(rows.reshape(-1, *rows.shape[2:]), ["original", "rebuilt", "edited"], title=what, tile=TILE)
+    return labelled_grid(rows.reshape(-1, *rows.shape[2:]), ["original", "rebuilt", "edited"], title=what, cell=CELL)
 
 
 def only(edited: np.ndarray) -> Image.Image:
@@ -134,8 +139,8 @@ def only(edited: np.ndarray) -> Image.Image:
     from vaegan_kernels.pictures.figures import to_uint8
     from vaegan_kernels.pictures.labelled_grid import enlarge
 
-    tiles = [np.asarray(enlarge(image, TILE)) for image in to_uint8(edited)]
-    return Image.fromarray(np.concatenate(tiles, axis=1))
+    cells = [np.asarray(enlarge(image, CELL)) for image in to_uint8(edited)]
+    return Image.fromarray(np.concatenate(cells, axis=1))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.measures.quality_images import mean_distance, pixel_mse
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
@@ -22,7 +24,7 @@ EPILOG = """examples:
 
 
 def evaluate(
-    model: Any, held_out: np.ndarray, train: np.ndarray, *, seed: int = 0, attributes: np.ndarray | None = None
+    model: Model, held_out: np.ndarray, train: np.ndarray, *, seed: int = 0, attributes: np.ndarray | None = None
 ) -> dict[str, float]:  # fmt: skip
     """Reconstruction error (of a model that has an encoder) and sample diversity.
 
@@ -71,8 +73,8 @@ def describe(result: dict[str, float]) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.evaluate", epilog=EPILOG,
         description="Measure a trained model on test images: pixel error, SSIM, Dis_l distance, sharpness, Frechet distance, attributes.",
@@ -87,14 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of the samples and of z (default: 0)")
     parser.add_argument("--device", default="cpu", metavar="{auto,cpu,cuda}", help="where to compute (default: cpu)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     check(arguments)
 
     from vaegan_kernels import load_model
+    from vaegan_kernels.runs.run_data import data_of
 
     place: dict[str, Any] = {"device": arguments.device, "threads": arguments.threads}
     model = load_model(arguments.checkpoint, **place)
-    dataset = images_of(model, arguments.data)
+    dataset = data_of(model, arguments.data)
     if arguments.regressor is not None:
         from vaegan_kernels.measures.quality import measure
         from vaegan_kernels.regressor import load_regressor
@@ -149,20 +157,6 @@ def check(arguments: Any) -> None:
         check_writable(existing, probe=True, flag="--write-images", wanted=folder)
 
 
-def images_of(model: Any, source: str | None) -> Any:
-    """The `Dataset` in ``source`` or, for None, the data that the model was trained on. Raises `UserError` if it is not there."""
-    from vaegan_kernels import data
-    from vaegan_kernels.shell.progress import Counter
-
-    config, (size, _, channels) = model.header.config, model.image_shape
-    place = source if source is not None else config.data
-    data.check_source(place, image_size=size, channels=channels)
-    return data.load_dataset(
-        place, image_size=size, channels=channels, seed=config.data_seed, limit=config.limit if source is None else None,
-        progress=Counter("reading images" if place else "drawing faces"),
-    )  # fmt: skip
-
-
 def lines(measured: Mapping[str, Any], indent: str = "") -> list[str]:
     """The measures as text; what is None is left out, as are the single attributes."""
     result = []
@@ -176,7 +170,7 @@ def lines(measured: Mapping[str, Any], indent: str = "") -> list[str]:
     return result
 
 
-def write_images(model: Any, dataset: Any, folder: Path, count: int, seed: int) -> dict[str, int]:
+def write_images(model: Model, dataset: Dataset, folder: Path, count: int, seed: int) -> dict[str, int]:
     """Write real/, samples/ and, of a model with an encoder, reconstructions/ as PNGs 00000.png, …; returns how many of each.
 
     Real images are the test images, as many as there are, reconstructions theirs; samples ``count``.

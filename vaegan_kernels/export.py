@@ -15,6 +15,7 @@ import numpy as np
 from vaegan_kernels.files import check_room, check_writable, nearest_existing, write_atomically
 from vaegan_kernels.portable import layout
 from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.cli import Parser, check_choice, run_main
 from vaegan_kernels.shell.errors import UserError
 
@@ -26,7 +27,7 @@ EPILOG = """examples:
 docs/export.md shows how each is used, and how a model that was changed elsewhere comes back (python -m vaegan_kernels.import)."""
 
 
-def torch_files(model: Any, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
+def torch_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
     """vaegan.pt, a state_dict; vaegan_torch.py, the module that takes it."""
     import torch
 
@@ -35,14 +36,14 @@ def torch_files(model: Any, tensors: dict[str, np.ndarray], about: dict[str, Any
     return {"vaegan.pt": buffer.getvalue(), "vaegan_torch.py": SOURCE.read_bytes()}
 
 
-def safetensors_files(model: Any, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
+def safetensors_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
     """vaegan.safetensors: the same tensors, the description in its metadata."""
     from safetensors.numpy import save
 
     return {"vaegan.safetensors": save(tensors, metadata={"format": "pt", "vaegan": json.dumps(about)})}
 
 
-def onnx_files(model: Any, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
+def onnx_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
     """encoder.onnx, decoder.onnx, discriminator.onnx: those networks that the model has."""
     from vaegan_kernels.portable.onnx_graphs import onnx_bytes
 
@@ -73,10 +74,8 @@ def names_of(formats: Sequence[str], networks: Sequence[str]) -> list[str]:
     return ["vaegan.json", *(name for one in formats for name in own[one])]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    from vaegan_kernels.runs.inference import load_model
-
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.export",
         description="Write a model for other tools: as a PyTorch module, safetensors and ONNX.",
@@ -86,7 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="FOLDER", default="exported", help="the folder to write to (default: exported)")
     parser.add_argument("--format", metavar="A,B,..", help="of torch, safetensors, onnx (default: all whose packages are installed)")
     parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier export")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    from vaegan_kernels.runs.inference import load_model
+
+    arguments = make_parser().parse_args(argv)
     formats, absent = chosen(arguments.format)
     checkpoint.find(arguments.checkpoint)
     model = load_model(arguments.checkpoint)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the checks before anything is written."""
+"""Files that are written atomically (whole or not at all), and the checks before anything is written."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def check_output(path: str | Path, *, overwrite: bool, flag: str = "--out", suff
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write ``value`` whole or not at all. NumPy numbers become plain ones, numbers that are not finite become null."""
+    """Write ``value`` atomically. NumPy numbers become plain ones, numbers that are not finite become null."""
     text = json.dumps(plain(value), indent=2) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vaegan_kernels.files import save_image
 from vaegan_kernels.reconstruct import check_encoder, read_image
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import add_common, check_common, check_count
 from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
 from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
@@ -24,8 +24,8 @@ EPILOG = """examples:
 PATHS = ("spherical", "linear")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(prog="python -m vaegan_kernels.interpolate", description="Walk through latent space.", epilog=EPILOG)
     add_common(parser, "interpolation.png")
     parser.add_argument("--from", dest="start", required=True, metavar="A", help="an image file, or the seed of a sample")
@@ -34,7 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--path", default="spherical", metavar="{spherical,linear}", help="way between the ends (default: spherical)")
     parser.add_argument("--mean", action="store_true", help="of an image take mu instead of a sampled z")
     add_attributes(parser, "the same on the whole way; others are the mean of the training images'")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     values = parse(arguments.attributes)
     out = check_common(arguments, (".png", ".gif", ".jpg", ".webp"))
     check_count("--frames", arguments.frames, 1000, 2)
@@ -70,7 +75,7 @@ def check_end(flag: str, text: str) -> Path | int:
     raise UserError(f"{flag}: got {text!r}, expected an image file that exists or a seed (a whole number)")
 
 
-def latent_of(end: Path | int, model: Any, mean: bool, seed: int, attributes: np.ndarray | None = None) -> np.ndarray:
+def latent_of(end: Path | int, model: Model, mean: bool, seed: int, attributes: np.ndarray | None = None) -> np.ndarray:
     """z [L] of an image (mu + sigma*eps, or mu), with its ``attributes`` [1, A] for a conditional model, or of a seed."""
     if isinstance(end, int):
         return np.asarray(model.prior(1, end)[0])

@@ -24,7 +24,7 @@ _EXAMPLES = """examples:
 """
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """The command line of pack."""
     p = Parser(
         prog="python -m vaegan_kernels.pack",
@@ -111,7 +111,7 @@ def labels_of(dataset: Dataset) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; ``argv`` without the program's name. Raises UserError before anything is decoded where it can be known."""
-    args = parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     source = None if args.source == "faces" and not Path("faces").exists() else args.source
     check_shape(args.image_size, args.channels, args.limit)
     if args.workers is not None and args.workers < 1:

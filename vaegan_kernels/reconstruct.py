@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vaegan_kernels.files import save_image
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import add_common, check_common, check_count
 from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
@@ -20,8 +20,8 @@ EPILOG = """examples:
   python -m vaegan_kernels.reconstruct runs/my-run --images photo.jpg holidays/ --mean      your own pictures, z = mu"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(prog="python -m vaegan_kernels.reconstruct", description="Encode and decode images, z = mu + sigma*eps.", epilog=EPILOG)
     add_common(parser, "reconstructions.png")
     parser.add_argument("--images", nargs="+", metavar="PATH", help="image files and folders (default: test images of the run's data)")
@@ -30,7 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--columns", type=whole_number, default=8, metavar="N", help="images in a row (default: 8)")
     parser.add_argument("--mean", action="store_true", help="decode mu instead of a sampled z")
     add_attributes(parser, "others are the test images' own, and for --images, where they are not known, the mean of the training images'")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     values = parse(arguments.attributes)
     out = check_common(arguments, (".png", ".jpg", ".webp"))
     check_count("--count", arguments.count)
@@ -60,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_encoder(model: Any) -> None:
+def check_encoder(model: Model) -> None:
     """Raise `UserError` if the model cannot encode images."""
     if not model.has_encoder:
         raise UserError(f"a model of the system {model.system} has no encoder: it draws samples, and cannot encode or reconstruct images")
@@ -84,7 +89,7 @@ def list_files(paths: Sequence[str]) -> list[Path]:
     return files
 
 
-def read_image(path: Path, model: Any) -> np.ndarray:
+def read_image(path: Path, model: Model) -> np.ndarray:
     """One image file as uint8 [S, S, C], by the rules that training uses. Raises `UserError` if it cannot be read."""
     from vaegan_kernels.data.images import READ_ERRORS, read_square
 
@@ -95,7 +100,7 @@ def read_image(path: Path, model: Any) -> np.ndarray:
         raise UserError(f"{path}: not a readable image ({' '.join(str(error).split())[:120] or type(error).__name__})") from None
 
 
-def read_images(files: Sequence[Path], model: Any) -> np.ndarray:
+def read_images(files: Sequence[Path], model: Model) -> np.ndarray:
     """Image files as uint8 [N, S, S, C]; unreadable ones are skipped and told on stderr. Raises `UserError` if none is left."""
     images, problem = [], None
     for path in files:
@@ -110,24 +115,20 @@ def read_images(files: Sequence[Path], model: Any) -> np.ndarray:
     return np.stack(images)
 
 
-def test_images(model: Any, source: str | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+def test_images(model: Model, source: str | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The first test images of ``source`` or, for None, of the data that the model was trained on; of a conditional model also their
     attributes [N, A]. Raises `UserError` if the data has others."""
     from vaegan_kernels import data
     from vaegan_kernels.pictures.artist import held_out
-    from vaegan_kernels.shell.progress import Counter
+    from vaegan_kernels.runs.run_data import data_of
 
-    config = model.header.config
-    size, _, channels = model.image_shape
-    place = source if source is not None else config.data
-    data.check_source(place, image_size=size, channels=channels)
-    missing = [name for name in model.attribute_names if name not in data.attribute_names(place)]
-    if missing:
-        raise UserError(f"--data: {place or 'the built-in set'} has no attribute {missing[0]!r}, which the model is given; use other data")
-    dataset = data.load_dataset(
-        place, image_size=size, channels=channels, seed=config.data_seed, limit=None if source else config.limit,
-        progress=Counter("reading images" if place else "drawing faces"),
-    )  # fmt: skip
+    def check(place: str | None) -> None:
+        missing = [name for name in model.attribute_names if name not in data.attribute_names(place)]
+        if missing:
+            where = place or "the built-in set"
+            raise UserError(f"--data: {where} has no attribute {missing[0]!r}, which the model is given; use other data")
+
+    dataset = data_of(model, source, check=check)
     shown = held_out(dataset)[:count]
     given = dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
     return np.asarray(dataset.images[shown]), given

@@ -32,7 +32,7 @@ SAVE_EVERY = 500
 
 EPILOG = """examples:
   python -m vaegan_kernels.regressor --data celeba/ --out regressor.h5
-  python -m vaegan_kernels.regressor --data celeba/ --out regressor.h5          once more: goes on where it was stopped"""
+  python -m vaegan_kernels.regressor --data celeba/ --out regressor.h5          once more: resumes where it was stopped"""
 
 
 class RegressorModel:
@@ -64,17 +64,17 @@ def load_regressor(path: str | Path, *, device: str = "cpu", threads: int | None
     path = Path(path)
     header = regressor_file.read_header(path)
     if header.step < header.steps:
-        raise UserError(f"{path}: trained for {header.step} of {header.steps} steps; run the command that made it again, to go on")
+        raise UserError(f"{path}: trained for {header.step} of {header.steps} steps; run the command that made it again to resume")
     network = _network(header, device, threads)
     network.load_state(checkpoint.read_arrays(path, network.state_arrays(), cast=True))
     return RegressorModel(network, header)
 
 
 def train_regressor(
-    dataset: Any, *, out: str | Path, network: str = "small32", steps: int = STEPS, batch_size: int = BATCH, learning_rate: float = RATE,
-    seed: int = 0, device: str = "auto", threads: int | None = None, quiet: bool = False,
+    dataset: Any, *, out: str | Path, network: str = Config.network, steps: int = STEPS, batch_size: int = BATCH,
+    learning_rate: float = RATE, seed: int = 0, device: str = "auto", threads: int | None = None, quiet: bool = False,
 ) -> Path:  # fmt: skip
-    """Train on the training images of ``dataset`` until ``out`` is complete; go on with what it holds, return at once if nothing is left.
+    """Train on the training images of ``dataset`` until ``out`` is complete; resume what it holds, return at once if nothing is left.
 
     Returns ``out``; the report on the test images is in it, and in a .json beside it. Raises `UserError` for data without attributes and
     for a file of other settings; SystemExit, saved, for Ctrl-C.
@@ -134,7 +134,7 @@ def _train(model: Regressor, dataset: Any, train: np.ndarray, header: Header, ou
         model, dataset.images, dataset.attributes_of(header.attribute_names), train,
         Schedule(header.steps, header.batch_size, header.learning_rate, header.seed), what="the regressor",
         save=lambda done: _save(out, model, dataclasses.replace(header, step=done)), every=SAVE_EVERY, step=step, quiet=quiet,
-        stopped=lambda done: f"saved at step {done} of {header.steps} in {out}; run the same command again to go on",
+        stopped=lambda done: f"saved at step {done} of {header.steps} in {out}; run the same command again to resume",
     )  # fmt: skip
 
 
@@ -171,24 +171,29 @@ def scores(seen: np.ndarray, wanted: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.regressor", description="Train the network that reads attributes off images.", epilog=EPILOG
     )
     parser.add_argument("--data", metavar="PATH", help="images with attributes, as for train (default: built-in drawn faces)")
     parser.add_argument("--out", required=True, metavar="FILE", help="the regressor, .h5; its report is written beside it, .json")
-    parser.add_argument("--network", default="small32", metavar="NAME", help="network family and image size (default: small32)")
+    parser.add_argument("--network", default=Config.network, metavar="NAME", help="network family and image size (default: small32)")
     parser.add_argument("--image-channels", type=whole_number, default=3, metavar="{1,3}", help="1 (grey) or 3 (colour) (default: 3)")
     parser.add_argument("--steps", type=whole_number, default=STEPS, metavar="N", help=f"training steps (default: {STEPS})")
     parser.add_argument("--batch-size", type=whole_number, default=BATCH, metavar="N", help=f"images in a step (default: {BATCH})")
     parser.add_argument("--learning-rate", type=real_number, default=RATE, metavar="X", help=f"at the start (default: {RATE})")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of weights, order and mirrors (default: 0)")
-    parser.add_argument("--resume", action="store_true", help="expect a file that was stopped (without it, it is gone on with too)")
+    parser.add_argument("--resume", action="store_true", help="expect a file that was stopped (without it, it is resumed too)")
     parser.add_argument("--device", default="auto", metavar="{auto,cpu,cuda}", help="where to compute (default: auto)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument("--quiet", action="store_true", help="print only the result and errors")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     out = Path(arguments.out)
     if out.suffix != ".h5":
         raise UserError(f"--out: got {out}, expected a name that ends in .h5")

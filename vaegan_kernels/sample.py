@@ -48,15 +48,20 @@ def check_count(flag: str, value: int, maximum: int = 10_000, minimum: int = 1) 
         raise UserError(f"{flag}: got {value}, expected a whole number from {minimum} to {maximum}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(prog="python -m vaegan_kernels.sample", description="Draw images from the prior, z ~ N(0, I).", epilog=EPILOG)
     add_common(parser, "samples.png")
     parser.add_argument("--count", type=whole_number, metavar="N", help="number of images (default: 64, or as many as --grid holds)")
     parser.add_argument("--grid", metavar="COLUMNSxROWS", help="layout, such as 8x8 (default: as square as can be)")
     add_attributes(parser, "others are those of training images, chosen by --seed")
     add_edits(parser)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     out = check_common(arguments, (".png", ".jpg", ".webp"))
     count, columns = layout(arguments.count, arguments.grid)
     values = parse(arguments.attributes)

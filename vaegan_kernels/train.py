@@ -10,9 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kernels import OutOfMemory
+from kernels import Engine, OutOfMemory
+from models.networks import NetworkSpec
+from models.vaegan import VAEGAN
+from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.files import check_room, check_writable, write_atomically
 from vaegan_kernels.runs import checkpoint, gan_file
+from vaegan_kernels.runs.checkpoint import Header
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.runs.resume import note_other_data, prepare_resume, repeated
 from vaegan_kernels.runs.run_folder import RunFolder, check_new, fresh_folder
 from vaegan_kernels.settings.checks import check_data, configuration, with_attributes
@@ -32,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.stop_after is not None and arguments.stop_after < 1:
         raise UserError(f"--stop-after: got {arguments.stop_after}, expected a whole number of at least 1")
 
-    header: checkpoint.Header | None = None
+    header: Header | None = None
     if arguments.resume is not None:
         folder, config, header = prepare_resume(arguments)
     else:
         config = configuration(vars(arguments), repeated(arguments.config) if arguments.config else None)
     engine, device = open_engine(config)
     if header is not None and header.config.precision != engine.precision:
-        device += f"; until now the run was in {header.config.precision}: its numbers go on, not its bits"
+        device += f"; until now the run was in {header.config.precision}: its numbers continue, not its bits"
     config = with_attributes(dataclasses.replace(config, precision=engine.precision, encoder_units=config.network_spec().encoder_units))
     spec = config.network_spec()
     kind, count = check_data(config, spec)
@@ -76,14 +81,12 @@ def smaller(config: Config) -> str:
     """What to change where a GPU is full."""
     choices = [f"a --batch-size below {config.batch_size}"] if config.batch_size > 1 else []
     choices += ["--precision bf16"] if config.precision != "bf16" else []
-    choices += ["a smaller --network or --image-size"] if config.network != "small32" else []
+    choices += ["a smaller --network or --image-size"] if config.network != Config.network else []
     return f"try {', '.join([*choices, 'a GPU with more room'])} or --device cpu"
 
 
-def build(config: Config, spec: Any, engine: Any, file: Path | None) -> Any:
+def build(config: Config, spec: NetworkSpec, engine: Engine, file: Path | None) -> VAEGAN:
     """The network of ``config``, with the state in the checkpoint ``file`` or, for None, at its start. Raises `UserError`."""
-    from models.vaegan import VAEGAN
-
     network = VAEGAN(engine, spec, system=config.model, seed=config.seed, optimizer=config.optimizer, weight_decay=config.weight_decay)
     if file is not None:
         network.load_state(checkpoint.read_arrays(file, network.state_arrays()))
@@ -92,7 +95,7 @@ def build(config: Config, spec: Any, engine: Any, file: Path | None) -> Any:
     return network
 
 
-def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any, arguments: Any, say: Any) -> int:
+def train(config: Config, spec: NetworkSpec, engine: Engine, folder: RunFolder, header: Header | None, arguments: Any, say: Any) -> int:
     """Build, load, train, evaluate. Everything about the arguments has been checked."""
     from vaegan_kernels import data
     from vaegan_kernels.shell.progress import Counter
@@ -122,7 +125,7 @@ def train(config: Config, spec: Any, engine: Any, folder: RunFolder, header: Any
         return run(config, network, folder, header, dataset, arguments, say)
 
 
-def check_same_data(dataset: Any, header: Any, folder: RunFolder) -> None:
+def check_same_data(dataset: Dataset, header: Header | None, folder: RunFolder) -> None:
     """Raise `UserError` if the run in ``folder`` was trained on other images."""
     if header is not None and dataset.fingerprint != header.data_fingerprint:
         raise UserError(
@@ -131,8 +134,10 @@ def check_same_data(dataset: Any, header: Any, folder: RunFolder) -> None:
         )
 
 
-def train_gan_first(config: Config, spec: Any, engine: Any, folder: RunFolder, dataset: Any, arguments: Any, say: Any) -> int:
-    """The GAN of a vae-dis without ``--gan``: a run of its own in the run's folder, which goes on where it was left.
+def train_gan_first(
+    config: Config, spec: NetworkSpec, engine: Engine, folder: RunFolder, dataset: Dataset, arguments: Any, say: Any
+) -> int:
+    """The GAN of a vae-dis without ``--gan``: a run of its own in the run's folder, which is resumed where it was left.
 
     Returns: the exit code.
     """
@@ -153,7 +158,7 @@ def train_gan_first(config: Config, spec: Any, engine: Any, folder: RunFolder, d
         return run(gan, network, own, header, dataset, first, say, resume=folder.path)
 
 
-def write_settings(config: Config, engine: Any, folder: RunFolder) -> None:
+def write_settings(config: Config, engine: Engine, folder: RunFolder) -> None:
     """config.json and device.json."""
     about = {**engine.describe(), "versions": checkpoint.versions()}
     for path, value in ((folder.config, config.to_dict()), (folder.device, about)):
@@ -162,14 +167,14 @@ def write_settings(config: Config, engine: Any, folder: RunFolder) -> None:
 
 
 def run(
-    config: Config, network: Any, folder: RunFolder, header: Any, dataset: Any, arguments: Any, say: Any, resume: Path | None = None
+    config: Config, network: VAEGAN, folder: RunFolder, header: Header | None, dataset: Dataset, arguments: Any, say: Any,
+    resume: Path | None = None,
 ) -> int:  # fmt: skip
     """Train ``network`` in ``folder`` from the step of ``header`` on, and evaluate. Returns the exit code.
 
-    ``resume``: the folder that goes on with it, where that is not its own.
+    ``resume``: the folder that resumes it, where that is not its own.
     """
     from vaegan_kernels.pictures.artist import Artist
-    from vaegan_kernels.runs.inference import Model
     from vaegan_kernels.runs.metrics import truncate_metrics
     from vaegan_kernels.runs.trainer import Trainer, examples_of
     from vaegan_kernels.shell.progress import Progress
@@ -192,15 +197,15 @@ def run(
         ended_by = trainer.run(arguments.stop_after, progress)
     command = f"python -m vaegan_kernels.train --resume {resume or folder.path}"
     if ended_by is not None:
-        print(f"saved at step {trainer.step} of {steps}; go on with: {command}", flush=True)
+        print(f"saved at step {trainer.step} of {steps}; resume with: {command}", flush=True)
         return EXIT_INTERRUPTED if ended_by == 2 else EXIT_TERMINATED
     finish(trainer, artist, model, dataset, folder)
     if trainer.step < steps:
-        print(f"stopped after step {trainer.step} of {steps}; go on with: {command}")
+        print(f"stopped after step {trainer.step} of {steps}; resume with: {command}")
     return 0
 
 
-def finish(trainer: Any, artist: Any, model: Any, dataset: Any, folder: RunFolder) -> None:
+def finish(trainer: Any, artist: Any, model: Model, dataset: Dataset, folder: RunFolder) -> None:
     """Draw the summaries, evaluate, write summary.json and print the result."""
     from vaegan_kernels.evaluate import describe, evaluate
     from vaegan_kernels.pictures import figures

@@ -11,19 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.settings.config import NETWORKS
+from kernels import Engine
+from models.networks import NETWORKS
 from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 PRECISIONS = ("auto", "bf16", "tf32", "float32")
 BN_GROUPS = ("joint", "split")
 
-DESCRIPTION = """Measure other tiles (the block that one program of a matrix product computes) for each product of a training step on this
-GPU, and keep those that are at least 2 % faster in the user's cache. Runs find them there: nothing else needs to be set. Tiles change the
-order of sums, so a run that is resumed with other tiles is not the same run to the bit."""
+DESCRIPTION = """Measure other tiles for the matrix products of a training step on this GPU, and keep the faster ones.
+A tile is the block that one program of a product computes; one that is at least 2 % faster is kept in the user's cache, where runs find it:
+nothing else needs to be set. Tiles change the order of sums, so a run that is resumed with other tiles is not the same run to the bit."""
 
 
 def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(prog="python -m vaegan_kernels.tune", description=DESCRIPTION)
     add = parser.add_argument
     add("--network", default="paper64", metavar="NAME", help=f"of {', '.join(NETWORKS)} (default: paper64)")
@@ -36,7 +38,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def step_body(engine: Any, network: str, batch: int, bn_groups: str) -> Callable[[], None]:
+def step_body(engine: Engine, network: str, batch: int, bn_groups: str) -> Callable[[], None]:
     """A training step of ``network`` on random images, as a function of nothing."""
     from kernels import philox
     from models.networks import network as spec_of
@@ -130,17 +132,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     import kernels
 
     try:
-        engine = kernels.engine("cuda", a.precision)
+        engine: Engine | None = kernels.engine("cuda", a.precision)
     except (RuntimeError, ValueError) as error:
         if not a.dry_run:
             raise UserError(f"tuning needs an NVIDIA GPU: {error}") from None
         engine = None
-    if a.dry_run:
+    if a.dry_run or engine is None:
         return dry_run(a, engine)
     return tune(a, engine, started)
 
 
-def dry_run(a: Any, engine: Any) -> int:
+def dry_run(a: Any, engine: Engine | None) -> int:
     """Print the proposals: for this GPU, or for an H100 where there is none."""
     try:
         from kernels.cuda.device.chips import CHIPS
@@ -153,7 +155,7 @@ def dry_run(a: Any, engine: Any) -> int:
     return 0
 
 
-def tune(a: Any, engine: Any, started: float) -> int:
+def tune(a: Any, engine: Engine, started: float) -> int:
     """Compile, measure, keep."""
     from kernels.cuda.products import tiles
     from kernels.cuda.tuning.tile_cache import cache_path, save
@@ -184,7 +186,7 @@ def tune(a: Any, engine: Any, started: float) -> int:
     engine.synchronize()
     better = [o for o in tuner.outcomes if o.best != o.table]
     if tuner.left_out:
-        print(f"{len(tuner.left_out)} products were not reached in --budget-s {a.budget_s}; a longer budget goes on from the start")
+        print(f"{len(tuner.left_out)} products were not reached in --budget-s {a.budget_s}; a longer budget begins from the start")
     where = f", kept in {cache_path(chip)}" if better else ""
     print(f"{len(better)} of {products} products have a faster tile{where}")
     return 0

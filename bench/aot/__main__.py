@@ -3,7 +3,7 @@
 A whole step of Algorithm 1 at Table 1's shapes runs through the CUDA engine's own code on a device that only records. Each different
 kernel is compiled for each chip, disassembled and measured: registers, spills, shared memory, instructions of the main loop
 (bench.aot.rules has the rules, bench.aot.exceptions the exceptions from them). The table goes to bench/results/aot.json, and for
-readers to aot.md.
+readers to aot.md, which is not committed.
 
     python -m bench.aot            write the table: bf16 for six chips, tf32 and float32 for sm_90
     python -m bench.aot --changed  the same, but what is as the table says already is not compiled again, apart from one kernel of each

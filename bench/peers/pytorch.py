@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.peers.networks import Networks
+from models.objective import Objective
 
 WEIGHT_DECAY = 2e-5
 
@@ -37,7 +38,10 @@ def optimizer(module: torch.nn.Module, lr: float, foreach: bool | None = None, c
 class Peer:
     """Networks, three optimisers, and a `step`."""
 
-    def __init__(self, networks: Networks, *, gamma: float = 1e-5, real_weight: float = 0.66, gan_eps: float = 1e-3, lr: float = 3e-4):
+    def __init__(
+        self, networks: Networks, *, gamma: float = Objective.gamma, real_weight: float = Objective.real_weight,
+        gan_eps: float = Objective.gan_eps, lr: float = 3e-4,
+    ):  # fmt: skip
         self.networks = networks.train()
         self.gamma, self.gan_eps = gamma, gan_eps
         self.real_weight, self.weight = real_weight, (1 - real_weight) / 2

@@ -114,7 +114,7 @@ def read_lfw(stream: IO[bytes], image_size: int, channels: int, similarity: tupl
 
     Smoothing and resize are those of `read_celeba`. With ``similarity`` = (a, b) the picture is moved first: its point z = x + iy comes to
     a z + b (both from the corner of the corner pixel). Picture and crop are then one affine map, at least as fine as the picture's own
-    pixels, and the map's result is reduced: each pixel is interpolated once. Beyond its border a picture goes on as at its border.
+    pixels, and the map's result is reduced: each pixel is interpolated once. Beyond its border a picture continues as at its border.
     Raises one of READ_ERRORS, ValueError for a picture of other sides than 250 (without ``similarity`` a scaled square is good too).
     """
     image = to_mode(open_image(stream), channels)

@@ -79,7 +79,7 @@ def map_chunks(
                     progress(done, len(items))
                 yield result
         except (BrokenProcessPool, OSError):
-            pass  # no processes to be had (or killed for memory): go on alone from where it stopped
+            pass  # no processes to be had (or killed for memory): continue alone from where it stopped
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     with quiet_pillow():

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from models.networks import NETWORKS
 from vaegan_kernels.data.cache import CacheDir
 from vaegan_kernels.data.dataset import Dataset, Progress, check_shape, limited
 from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES
 from vaegan_kernels.data.drawn.faces import COUNT, load_faces
-from vaegan_kernels.data.formats import celeba, cifar10, idx, lfw, stl10
+from vaegan_kernels.data.formats import celeba, cifar10, idx, lfw, records, stl10
 from vaegan_kernels.data.formats.folder import check_folder, list_images, load_folder
 from vaegan_kernels.data.formats.packed import packed_attribute_names, packed_shape, read_packed
 from vaegan_kernels.shell.errors import UserError
@@ -26,17 +27,26 @@ class Kind(NamedTuple):
 
     title: str
     matches: Callable[[Path], bool]  # is the path, folder or archive, of this kind?
-    check: Callable[..., None]
+    check: Callable[..., Any]
     listing: Callable[[Path], Any]  # has splits, uint8 [n]
     load: Callable[..., Dataset]
+
+
+def _of_records(title: str, matches: Callable[[Path], bool], listing: Callable[[Path], records.Listing]) -> Kind:
+    """A kind whose files are records of one size: listing them checks them, and one process keeps up with the disk."""
+
+    def load(path: Path, *, workers: int | None = None, **options: Any) -> Dataset:
+        return records.load_records(listing(path), **options)
+
+    return Kind(title, matches, listing, listing, load)
 
 
 KINDS = {
     "celeba": Kind("CelebA folder", celeba.is_celeba, celeba.check_celeba, celeba.list_celeba, celeba.load_celeba),
     "lfw": Kind("LFW", lfw.is_lfw, lfw.check_lfw, lfw.list_lfw, lfw.load_lfw),
-    "cifar10": Kind("CIFAR-10", cifar10.is_cifar10, cifar10.check_cifar10, cifar10.list_cifar10, cifar10.load_cifar10),
-    "stl10": Kind("STL-10", stl10.is_stl10, stl10.check_stl10, stl10.list_stl10, stl10.load_stl10),
-    "idx": Kind("MNIST or Fashion-MNIST", idx.is_idx, idx.check_idx, idx.list_idx, idx.load_idx),
+    "cifar10": _of_records("CIFAR-10", cifar10.is_cifar10, cifar10.list_cifar10),
+    "stl10": _of_records("STL-10", stl10.is_stl10, stl10.list_stl10),
+    "idx": _of_records("MNIST or Fashion-MNIST", idx.is_idx, idx.list_idx),
 }
 
 
@@ -88,8 +98,6 @@ def _landmarks(kind: str, landmarks: str | Path | None) -> dict[str, Path]:
 def _check_packed(path: Path, image_size: int, channels: int) -> None:
     _, size, found = packed_shape(path)
     if size != image_size:
-        from models.networks import NETWORKS
-
         fitting = [name for name, spec in NETWORKS.items() if spec.image_size == size]
         other = f", or use a network of {size} pixels (--network {' or '.join(fitting)})" if fitting else ""
         raise UserError(

@@ -1,7 +1,7 @@
 """``python -m vaegan_kernels.experiments.attribute_similarity``: can attributes be read off samples that were given them? (Table 2, Fig. 6)
 
 Conditional models draw samples for the attributes of the test images, and a regressor trained on real images says what attributes it
-sees. ``attribute_similarity.json`` is written after every run of sampling, so that a stopped experiment goes on where it was.
+sees. ``attribute_similarity.json`` is written after every run of sampling, so that a stopped experiment resumes where it was.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.similarity import cosine_rows, described, squared_errors, table
 from vaegan_kernels.files import plain, save_image, write_json
 from vaegan_kernels.pictures.artist import held_out
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import check_count
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 from vaegan_kernels.shell.progress import Counter
@@ -33,11 +34,11 @@ EPILOG = """examples:
   python -m vaegan_kernels.experiments.attribute_similarity --data celeba/ --out results/ --systems vae,vae-dis,gan,vaegan"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.attribute_similarity", epilog=EPILOG,
-        description="Samples of conditional models for the attributes of the test images, judged by a regressor.",
+        description="Draw samples of conditional models for the attributes of test images, and let a regressor judge them.",
     )  # fmt: skip
     add_common(parser)
     parser.add_argument(
@@ -51,7 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=whole_number, default=8, metavar="N", help="attribute vectors in the figure (default: 8)")
     parser.add_argument("--columns", type=whole_number, default=4, metavar="N", help="samples of each system in the figure (default: 4)")
     add_regressor(parser)
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_count("--repeats", arguments.repeats, 10_000)
     check_count("--best-of", arguments.best_of, arguments.repeats)
     check_count("--test-images", arguments.test_images, 10**7, 2)
@@ -124,7 +130,7 @@ class Judge:
             "cosines": cosine_rows(predicted, self.targets),
         }
 
-    def run(self, model: Any, row: dict[str, Any], seed: int, best_of: int) -> None:
+    def run(self, model: Model, row: dict[str, Any], seed: int, best_of: int) -> None:
         """One sample for each test image's attributes, its numbers put into ``row``; after ``best_of`` runs the best cosines are known."""
         images = model.decode(model.prior(len(self.targets), seed), self.targets)
         score = self.score(self.predict(images))

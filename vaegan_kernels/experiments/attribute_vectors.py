@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.attribute_vectors import Vectors, check_model, cosines, float_of, measure, save
+from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, config_of, parse, run_of, train_flags
 from vaegan_kernels.experiments.correlations import agreement, correlations, order_of, pairs_table, write_matrix
 from vaegan_kernels.experiments.reconstructions import test_images
 from vaegan_kernels.experiments.results import about, load_data, open_model
 from vaegan_kernels.files import save_image, write_json
+from vaegan_kernels.regressor import RegressorModel
 from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import check_count
 from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
@@ -39,11 +42,11 @@ EPILOG = """examples:
   python -m vaegan_kernels.experiments.attribute_vectors --data celeba/ --out results/ --no-originals      no real face in the pictures"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.attribute_vectors", epilog=EPILOG,
-        description="Adds the vector of each attribute to the z of test images; shows which attributes come together.",
+        description="Add the vector of each attribute to the z of test images; show which attributes come together.",
     )  # fmt: skip
     add_common(parser)
     parser.add_argument("--system", default="vaegan", metavar="NAME", help=f"one of {', '.join(SYSTEMS)} (default: vaegan)")
@@ -59,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     text = "count with this one how often a vector makes its attribute seen (default: OUT/regressor.h5 if it is there, else not counted)"
     parser.add_argument("--regressor", metavar="FILE", help=text)
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_count("--count", arguments.count, 100)
     check_count("--skip", arguments.skip, 10**6, 0)
     check_choice("--system", arguments.system, SYSTEMS)
@@ -100,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def regressor_if_any(arguments: argparse.Namespace) -> Any:
+def regressor_if_any(arguments: argparse.Namespace) -> RegressorModel | None:
     """--regressor, or OUT/regressor.h5 if it is there and complete, else None."""
     from vaegan_kernels.regressor import load_regressor
 
@@ -112,7 +120,7 @@ def regressor_if_any(arguments: argparse.Namespace) -> Any:
         return None
 
 
-def check_regressor(regressor: Any, dataset: Any, names: Sequence[str]) -> None:
+def check_regressor(regressor: RegressorModel, dataset: Dataset, names: Sequence[str]) -> None:
     """Raise `UserError` unless the regressor can judge images like those of ``dataset``, and knows the attributes ``names``."""
     own, shape = regressor.attribute_names, tuple(dataset.images.shape[1:])
     foreign = [name for name in names if name not in own] or [name for name in own if name not in dataset.attribute_names]
@@ -123,7 +131,7 @@ def check_regressor(regressor: Any, dataset: Any, names: Sequence[str]) -> None:
         raise UserError(f"--regressor: it was trained on other data ({what}); leave it out, or give one trained on these")
 
 
-def seen_by(regressor: Any, model: Any, dataset: Any, found: Vectors, seed: int) -> dict[str, Any]:
+def seen_by(regressor: RegressorModel, model: Model, dataset: Dataset, found: Vectors, seed: int) -> dict[str, Any]:
     """`quality.vector_accuracy` on the test images (at most 500) with the attributes that the regressor knows."""
     from vaegan_kernels.measures.quality import COUNT, vector_accuracy
     from vaegan_kernels.pictures.artist import held_out
@@ -164,7 +172,7 @@ def words(attribute: str) -> str:
 
 
 def overview(
-    model: Any, z: np.ndarray, found: Vectors, originals: np.ndarray | None, strength: float, title: str
+    model: Model, z: np.ndarray, found: Vectors, originals: np.ndarray | None, strength: float, title: str
 ) -> Any:  # fmt: skip
     """A row for each image and a column for each attribute, in blocks of columns; the authors' attributes first."""
     from vaegan_kernels.pictures.figures import to_uint8
@@ -206,7 +214,7 @@ def headings(block: Sequence[tuple[str, str]], first: int) -> list[tuple[int, in
 
 
 def sheets(
-    model: Any, z: np.ndarray, found: Vectors, originals: np.ndarray | None, strengths: Sequence[float], title: str
+    model: Model, z: np.ndarray, found: Vectors, originals: np.ndarray | None, strengths: Sequence[float], title: str
 ) -> Iterator[tuple[str, Any]]:  # fmt: skip
     """(attribute, figure) of each attribute: a row for each image, a column for each strength."""
     from vaegan_kernels.pictures.figures import to_uint8
@@ -222,7 +230,7 @@ def sheets(
         yield name, labelled_grid(images.reshape(-1, *images.shape[2:]), columns, title=words(name), note=note, gaps=[len(left)])
 
 
-def compare(found: Vectors, dataset: Any) -> dict[str, Any]:
+def compare(found: Vectors, dataset: Dataset) -> dict[str, Any]:
     """The numbers of the correlations, attributes ordered so that those that come together lie together."""
     has = dataset.attributes_of(found.names)[dataset.split("train")] > 0
     labels = correlations(has)

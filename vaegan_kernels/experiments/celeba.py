@@ -65,18 +65,23 @@ EPILOG = """examples:
       -- --preset paper                                                                                      the paper's, on a GPU"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.celeba", epilog=EPILOG,
-        description="Trains the four systems from several seeds by a plan that is fixed beforehand, measures them and draws Fig. 3 and 4.",
+        description="Train the four systems from several seeds, measure them and draw Fig. 3 and 4: by a plan that is fixed beforehand.",
     )  # fmt: skip
     add_common(parser, seed=False)
     parser.add_argument("--systems", default=",".join(ORDER), metavar="A,B", help=f"which (default: {','.join(ORDER)})")
     parser.add_argument("--seeds", type=whole, default=3, metavar="N", help="seeds 0 to N-1 of every system (default: 3)")
     add_jobs(parser)
     add_regressor(parser)
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_count("--seeds", arguments.seeds, 100)
     check_jobs(arguments)
     systems = list_of("--systems", arguments.systems, ORDER)

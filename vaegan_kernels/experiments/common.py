@@ -2,7 +2,7 @@
 
 An experiment's folder OUT holds ``runs/<system>[-conditional]-seed<k>/`` (run folders of the trainer, shared by all experiments that are
 given the same OUT), ``regressor.h5``, and for each experiment ``<name>.json`` and its pictures. Training is the trainer's: a stopped
-experiment goes on when the same command is run again, and finished runs are not trained twice.
+experiment resumes when the same command is run again, and finished runs are not trained twice.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from vaegan_kernels.settings.options import make_parser
 from vaegan_kernels.shell.cli import Parser, whole_number
 from vaegan_kernels.shell.errors import UserError
 
-NAMES = {"vaegan": "VAE/GAN", "vae": "VAE", "vae-dis": "VAE Dis_l", "gan": "GAN"}  # as the paper calls the systems
-ORDER = ("vae", "vae-dis", "vaegan", "gan")  # as the paper lists them
+NAMES = {"vae": "VAE", "vae-dis": "VAE Dis_l", "vaegan": "VAE/GAN", "gan": "GAN"}  # as the paper calls and lists the systems
+ORDER = tuple(NAMES)
 PASSED_ON = ("data", "network", "preset", "steps", "batch_size", "limit", "threads", "device")
 OWN = ("--out", "--resume", "--config", "--model", "--seed", "--conditional", "--gan", "--stop-after", "--dry-run", "--quiet")
 
@@ -125,7 +125,7 @@ def ensure_run(
     folder: str | Path, *, system: str = "vaegan", conditional: bool = False, seed: int = 0,
     flags: Sequence[str] = (), quiet: bool = False, **settings: Any,
 ) -> Path:  # fmt: skip
-    """Train ``folder`` to its end in this process; go on if it was interrupted, return at once if it is finished.
+    """Train ``folder`` to its end in this process; resume it if it was interrupted, return at once if it is finished.
 
     Args:
         flags: words for train's command line.
@@ -145,7 +145,7 @@ def train_here(folder: Path, words: Sequence[str], *, quiet: bool = False) -> Pa
         print(f"--- {folder.name}", flush=True)
     code = train.main([*run_arguments(folder, words, state), *(["--quiet"] if quiet else [])])
     if code:
-        print("run the same command again to go on", flush=True)
+        print("run the same command again to resume", flush=True)
         raise SystemExit(code)
     return folder
 
@@ -157,7 +157,7 @@ def run_flags(system: str, conditional: bool, seed: int, flags: Sequence[str], s
 
 
 def run_arguments(folder: Path, words: Sequence[str], state: str) -> list[str]:
-    """Train's command line to begin a run or to go on with it. Of a run that goes on only place and device are given again."""
+    """Train's command line to begin a run or to resume it. Of a resumed run only data, threads and device are given again."""
     if state == "new":
         return [*words, "--out", str(folder)]
     config = config_of(words)

@@ -1,7 +1,7 @@
 """Several training runs: one after the other in this process, or a few at once in processes of their own.
 
 On a machine with C cores, C runs of one thread at once are done sooner than one after the other with C threads each. Ctrl-C (or SIGTERM)
-lets every run finish its step and save; the same command goes on with all of them.
+lets every run finish its step and save; the same command resumes all of them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def train_all(
 
     Args:
         done: called with each job as soon as it is finished, at once for those that are finished already.
-        failed: called with a job whose training gave up and the error's line; true means that the others go on.
+        failed: called with a job whose training gave up and the error's line; true means that the others continue.
         skip: true for a job that is not to be trained although it is not finished.
 
     Raises `UserError` before any training if a folder holds a run with other settings; SystemExit with the trainer's code after a signal.
@@ -137,7 +137,7 @@ class Pool:
         if self.problem is not None:
             raise self.problem
         if request.signal is not None:
-            print("saved; run the same command again to go on", flush=True)
+            print("saved; run the same command again to resume", flush=True)
             raise SystemExit(EXIT_INTERRUPTED if request.signal == signal.SIGINT else EXIT_TERMINATED)
 
     def begin(self) -> None:

@@ -24,11 +24,11 @@ EPILOG = """examples:
   python -m vaegan_kernels.experiments.reconstructions --data celeba/ --out results/ --no-originals     no real face in the picture"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.reconstructions", epilog=EPILOG,
-        description="Test images and their reconstructions by the systems that have an encoder.",
+        description="Draw test images and their reconstructions by the systems that have an encoder.",
     )  # fmt: skip
     add_common(parser)
     parser.add_argument("--systems", default=",".join(SYSTEMS), metavar="A,B", help=f"which, in this order (default: {','.join(SYSTEMS)})")
@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--originals", action=argparse.BooleanOptionalAction, default=True, help="show the test images themselves (default: on)"
     )
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_count("--count", arguments.count)
     check_count("--columns", arguments.columns, 100)
     systems = list_of("--systems", arguments.systems, SYSTEMS)

@@ -23,15 +23,20 @@ EPILOG = """example:
   python -m vaegan_kernels.experiments.report results/ --page docs/paper.md"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.report", epilog=EPILOG,
         description="Print the tables of an experiment's folder, or put them into a page.",
     )  # fmt: skip
     parser.add_argument("folder", metavar="OUT", nargs="+", help="folders of experiments; of tables with one name the last one's counts")
     parser.add_argument("--page", metavar="FILE", help="a Markdown page with places for tables (default: print them)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = make_parser().parse_args(argv)
     tables: dict[str, str] = {}
     for folder in arguments.folder:
         tables |= collect(Path(folder))

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.experiments.common import config_of, train_flags
+from vaegan_kernels.regressor import RegressorModel
 from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.shell.cli import whole_number
 from vaegan_kernels.shell.errors import UserError
 
 
-def load_data(arguments: argparse.Namespace) -> Any:
+def load_data(arguments: argparse.Namespace) -> Dataset:
     """The `Dataset` that the experiment's runs are trained on."""
     from vaegan_kernels import data
     from vaegan_kernels.shell.progress import Counter
@@ -29,14 +32,14 @@ def load_data(arguments: argparse.Namespace) -> Any:
     )  # fmt: skip
 
 
-def open_model(arguments: argparse.Namespace, folder: Path) -> Any:
+def open_model(arguments: argparse.Namespace, folder: Path) -> Model:
     """The trained model of a run, on the experiment's device."""
     from vaegan_kernels import load_model
 
     return load_model(folder, device=arguments.device or "auto", threads=arguments.threads)
 
 
-def about(arguments: argparse.Namespace, dataset: Any, runs: Sequence[Path]) -> dict[str, Any]:
+def about(arguments: argparse.Namespace, dataset: Dataset, runs: Sequence[Path]) -> dict[str, Any]:
     """Where results come from: the command, versions, data, and of each run the steps, seconds, batch size, network and device.
 
     Raises `UserError` if a run was trained on other images than those of ``dataset``.
@@ -90,7 +93,7 @@ def add_regressor(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def regressor_of(arguments: argparse.Namespace, dataset: Any) -> Any:
+def regressor_of(arguments: argparse.Namespace, dataset: Dataset) -> RegressorModel:
     """The regressor that samples are judged by: --regressor, or OUT/regressor.h5, trained now if need be."""
     from vaegan_kernels.regressor import BATCH, load_regressor, train_regressor
 

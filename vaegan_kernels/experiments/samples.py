@@ -21,16 +21,23 @@ EPILOG = """examples:
   python -m vaegan_kernels.experiments.samples --data celeba/ --out results/ --rows 2 --seed 1"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
-        prog="python -m vaegan_kernels.experiments.samples", epilog=EPILOG, description="Samples of the four systems from the same latents."
+        prog="python -m vaegan_kernels.experiments.samples",
+        epilog=EPILOG,
+        description="Draw samples of the four systems from the same latents.",
     )
     add_common(parser)
     parser.add_argument("--systems", default=",".join(ORDER), metavar="A,B", help=f"which, in this order (default: {','.join(ORDER)})")
     parser.add_argument("--rows", type=whole_number, default=3, metavar="N", help="rows of images for each system (default: 3)")
     parser.add_argument("--columns", type=whole_number, default=8, metavar="N", help="images in a row (default: 8)")
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_count("--rows", arguments.rows, 100)
     check_count("--columns", arguments.columns, 100)
     systems = list_of("--systems", arguments.systems, ORDER)

@@ -12,11 +12,13 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels import Engine
 from models.classifier import FEATURES, NETWORK_OF, Classifier
 from models.system import SYSTEMS
 from vaegan_kernels.experiments.common import add_common, config_of, parse, run_folder, train_flags
@@ -59,11 +61,11 @@ class Part(NamedTuple):
         return f"{self.features}-{self.start}-{self.labels}-seed{self.seed}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.semi_supervised", epilog=EPILOG,
-        description="Pre-trains without labels, fine-tunes Enc's or Dis's features with few labels, and trains the same from scratch.",
+        description="Fine-tune Enc's or Dis's features with few labels: after training without labels, and beside the same from scratch.",
     )  # fmt: skip
     add_common(parser, seed=False)
     text = "what is recognised: labels, the data's classes (the default where it has them), or an attribute (built-in faces: Smiling)"
@@ -82,7 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--learning-rate", type=real_number, default=RATE, metavar="X", help=f"of these steps, at the start (default: {RATE})"
     )
     add_jobs(parser)
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     features, counts = list_of("--features", arguments.features, FEATURES), checked(arguments)
     given = given_run(arguments, features)
     dataset = load_data(arguments)
@@ -160,7 +167,10 @@ class Study:
                     f"{self.path}: the results there are of {name} {own}, asked for is {asked}; give the same settings, or another --out"
                 )
         self.parts: dict[str, Any] = stored.get("parts", {})
-        self.engine: Any = None
+
+    @cached_property
+    def engine(self) -> Engine:
+        return open_engine(self.config)[0]
 
     def train(self, parts: list[Part]) -> None:
         """All of ``parts`` that are not in the results yet."""
@@ -173,8 +183,6 @@ class Study:
 
     def result(self, part: Part) -> dict[str, Any]:
         """Train one classifier, keep its best state and test that."""
-        if self.engine is None:
-            self.engine, _ = open_engine(self.config)
         begun = time.monotonic()
         model = self.begin(part)
         chosen = draw_labelled(self.target, self.dataset, part.labels, part.seed)
@@ -192,7 +200,7 @@ class Study:
         train_steps(
             model, self.dataset.images[chosen], labels[chosen], np.arange(len(chosen)), schedule, what=part.name, save=look,
             every=max(1, steps // LOOKS), quiet=self.arguments.quiet,
-            stopped=lambda step: f"stopped in {part.name}; run the same command again to go on: finished trainings are kept",
+            stopped=lambda step: f"stopped in {part.name}; run the same command again to resume: finished trainings are kept",
         )  # fmt: skip
         model.load_state(best["state"])
         return plain({

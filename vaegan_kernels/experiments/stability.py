@@ -41,11 +41,11 @@ EPILOG = """examples:
   python -m vaegan_kernels.experiments.stability --data celeba/ --out results/ --seeds 3 --conditions default,no-gate --steps 500"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.experiments.stability", epilog=EPILOG,
-        description="Trains the VAE/GAN from several seeds under several conditions and counts the runs that end in diverse faces.",
+        description="Train the VAE/GAN from several seeds under several conditions; count the runs that end in diverse faces.",
     )  # fmt: skip
     add_common(parser, seed=False)
     parser.add_argument("--seeds", type=whole, default=10, metavar="N", help="seeds 0 to N-1 (default: 10)")
@@ -54,7 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     add_jobs(parser)
     add_regressor(parser)
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_count("--seeds", arguments.seeds, 1000)
     check_jobs(arguments)
     conditions = conditions_of(arguments)
@@ -114,7 +119,7 @@ class Study:
         self.note(job, {"folder": job.folder.name, "diverse_faces": verdict, "measures": measures, **final_numbers(job.folder)})
 
     def give_up(self, job: Job, error: str) -> bool:
-        """A run whose loss is no number any more has failed, and the others go on; any other error ends the experiment."""
+        """A run whose loss is no number any more has failed, and the others continue; any other error ends the experiment."""
         if not re.search(r"became -?(nan|inf)|is not finite", error):
             return False
         self.note(job, {"folder": job.folder.name, "diverse_faces": False, "failed": error.split(";")[0], **final_numbers(job.folder)})

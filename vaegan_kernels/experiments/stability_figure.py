@@ -15,7 +15,7 @@ from vaegan_kernels.files import save_image
 from vaegan_kernels.pictures import figures
 
 SHOWN = 10  # samples in a row
-TILE = 80
+CELL = 80
 ROW_GAP = 12  # so that the words of two rows stay apart
 TEXT = 190  # pixels of the column of words
 LINES = 4  # of words, as many as a row is high
@@ -51,25 +51,25 @@ def lines_of(result: Mapping[str, Any]) -> list[tuple[str, tuple[int, int, int]]
 def page(title: str, rows: Sequence[tuple[str, Any, Sequence[tuple[str, tuple[int, int, int]]]]], size: int) -> Image.Image:
     """Rows of (label, images or None, lines): the label left, ``SHOWN`` images, the lines at their right."""
     small, large = ImageFont.load_default(size=12), ImageFont.load_default(size=15)
-    scale = max(1, round(TILE / size))
-    tile, gap, margin = size * scale, figures.GAP, figures.MARGIN
+    scale = max(1, round(CELL / size))
+    cell, gap, margin = size * scale, figures.GAP, figures.MARGIN
     left = margin + max(int(small.getlength(label)) for label, _, _ in rows) + 10
-    right = left + SHOWN * (tile + gap) + 10
+    right = left + SHOWN * (cell + gap) + 10
     top = margin + figures.HEADER - 8
-    picture = Image.new("RGB", (right + TEXT + margin, top + len(rows) * (tile + ROW_GAP) - ROW_GAP + margin), figures.BACKGROUND)
+    picture = Image.new("RGB", (right + TEXT + margin, top + len(rows) * (cell + ROW_GAP) - ROW_GAP + margin), figures.BACKGROUND)
     draw = ImageDraw.Draw(picture)
     draw.text((left, margin - 2), title, fill=figures.INK, font=large)
     for row, (label, images, lines) in enumerate(rows):
-        y = top + row * (tile + ROW_GAP)
-        draw.text((left - 10 - small.getlength(label), y + tile / 2 - 8), label, fill=figures.FAINT, font=small)
+        y = top + row * (cell + ROW_GAP)
+        draw.text((left - 10 - small.getlength(label), y + cell / 2 - 8), label, fill=figures.FAINT, font=small)
         for column in range(SHOWN):
-            x = left + column * (tile + gap)
+            x = left + column * (cell + gap)
             if images is None or column >= len(images):
-                draw.rectangle((x, y, x + tile - 1, y + tile - 1), fill=EMPTY)
+                draw.rectangle((x, y, x + cell - 1, y + cell - 1), fill=EMPTY)
                 continue
             image = figures.to_uint8(np.asarray(images[column : column + 1]))[0]
             picture.paste(Image.fromarray(image.repeat(scale, axis=0).repeat(scale, axis=1)), (x, y))
         height = 16 * len(lines)
         for index, (text, colour) in enumerate(lines):
-            draw.text((right, y + (tile - height) / 2 + 16 * index), text, fill=colour, font=small)
+            draw.text((right, y + (cell - height) / 2 + 16 * index), text, fill=colour, font=small)
     return picture

@@ -29,15 +29,20 @@ PAIRS_ABREAST = 2
 GRID = (6, 3)  # columns and rows of the random walk
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    parser = Parser(prog="python -m vaegan_kernels.experiments.walk", epilog=EPILOG, description="Animations of walks in latent space.")
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser(prog="python -m vaegan_kernels.experiments.walk", epilog=EPILOG, description="Animate walks in latent space.")
     add_common(parser)
     parser.add_argument("--system", default="vaegan", metavar="NAME", help=f"one of {', '.join(ORDER)} (default: vaegan)")
     parser.add_argument("--rows", type=whole_number, default=3, metavar="N", help="rows of pairs, two abreast (default: 3)")
     parser.add_argument("--frames", type=whole_number, default=20, metavar="N", help="images from one end to the other (default: 20)")
     parser.add_argument("--harmonics", type=whole_number, default=2, metavar="N", help="how winding the random walk is (default: 2)")
-    arguments = parse(parser, argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = parse(make_parser(), argv)
     check_choice("--system", arguments.system, ORDER)
     check_count("--rows", arguments.rows, 20)
     check_count("--frames", arguments.frames, 500, 2)
@@ -97,18 +102,18 @@ def pair_frames(ways: np.ndarray, title: str) -> list[Image.Image]:
     from vaegan_kernels.pictures import figures
 
     pairs, frames, size = ways.shape[0], ways.shape[1], ways.shape[2]
-    columns, scale = PAIRS_ABREAST, max(1, round(figures.TILE / size))
-    tile, gap, margin = size * scale, figures.GAP, figures.MARGIN
-    block, top = 3 * tile + 4 * gap, margin + figures.HEADER - 8
+    columns, scale = PAIRS_ABREAST, max(1, round(figures.CELL / size))
+    cell, gap, margin = size * scale, figures.GAP, figures.MARGIN
+    block, top = 3 * cell + 4 * gap, margin + figures.HEADER - 8
     width = 2 * margin + columns * block + (columns - 1) * 5 * gap
-    height = top + -(-pairs // columns) * (tile + 2 * gap) - 2 * gap + margin
+    height = top + -(-pairs // columns) * (cell + 2 * gap) - 2 * gap + margin
     base = Image.new("RGB", (width, height), figures.BACKGROUND)
     draw = ImageDraw.Draw(base)
     draw.text((margin, margin - 2), title, fill=figures.INK, font=ImageFont.load_default(size=15))
 
     def place(picture: Image.Image, pair: int, slot: int, image: np.ndarray) -> tuple[int, int]:
-        x = margin + (pair % columns) * (block + 5 * gap) + slot * (tile + 2 * gap)
-        y = top + (pair // columns) * (tile + 2 * gap)
+        x = margin + (pair % columns) * (block + 5 * gap) + slot * (cell + 2 * gap)
+        y = top + (pair // columns) * (cell + 2 * gap)
         picture.paste(Image.fromarray(image.repeat(scale, axis=0).repeat(scale, axis=1)), (x, y))
         return x, y
 
@@ -120,7 +125,7 @@ def pair_frames(ways: np.ndarray, title: str) -> list[Image.Image]:
         picture = base.copy()
         for pair in range(pairs):
             x, y = place(picture, pair, 1, ways[pair, k])
-            ImageDraw.Draw(picture).rectangle((x - 2, y - 2, x + tile + 1, y + tile + 1), outline=figures.INK, width=2)
+            ImageDraw.Draw(picture).rectangle((x - 2, y - 2, x + cell + 1, y + cell + 1), outline=figures.INK, width=2)
         pictures.append(picture)
     return pictures
 

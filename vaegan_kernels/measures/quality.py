@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.measures.quality_faces import diverse_faces as diverse_faces
 from vaegan_kernels.measures.quality_images import as_float, frechet, laplacian_variance, mean_distance, pixel_mse, ssim
+from vaegan_kernels.regressor import RegressorModel
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.errors import UserError
 
 COUNT = 500  # images, and as many samples, at the most
 
 
-def dis_l_distance(model: Any, a: Any, b: Any) -> float:
+def dis_l_distance(model: Model, a: Any, b: Any) -> float:
     """The learned metric between images a and b [N, S, S, C]: the root of the mean squared difference of ``model``'s Dis_l (running
     statistics), a mean over images. Distances in two models' Dis_l do not compare."""
     difference = np.asarray(model.features(a), np.float64) - model.features(b)
@@ -31,7 +34,7 @@ def sharpness(images: Any, real: Any) -> float:
 
 
 def attribute_similarity(
-    model: Any, regressor: Any, attributes: np.ndarray, *, samples: int = 10, seed: int = 0
+    model: Model, regressor: RegressorModel, attributes: np.ndarray, *, samples: int = 10, seed: int = 0
 ) -> dict[str, float] | None:  # fmt: skip
     """Table 2 for one conditional model: what the regressor reads off images that were generated for ``attributes`` [N, A].
 
@@ -53,7 +56,7 @@ def attribute_similarity(
 
 
 def vector_accuracy(
-    model: Any, regressor: Any, images: np.ndarray, attributes: np.ndarray, vectors: Mapping[str, np.ndarray], *, seed: int = 0
+    model: Model, regressor: RegressorModel, images: np.ndarray, attributes: np.ndarray, vectors: Mapping[str, np.ndarray], *, seed: int = 0
 ) -> dict[str, Any]:  # fmt: skip
     """Does adding an attribute's vector to z make the regressor see the attribute, and how far do the others move?
 
@@ -88,7 +91,7 @@ def vector_accuracy(
     return {**means, "attributes": rows}
 
 
-def check_fit(model: Any, dataset: Any, regressor: Any, test: int, train: int) -> None:
+def check_fit(model: Model, dataset: Dataset, regressor: RegressorModel, test: int, train: int) -> None:
     """Raise `UserError` if ``dataset`` or ``regressor`` cannot measure ``model``."""
     if min(test, train) < 2:
         raise UserError(f"{dataset.name}: {test} test and {train} training images, measures need at least 2 of each; give more images")
@@ -103,7 +106,8 @@ def check_fit(model: Any, dataset: Any, regressor: Any, test: int, train: int) -
 
 
 def measure(
-    model: Any, dataset: Any, regressor: Any, *, metric: Any = None, vectors: Mapping[str, np.ndarray] | None = None, seed: int = 0
+    model: Model, dataset: Dataset, regressor: RegressorModel, *, metric: Model | None = None,
+    vectors: Mapping[str, np.ndarray] | None = None, seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Every measure of one system on the test images (at most 500 of them), None where the system lacks what it needs.
 

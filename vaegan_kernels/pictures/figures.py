@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vaegan_kernels.files import save_image, write_atomically
 
-TILE = 96  # an image is enlarged to about this many pixels
+CELL = 96  # an image is enlarged to about this many pixels
 GAP = 4
 MARGIN = 14
 HEADER = 34
@@ -41,26 +41,26 @@ def grid(images: np.ndarray, columns: int, title: str = "", note: str = "", row_
     """
     pixels = to_uint8(images)
     size = pixels.shape[1]
-    scale = max(1, round(TILE / size))
-    tile, rows = size * scale, -(-len(pixels) // columns)
+    scale = max(1, round(CELL / size))
+    cell, rows = size * scale, -(-len(pixels) // columns)
     small, large = ImageFont.load_default(size=12), ImageFont.load_default(size=15)
     left = MARGIN + (max(int(small.getlength(text)) for text in row_labels) + 10 if row_labels else 0)
     top = MARGIN + (HEADER - 8 if title else 0)
     band_gap = GAP + 10 if band > 1 else GAP
-    y_of = [top + row * (tile + GAP) + (row // band) * (band_gap - GAP) for row in range(rows)]
-    width = left + columns * (tile + GAP) - GAP + MARGIN
-    picture = Image.new("RGB", (width, y_of[-1] + tile + MARGIN), BACKGROUND)
+    y_of = [top + row * (cell + GAP) + (row // band) * (band_gap - GAP) for row in range(rows)]
+    width = left + columns * (cell + GAP) - GAP + MARGIN
+    picture = Image.new("RGB", (width, y_of[-1] + cell + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     if title:
         draw.text((left, MARGIN - 2), title, fill=INK, font=large)
         if left + large.getlength(title) + 20 + small.getlength(note) <= width - MARGIN:
             draw.text((width - MARGIN - small.getlength(note), MARGIN + 1), note, fill=FAINT, font=small)
     for row, text in enumerate(row_labels):
-        draw.text((left - 10 - small.getlength(text), y_of[row] + tile / 2 - 8), text, fill=FAINT, font=small)
+        draw.text((left - 10 - small.getlength(text), y_of[row] + cell / 2 - 8), text, fill=FAINT, font=small)
     for index, image in enumerate(pixels):
         row, column = divmod(index, columns)
         enlarged = Image.fromarray(image.repeat(scale, axis=0).repeat(scale, axis=1))
-        picture.paste(enlarged, (left + column * (tile + GAP), y_of[row]))
+        picture.paste(enlarged, (left + column * (cell + GAP), y_of[row]))
     return picture
 
 

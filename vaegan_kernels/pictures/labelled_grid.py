@@ -12,15 +12,15 @@ from vaegan_kernels.pictures.figures import BACKGROUND, FAINT, GAP, INK, MARGIN,
 LABEL, TITLE, LINE = 12, 15, 15  # sizes of the letters, height of a line of labels
 
 
-def enlarge(image: np.ndarray, tile: int) -> Image.Image:
-    """uint8 [S, S, 3] enlarged by the whole factor that brings it nearest to ``tile`` pixels, unsmoothed."""
-    scale = factor(len(image), tile)
+def enlarge(image: np.ndarray, cell: int) -> Image.Image:
+    """uint8 [S, S, 3] enlarged by the whole factor that brings it nearest to ``cell`` pixels, unsmoothed."""
+    scale = factor(len(image), cell)
     return Image.fromarray(image.repeat(scale, axis=0).repeat(scale, axis=1))
 
 
-def factor(size: int, tile: int) -> int:
-    """The whole factor, at least 1, that enlarges ``size`` to about ``tile``."""
-    return max(1, int(tile / size + 0.5))
+def factor(size: int, cell: int) -> int:
+    """The whole factor, at least 1, that enlarges ``size`` to about ``cell``."""
+    return max(1, int(cell / size + 0.5))
 
 
 def wrap(text: str, width: float, size: int = LABEL) -> list[str]:
@@ -49,7 +49,7 @@ def widest(texts: Sequence[str], size: int = LABEL) -> int:
 
 def labelled_grid(
     images: np.ndarray, columns: Sequence[str], rows: Sequence[str] = (), *, title: str = "", note: str = "",
-    tile: int = 96, beside: int = 0, gaps: Sequence[int] = (), heads: Sequence[tuple[int, int, str]] = (),
+    cell: int = 96, beside: int = 0, gaps: Sequence[int] = (), heads: Sequence[tuple[int, int, str]] = (),
 ) -> Image.Image:  # fmt: skip
     """Images in rows, under a title.
 
@@ -57,13 +57,13 @@ def labelled_grid(
         images: [rows * columns, S, S, C], uint8 or float in [-1, 1].
         columns: a name above each column, broken into lines where it is wider than an image.
         rows: a text beside each row, at its left, broken into lines; what does not fit beside an image is cut off.
-        tile: images are enlarged by a whole factor to about so many pixels.
+        cell: images are enlarged by a whole factor to about so many pixels.
         beside: pixels of the texts beside the rows (0: as wide as the widest).
         gaps: columns before which there is more room.
         heads: (first, last, text): a text above these columns, over their names.
     """
     pixels = to_uint8(images)
-    size = pixels.shape[1] * factor(pixels.shape[1], tile)
+    size = pixels.shape[1] * factor(pixels.shape[1], cell)
     small, large = ImageFont.load_default(size=LABEL), ImageFont.load_default(size=TITLE)
     step = max(size, widest(columns)) + GAP
     beside = beside or (int(max(small.getlength(text) for text in rows)) + 1 if rows else 0)
@@ -97,7 +97,7 @@ def labelled_grid(
         for k, line in enumerate(lines):
             draw.text((MARGIN, y + (size - len(lines) * LINE) / 2 + k * LINE), line, fill=INK, font=small)
         for column, x in enumerate(x_of):
-            picture.paste(enlarge(pixels[row * len(columns) + column], tile), (x + (step - GAP - size) // 2, y))
+            picture.paste(enlarge(pixels[row * len(columns) + column], cell), (x + (step - GAP - size) // 2, y))
     return picture
 
 

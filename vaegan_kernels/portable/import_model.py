@@ -23,7 +23,7 @@ EPILOG = """examples:
   python -m vaegan_kernels.import tuned.safetensors --out runs/tuned
   python -m vaegan_kernels.import tuned.pt --description exported/vaegan.json --out runs/tuned
 FILE is read as numbers only; nothing in it is executed. The run has no state of the optimiser: sample, reconstruct, interpolate, edit,
-evaluate and export work as with any other, and train --resume goes on with the optimiser's state at zero."""
+evaluate and export work as with any other, and train --resume continues with the optimiser's state at zero."""
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
@@ -83,13 +83,8 @@ def read_description(text: str, source: str) -> tuple[Header, list[Any]]:
     return Header(about["step"], config, about["data_fingerprint"], about["data_name"], names, seconds), about["examples"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    import kernels
-    from models.system import SYSTEMS
-    from models.vaegan import VAEGAN
-    from vaegan_kernels.runs.inference import EXAMPLES
-
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.import",
         description="Make a run's folder of a state_dict that export wrote, changed elsewhere or not.",
@@ -98,7 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE", help="a state_dict: .pt or .safetensors")
     parser.add_argument("--out", metavar="FOLDER", required=True, help="the run's folder to make, new or empty")
     parser.add_argument("--description", metavar="JSON", help="the vaegan.json of the export (default: in FILE, or beside it)")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    import kernels
+    from models.system import SYSTEMS
+    from models.vaegan import VAEGAN
+    from vaegan_kernels.runs.inference import EXAMPLES
+
+    arguments = make_parser().parse_args(argv)
     path, folder = Path(arguments.file), RunFolder(arguments.out)
     tensors, text = read_tensors(path)
     source = str(path)

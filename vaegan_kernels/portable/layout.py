@@ -14,6 +14,7 @@ import numpy as np
 
 from models.networks import NetworkSpec
 from models.system import SYSTEMS
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.version import __version__
 
@@ -101,7 +102,7 @@ def state_dict(state: Mapping[str, np.ndarray], spec: NetworkSpec, networks: tup
     return found
 
 
-def description(model: Any) -> dict[str, Any]:
+def description(model: Model) -> dict[str, Any]:
     """What is needed to build the networks elsewhere ("sizes"), and to read them back here."""
     spec, header = model.spec, model.header
     sizes = {

@@ -7,7 +7,7 @@
 
 Images are NCHW, as PyTorch has them. Networks that the model does not have (a GAN's encoder, a VAE's discriminator) are None. A
 conditional model's methods want the attributes too, [N, A], in the order of `sizes["attributes"]`. `load` puts the model into evaluation
-mode: batch norm uses the running statistics of training. For training go on with `model.train()`; they then follow the batches again.
+mode: batch norm uses the running statistics of training. To train it call `model.train()`; they then follow the batches again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``checkpoint.h5``: written whole or not at all, read with distrust. The layout is documented in docs/checkpoint.md.
+"""``checkpoint.h5``: written atomically, read with distrust. The layout is documented in docs/checkpoint.md.
 
 Nothing in a checkpoint is unpickled or evaluated: arrays of numbers, and JSON texts that are validated field by field.
 """

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels import Engine
+from models.networks import NetworkSpec
 from vaegan_kernels.files import human_size
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.settings.config import Config
@@ -19,7 +21,7 @@ MEASURED = 4, 8  # images of the two steps that the CPU's time and memory are es
 TRAIN_SHARE = 0.9  # of the images, where the split is not known before they are read
 
 
-def measure(config: Config, spec: Any, engine: Any, batch: int) -> tuple[float, dict[str, int]]:
+def measure(config: Config, spec: NetworkSpec, engine: Engine, batch: int) -> tuple[float, dict[str, int]]:
     """(seconds of a step, bytes of its memory by what it is for) of ``batch`` random images, on a network made for it and thrown away."""
     from models.vaegan import VAEGAN
 
@@ -47,7 +49,7 @@ def measure(config: Config, spec: Any, engine: Any, batch: int) -> tuple[float, 
     return min(seconds[1:]), {name: size for name, size in rows.items() if size}
 
 
-def rehearsal(engine: Any) -> Any:
+def rehearsal(engine: Engine) -> Any:
     """For a GPU an engine like it that executes nothing and counts memory; None for the CPU."""
     if engine.name == "cpu":
         return None
@@ -56,13 +58,13 @@ def rehearsal(engine: Any) -> Any:
     return dry_engine(engine.device.chip, engine.precision)
 
 
-def on_gpu(config: Config, spec: Any, dry: Any) -> dict[str, int]:
+def on_gpu(config: Config, spec: NetworkSpec, dry: Any) -> dict[str, int]:
     """Bytes of memory by what it is for, as counted by ``dry`` (see `rehearsal`)."""
     _, rows = measure(config, spec, dry, config.batch_size)
     return {**rows, "working memory of the kernels": dry.device.allocated - sum(rows.values())}
 
 
-def on_cpu(config: Config, spec: Any, engine: Any) -> tuple[float, dict[str, int]]:
+def on_cpu(config: Config, spec: NetworkSpec, engine: Engine) -> tuple[float, dict[str, int]]:
     """(seconds of a step, bytes of memory by what it is for), from steps of a few images."""
     small, large = MEASURED
     (time_small, rows_small), (time_large, rows) = (measure(config, spec, engine, batch) for batch in MEASURED)
@@ -74,7 +76,7 @@ def on_cpu(config: Config, spec: Any, engine: Any) -> tuple[float, dict[str, int
     return max(time_large + (config.batch_size - large) * per_image, time_small / 2), rows
 
 
-def print_estimate(config: Config, spec: Any, engine: Any, folder: RunFolder, kind: str, count: int) -> None:
+def print_estimate(config: Config, spec: NetworkSpec, engine: Engine, folder: RunFolder, kind: str, count: int) -> None:
     """Print the resolved configuration, the data, parameter counts, memory and time."""
     if None in (config.draw_every, config.save_every, config.steps) or config.model == "vae-dis":
         config = config.with_data(max(config.batch_size, int(count * TRAIN_SHARE)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from models.vaegan import VAEGAN
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.errors import UserError
@@ -50,7 +50,7 @@ def find(config: Config) -> Path:
         raise UserError(f"--gan: {error}") from None
 
 
-def read_discriminator(path: Path, model: Any) -> dict[str, np.ndarray]:
+def read_discriminator(path: Path, model: VAEGAN) -> dict[str, np.ndarray]:
     """The arrays of Dis in the checkpoint ``path`` that `VAEGAN.load_discriminator` of ``model`` takes. Raises `UserError`.
 
     The FC layer of an unconditional Dis gets rows of zeros for the attributes of a conditional ``model``: the same function.

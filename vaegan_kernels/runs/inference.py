@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from models.networks import NetworkSpec
+from models.vaegan import VAEGAN
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.checkpoint import Header
 from vaegan_kernels.shell.errors import UserError
@@ -29,7 +31,7 @@ class Model:
     ``attribute_names`` (those A of the condition; () if there is none).
     """
 
-    def __init__(self, network: Any, spec: Any, header: Header, examples: np.ndarray | None = None) -> None:
+    def __init__(self, network: VAEGAN, spec: NetworkSpec, header: Header, examples: np.ndarray | None = None) -> None:
         self.network = network
         self.system: str = network.system
         self.attribute_names = header.config.condition
@@ -207,7 +209,6 @@ def load_model(path: str | Path, *, precision: str = "float32", device: str = "c
 
     Raises: `UserError`, in one line, for a missing, truncated, foreign or ill-fitting file, device or precision.
     """
-    from models.vaegan import VAEGAN
     from vaegan_kernels.settings.options import open_engine
 
     file = checkpoint.find(path)

@@ -1,4 +1,4 @@
-"""The regressor's file, HDF5: written whole or not at all, read with distrust, as a checkpoint is.
+"""The regressor's file, HDF5: written atomically, read with distrust, as a checkpoint is.
 
 attributes  format "vaegan-kernels regressor", format_version 1, header (JSON: the fields of `Header`)
 parameters/…, statistics/…, optimizer/…   as in a checkpoint (docs/checkpoint.md), names from "regressor/…"
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from models.networks import NETWORKS
 from vaegan_kernels.files import write_atomically
 from vaegan_kernels.runs import checkpoint
-from vaegan_kernels.settings.config import NETWORKS
 from vaegan_kernels.shell.errors import UserError
 
 FORMAT = "vaegan-kernels regressor"

@@ -1,4 +1,4 @@
-"""``--resume``: which run goes on, and which of its settings may change. ``--config``: a run that is repeated from its folder."""
+"""``--resume``: which run is resumed, and which of its settings may change. ``--config``: a run that is repeated from its folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vaegan_kernels.shell.errors import UserError
 
 
 def prepare_resume(arguments: Any) -> tuple[RunFolder, Config, checkpoint.Header | None]:
-    """The folder, configuration and checkpoint header of the run to go on with. Raises `UserError` for anything that does not fit."""
+    """The folder, configuration and checkpoint header of the run to resume. Raises `UserError` for anything that does not fit."""
     if arguments.config:
-        raise UserError("--config: not with --resume, a run goes on with its own settings; leave it out")
+        raise UserError("--config: not with --resume, a run resumes with its own settings; leave it out")
     given = arguments.resume if arguments.resume is not True else arguments.out
     if given is None:
         raise UserError("--resume: expected the folder of the run: --resume FOLDER, or --out FOLDER --resume")

@@ -1,4 +1,4 @@
-"""A run folder: checks before anything is written, the names of its files, and writes that are whole or not there at all."""
+"""A run folder: checks before anything is written, the names of its files, and atomic writes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def check_new(path: Path, needed_bytes: int, *, probe: bool = True, flag: str = 
         except OSError as error:
             raise UserError(f"{flag}: cannot read the folder {path} ({error.strerror})") from None
         if entries:
-            advice = f"--resume {path} goes on with it" if (path / "checkpoint.h5").exists() else "choose a new or an empty folder"
+            advice = f"--resume {path} resumes it" if (path / "checkpoint.h5").exists() else "choose a new or an empty folder"
             raise UserError(f"{flag}: the folder {path} is not empty ({entries} entries); {advice}")
     check_writable(existing, probe=probe, flag=flag, wanted=path)
     check_room(existing, needed_bytes, flag=flag)

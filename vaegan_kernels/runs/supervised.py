@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from kernels import philox
 from models.optimizers import learning_rate as rate_of
+from models.supervised import Supervised
 from vaegan_kernels.shell.cli import EXIT_INTERRUPTED, EXIT_TERMINATED
 from vaegan_kernels.shell.errors import UserError
 
@@ -27,13 +27,14 @@ class Schedule:
 
 
 def train_steps(
-    model: Any, images: np.ndarray, known: np.ndarray, chosen: np.ndarray, schedule: Schedule, *, what: str, save: Callable[[int], None],
-    every: int, step: int = 0, quiet: bool = False, stopped: Callable[[int], str] = "stopped at step {}".format,
+    model: Supervised, images: np.ndarray, known: np.ndarray, chosen: np.ndarray, schedule: Schedule, *, what: str,
+    save: Callable[[int], None], every: int, step: int = 0, quiet: bool = False,
+    stopped: Callable[[int], str] = "stopped at step {}".format,
 ) -> None:  # fmt: skip
     """Steps ``step`` to ``schedule.steps``. Step k is a function of the state before it and of (seed, k): a resumed run is the same run.
 
     Args:
-        model: a `models.supervised.Supervised`.
+        model: what is trained.
         images: uint8 [n, S, S, C]; known: of each image, wide [n, A] or int32 [n]; chosen: indices of those that are trained on.
         what: the network in messages, "the regressor".
         save: called with the steps done after every ``every`` of them, behind the last, and behind the one in which a signal came.

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from kernels import OutOfMemory, philox
+from kernels import Engine, OutOfMemory, philox
 from models.objective import LOSSES
 from models.optimizers import learning_rate
+from models.vaegan import VAEGAN
+from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.inference import EXAMPLES
 from vaegan_kernels.runs.metrics import append_metrics
@@ -31,7 +33,7 @@ from vaegan_kernels.shell.progress import Progress
 EXAMPLES_KEPT = 256  # rows of training images' attributes that a conditional checkpoint keeps, to sample with
 
 
-def examples_of(config: Config, dataset: Any) -> np.ndarray | None:
+def examples_of(config: Config, dataset: Dataset) -> np.ndarray | None:
     """float32 [<= 256, A], attributes of training images, evenly chosen; None for an unconditional run."""
     if not config.condition:
         return None
@@ -71,7 +73,7 @@ class Trainer:
     """Trains ``model`` on ``dataset`` in ``folder``; see `run`."""
 
     def __init__(
-        self, config: Config, engine: Any, model: Any, dataset: Any, folder: RunFolder, *,
+        self, config: Config, engine: Engine, model: VAEGAN, dataset: Dataset, folder: RunFolder, *,
         step: int = 0, seconds: float = 0.0, listener: Any = None, resume: Path | None = None,
     ) -> None:  # fmt: skip
         spec = config.network_spec()
@@ -79,7 +81,7 @@ class Trainer:
         self.step = step  # steps done
         self.steps: int = config.steps or 0
         self.seconds = seconds  # of training, earlier parts of the run included
-        self.resume = resume  # the folder that --resume goes on with, where it is not the run's own
+        self.resume = resume  # the folder that --resume is given, where it is not the run's own
         self.listener = listener  # a vaegan_kernels.pictures.artist.Artist, or None: draws
         self.train = dataset.split("train")
         self.per_epoch = len(self.train) // config.batch_size
@@ -240,7 +242,7 @@ class Trainer:
         self.saved = self.step
 
     def guarded(self, write: Any, *arguments: Any) -> None:
-        """Call something that writes; a full disk becomes a `UserError` that says which checkpoint is left and how to go on."""
+        """Call something that writes; a full disk becomes a `UserError` that says which checkpoint is left and how to resume."""
         try:
             write(*arguments)
         except OSError as error:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from models.networks import NETWORKS
+from models.presets import PRESETS
 from vaegan_kernels.settings.config import FIELDS, Config, resolve
 from vaegan_kernels.shell.cli import close_match
 from vaegan_kernels.shell.errors import UserError
@@ -40,11 +42,8 @@ def sized(flags: Mapping[str, Any], stored: Mapping[str, Any], size: int | None)
     Raises:
         UserError: a size that no network of the family has, or another than that of ``--network``.
     """
-    from models.networks import NETWORKS
-    from models.presets import PRESETS
-
     preset = flags.get("preset", stored.get("preset", Config.preset))
-    if preset not in PRESETS or flags.get("network", "small32") not in NETWORKS:
+    if preset not in PRESETS or flags.get("network", Config.network) not in NETWORKS:
         return {}  # `resolve` says so
     name = flags.get("network") or stored.get("network") or PRESETS[preset]["network"]
     chosen: dict[str, Any] = {}

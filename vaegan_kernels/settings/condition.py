@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.cli import close_match
 from vaegan_kernels.shell.errors import UserError
 
@@ -34,7 +35,7 @@ def parse(text: str | None) -> dict[str, float]:
     return values
 
 
-def set_attributes(model: Any, values: dict[str, float], rows: np.ndarray) -> np.ndarray:
+def set_attributes(model: Model, values: dict[str, float], rows: np.ndarray) -> np.ndarray:
     """``rows`` [N, A] of ``model``'s attributes with those named in ``values`` set. Raises `UserError` for an unknown name."""
     rows = np.array(rows, np.float32)
     for name, value in values.items():
@@ -45,7 +46,7 @@ def set_attributes(model: Any, values: dict[str, float], rows: np.ndarray) -> np
     return rows
 
 
-def check_conditional(model: Any, values: dict[str, float]) -> None:
+def check_conditional(model: Model, values: dict[str, float]) -> None:
     """Raise `UserError` if attributes are given to a model that takes none."""
     if values and not model.attribute_names:
         raise UserError("--attributes: the model is not conditional, it takes no attributes; leave them out")

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from kernels.augmentation import AUTHORS, Augmentation
+from models.networks import NETWORKS, NetworkSpec, network
+from models.objective import CHOICES, Objective
+from models.optimizers import OPTIMIZERS
+from models.presets import PRESETS
+from models.system import SYSTEMS
 from vaegan_kernels.settings.fields import check_value, coerce, flag, option
 from vaegan_kernels.shell.cli import check_choice, close_match
 from vaegan_kernels.shell.errors import UserError
-
-NETWORKS = ("small32", "small64", "small128", "paper32", "paper64", "paper128")
-PRESETS = ("paper", "released", "quick")
-SYSTEMS = ("vaegan", "vae", "vae-dis", "gan")
 
 # What a resumed run may change: where and how it runs and what it reports, never the mathematics.
 CHANGEABLE = {"data", "device", "threads", "log_every", "draw_every", "save_every", "reconstruct_from"}
@@ -52,12 +53,12 @@ class Config:
     )
     augment_hue: float = option(AUTHORS.hue, "Augmentation", "hue + N(0, X) turns of the colour circle", minimum=0.0, maximum=1.0)
 
-    network: str = option("small32", "Network", "network family and pixels a side", choices=NETWORKS)
+    network: str = option("small32", "Network", "network family and pixels a side", choices=tuple(NETWORKS))
     encoder_units: int | None = option(None, "Network", "width of the encoder's top layer (default: the network's)", minimum=1)
 
     model: str = option(
         "vaegan", "System", "the VAE/GAN, a VAE (pixels), a VAE in a trained GAN's features, or a GAN; each has its part of the objective",
-        choices=SYSTEMS,
+        choices=tuple(SYSTEMS),
     )  # fmt: skip
     gan: str | None = option(
         None, "System", "of vae-dis: the run or checkpoint of the gan or vaegan whose features are the metric", metavar="CHECKPOINT"
@@ -71,18 +72,18 @@ class Config:
         None, "System", "of --conditional: names of attributes, separated by commas (default: all that the data has)", metavar="A,B,..."
     )
 
-    preset: str = option("quick", "Objective", "values for the objective and the optimiser", choices=PRESETS)
-    gamma: float = option(1e-2, "Objective", "weight of the feature likelihood in the decoder's update", above=0.0)
-    real_weight: float = option(0.5, "Objective", "weight of a real image in the discriminator", above=0.0, below=1.0)
-    negatives: str = option("both", "Objective", "generated images the discriminator sees", choices=("both", "prior"))
-    bn_groups: str = option("joint", "Objective", "samples that share batch-norm statistics", choices=("joint", "split", "authors"))
-    generator_loss: str = option("minimax", "Objective", "the decoder's GAN loss", choices=("minimax", "non-saturating"))
-    gan_eps: float = option(1e-3, "Objective", "added inside the GAN loss's logarithm", minimum=0.0, below=1.0)
-    gate: bool = option(True, "Objective", "hold back the network that is too far ahead (equilibrium gate)")
-    equilibrium: float = option(0.68, "Objective", "GAN loss that the gate aims at", above=0.0)
-    margin: float = option(0.35, "Objective", "distance from it at which the gate acts", above=0.0)
+    preset: str = option("quick", "Objective", "values for the objective and the optimiser", choices=tuple(PRESETS))
+    gamma: float = option(Objective.gamma, "Objective", "weight of the feature likelihood in the decoder's update", above=0.0)
+    real_weight: float = option(Objective.real_weight, "Objective", "weight of a real image in the discriminator", above=0.0, below=1.0)
+    negatives: str = option(Objective.negatives, "Objective", "generated images the discriminator sees", choices=CHOICES["negatives"])
+    bn_groups: str = option(Objective.bn_groups, "Objective", "samples that share batch-norm statistics", choices=CHOICES["bn_groups"])
+    generator_loss: str = option(Objective.generator_loss, "Objective", "the decoder's GAN loss", choices=CHOICES["generator_loss"])
+    gan_eps: float = option(Objective.gan_eps, "Objective", "added inside the GAN loss's logarithm", minimum=0.0, below=1.0)
+    gate: bool = option(Objective.gate, "Objective", "hold back the network that is too far ahead (equilibrium gate)")
+    equilibrium: float = option(Objective.equilibrium, "Objective", "GAN loss that the gate aims at", above=0.0)
+    margin: float = option(Objective.margin, "Objective", "distance from it at which the gate acts", above=0.0)
 
-    optimizer: str = option("rmsprop", "Optimisation", "update rule", choices=("rmsprop", "adam"))
+    optimizer: str = option("rmsprop", "Optimisation", "update rule", choices=OPTIMIZERS)
     steps: int | None = option(None, "Optimisation", "training steps; the schedule follows them", minimum=1)
     epochs: int | None = option(None, "Optimisation", "the same in passes over the training images", minimum=1)
     batch_size: int = option(64, "Optimisation", "images in a step", minimum=1)
@@ -137,26 +138,20 @@ class Config:
         """How training images are varied; None: not at all."""
         return Augmentation(*(getattr(self, f"augment_{name}") for name in Augmentation._fields)) if self.augment else None
 
-    def objective(self) -> Any:
-        """The `models.vaegan.Objective` of this configuration."""
-        from models.objective import Objective
-
+    def objective(self) -> Objective:
+        """The `Objective` of this configuration."""
         names = [field.name for field in dataclasses.fields(Objective)]
         return Objective(**{name: getattr(self, name) for name in names})
 
-    def network_spec(self) -> Any:
+    def network_spec(self) -> NetworkSpec:
         """The `NetworkSpec` of this configuration."""
-        from models.networks import network
-
         units, given = self.encoder_units, len(self.condition)
         return network(self.network, channels=self.image_channels, encoder_units=units, attributes=given)
 
     def parameter_counts(self) -> dict[str, int]:
         """Values of each network that the system has."""
-        from models.system import SYSTEMS as NETWORKS_OF
-
-        counts: dict[str, int] = self.network_spec().parameter_counts()
-        return {name: counts[name] for name in NETWORKS_OF[self.model].networks}
+        counts = self.network_spec().parameter_counts()
+        return {name: counts[name] for name in SYSTEMS[self.model].networks}
 
     def with_data(self, train_images: int) -> Config:
         """The configuration with ``steps``, ``draw_every``, ``save_every`` and, where a GAN comes first, ``gan_steps`` filled in.
@@ -227,8 +222,6 @@ def resolve(flags: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -
 
     A ``preset`` or ``network`` among the flags outranks the file's preset values. Raises `UserError` for the first bad value.
     """
-    from models.presets import PRESETS as VALUES
-
     stored = dict(stored or {})
     flags = {name: value for name, value in flags.items() if value is not None}
     preset = {**stored, **flags}.get("preset", Config.preset)
@@ -236,8 +229,8 @@ def resolve(flags: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -
     if "steps" in flags and "epochs" in flags:
         raise UserError("--steps and --epochs: both given, expected one of them")
     if "preset" in flags:  # an explicit preset replaces the values that the file took from its own preset
-        stored = {name: value for name, value in stored.items() if name not in VALUES[preset]}
-    base = {name: value for name, value in VALUES[preset].items() if name in FIELDS}
+        stored = {name: value for name, value in stored.items() if name not in PRESETS[preset]}
+    base = {name: value for name, value in PRESETS[preset].items() if name in FIELDS}
     if {**base, **stored, **flags}["network"] != base["network"]:
         base.pop("encoder_units", None)  # the preset's width belongs to the preset's network
     if flags.get("model", "vae-dis") != "vae-dis" or "gan" in flags:  # what belongs to another choice of the file's

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 from typing import Any
 
+from kernels import Engine
+from models.presets import PRESETS
 from vaegan_kernels.settings.config import FIELDS, Config
 from vaegan_kernels.settings.fields import field_type, flag
 from vaegan_kernels.shell.cli import Parser, real_number, whole_number
@@ -25,18 +27,16 @@ EPILOG = """examples:
   python -m vaegan_kernels.train --model vae-dis --data faces.h5           one of the paper's other systems; its GAN is trained first
   python -m vaegan_kernels.train --data celeba/ --conditional --attributes Smiling,Male
                                                                            with attributes that can be chosen when sampling
-  python -m vaegan_kernels.train --resume runs/small32-quick-faces-001     go on with a run that was stopped"""
+  python -m vaegan_kernels.train --resume runs/small32-quick-faces-001     resume a run that was stopped"""
 
 
 def make_parser() -> Parser:
     """The parser of ``python -m vaegan_kernels.train``: one flag a field of `Config`, and those of the run folder."""
-    from models.presets import PRESETS
-
-    usage = "python -m vaegan_kernels.train [--data PATH] [--out FOLDER] [--resume [FOLDER]] [more options, all below]"
+    usage = "%(prog)s [--data PATH] [--out FOLDER] [--resume [FOLDER]] [more options, all below]"
     parser = Parser(prog="python -m vaegan_kernels.train", usage=usage, description=DESCRIPTION, epilog=EPILOG)
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     for field in FIELDS.values():
-        add_option(groups[field.metadata["group"]], field, PRESETS)
+        add_option(groups[field.metadata["group"]], field)
 
     groups["Network"].add_argument(
         "--image-size", type=whole_number, metavar="{32,64,128}",
@@ -49,12 +49,12 @@ def make_parser() -> Parser:
         help="where the run goes (default: runs/<network>-<preset>-<data>-NNN, a new one; the system's name in it if it is no vaegan)",
     )
     folder.add_argument(
-        "--resume", nargs="?", const=True, metavar="FOLDER", help="go on with the run in FOLDER (or in --out), with its own settings"
+        "--resume", nargs="?", const=True, metavar="FOLDER", help="resume the run in FOLDER (or in --out), with its own settings"
     )
     folder.add_argument("--config", metavar="FILE", help="take the settings of an earlier run's config.json; flags override them")
     optimisation = groups["Optimisation"]
     optimisation.add_argument(
-        "--stop-after", type=whole_number, metavar="N", help="end after step N, saved; schedules still follow --steps, --resume goes on"
+        "--stop-after", type=whole_number, metavar="N", help="end after step N, saved; schedules still follow --steps, --resume continues"
     )
     logging = groups["Logging"]
     logging.add_argument("--quiet", action="store_true", help="print only the result and errors")
@@ -64,10 +64,10 @@ def make_parser() -> Parser:
     return parser
 
 
-def add_option(group: Any, field: dataclasses.Field[Any], presets: dict[str, dict[str, Any]]) -> None:
+def add_option(group: Any, field: dataclasses.Field[Any]) -> None:
     """Add the flag of one `Config` field; flags that are not given leave no attribute, so that explicit ones can be told."""
     kind, rules = field_type(field), field.metadata
-    text = rules["help"] + describe_default(field, presets)
+    text = rules["help"] + describe_default(field)
     name = flag(field.name)
     if kind is bool:
         group.add_argument(name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
@@ -79,7 +79,7 @@ def add_option(group: Any, field: dataclasses.Field[Any], presets: dict[str, dic
     group.add_argument(name, type=convert, metavar=metavar, default=argparse.SUPPRESS, help=text)
 
 
-def describe_default(field: dataclasses.Field[Any], presets: dict[str, dict[str, Any]]) -> str:
+def describe_default(field: dataclasses.Field[Any]) -> str:
     """``" (default: 64)"``, or the value of each preset where they differ from it."""
     if "(default" in field.metadata["help"]:
         return ""
@@ -89,14 +89,14 @@ def describe_default(field: dataclasses.Field[Any], presets: dict[str, dict[str,
             return "none"
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
-    by_preset = {name: show(values.get(field.name, field.default)) for name, values in presets.items()}
+    by_preset = {name: show(values.get(field.name, field.default)) for name, values in PRESETS.items()}
     if len(set(by_preset.values())) > 1:
         return " (" + ", ".join(f"{name}: {value}" for name, value in by_preset.items()) + ")"
     shown = next(iter(by_preset.values()), show(field.default))
     return "" if shown == "none" else f" (default: {shown})"
 
 
-def open_engine(config: Config) -> tuple[Any, str]:
+def open_engine(config: Config) -> tuple[Engine, str]:
     """The engine that ``--device``, ``--precision`` and ``--threads`` ask for, and a line that says which and why.
 
     An explicit device that cannot be used is a `UserError`: only ``auto`` chooses.
@@ -120,7 +120,7 @@ def open_engine(config: Config) -> tuple[Any, str]:
     return engine, describe_engine(engine, why)
 
 
-def describe_engine(engine: Any, why: str = "") -> str:
+def describe_engine(engine: Engine, why: str = "") -> str:
     """``"device: cpu, 2 threads, float32"`` and what else there is to say."""
     if engine.name == "cpu":
         where = f"cpu, {engine.threads} thread{'s' if engine.threads != 1 else ''}"
@@ -129,7 +129,7 @@ def describe_engine(engine: Any, why: str = "") -> str:
     return f"device: {where}, {engine.precision}{why}" + (f"; {engine.notice}" if engine.notice else "")
 
 
-def _engine(device: str, config: Config, why: str = "") -> Any:
+def _engine(device: str, config: Config, why: str = "") -> Engine:
     import kernels
 
     if device == "cpu" and config.precision in ("bf16", "tf32"):

@@ -8,7 +8,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from kernels import OutOfMemory
 from vaegan_kernels.files import human_size
@@ -17,6 +17,7 @@ from vaegan_kernels.shell.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 EXIT_TERMINATED = 143  # 128 + SIGTERM
+MODULES = "python -m vaegan_kernels."
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -29,12 +30,19 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, ``error: ...``, on stderr, exit code 2, with no usage dump."""
+    """An `ArgumentParser` whose errors are one line, ``error: ...``, on stderr, exit code 2, with no usage dump.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    ``front``: set by `vaegan_kernels.__main__`: what is called ``python -m vaegan_kernels.train`` is then called ``<front> train``.
+    """
+
+    front: ClassVar[str | None] = None
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        if self.front is not None and prog.startswith(MODULES):
+            prog = f"{self.front} {prog.removeprefix(MODULES).replace('.', ' ')}"
         kwargs.setdefault("formatter_class", HelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
-        super().__init__(*args, **kwargs)
+        super().__init__(prog, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")

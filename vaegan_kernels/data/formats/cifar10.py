@@ -19,11 +19,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir
-from vaegan_kernels.data.dataset import Dataset, Progress, every_nth
+from vaegan_kernels.data.dataset import every_nth
 from vaegan_kernels.data.formats.members import Members, explained, find_place, members_of
 from vaegan_kernels.data.formats.plain_pickle import MOST, Refused, read_plain_pickle
-from vaegan_kernels.data.formats.records import Listing, Part, check_label_names, load_records, names_of_text, read_records
+from vaegan_kernels.data.formats.records import Listing, Part, check_label_names, names_of_text, read_records
 from vaegan_kernels.shell.errors import UserError
 
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
@@ -149,18 +148,3 @@ def _read_python(stream: IO[bytes], where: str, chosen: np.ndarray) -> Iterator[
 def _read_binary(stream: IO[bytes], where: str, chosen: np.ndarray) -> Iterator[np.ndarray]:
     for piece in read_records(stream, where, 0, _RECORD, chosen):
         yield _images(np.ascontiguousarray(piece[:, 1:]))
-
-
-def check_cifar10(path: Path) -> None:
-    """Raise UserError unless all batches that are there are whole."""
-    list_cifar10(path)
-
-
-def load_cifar10(
-    path: Path, *, image_size: int, channels: int, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None,
-) -> Dataset:  # fmt: skip
-    """Read CIFAR-10, or take it from the cache if nothing has changed. ``workers`` is not needed: reading is quick."""
-    del workers
-    listing = list_cifar10(path)
-    return load_records(listing, image_size=image_size, channels=channels, limit=limit, cache_dir=cache_dir, progress=progress)

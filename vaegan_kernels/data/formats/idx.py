@@ -22,10 +22,9 @@ from typing import IO
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir
-from vaegan_kernels.data.dataset import Dataset, Progress, every_nth
+from vaegan_kernels.data.dataset import every_nth
 from vaegan_kernels.data.formats.members import Members, explained, find_place, members_of, open_packed
-from vaegan_kernels.data.formats.records import Listing, Part, load_records, read_records
+from vaegan_kernels.data.formats.records import Listing, Part, read_records
 from vaegan_kernels.shell.errors import UserError
 
 FOLDERS = ("raw",)  # torchvision's
@@ -127,7 +126,7 @@ def _content(members: Members, name: str, axes: int, labels_of: int | None = Non
             pieces.append(piece if keep else b"")
             left -= len(piece)
         if left != 1:
-            problem = f"ends after {bytes_said + 1 - left} of {bytes_said} bytes" if left else f"goes on after the {bytes_said} bytes"
+            problem = f"ends after {bytes_said + 1 - left} of {bytes_said} bytes" if left else f"continues after the {bytes_said} bytes"
             raise UserError(f"{where}: {problem} that its header says; {again}")
     return sizes, b"".join(pieces)
 
@@ -149,18 +148,3 @@ class _Reader:
         content = gzip.GzipFile(fileobj=stream) if packed else stream
         for piece in read_records(content, where, 16, self.height * self.width, chosen):  # type: ignore[arg-type]
             yield piece.reshape(-1, self.height, self.width, 1)
-
-
-def check_idx(path: Path) -> None:
-    """Raise UserError unless the files that are there are whole, and have as many labels as images."""
-    list_idx(path)
-
-
-def load_idx(
-    path: Path, *, image_size: int, channels: int, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None,
-) -> Dataset:  # fmt: skip
-    """Read MNIST's files, or take the images from the cache if nothing has changed. ``workers`` is not needed: reading is quick."""
-    del workers
-    listing = list_idx(path)
-    return load_records(listing, image_size=image_size, channels=channels, limit=limit, cache_dir=cache_dir, progress=progress)

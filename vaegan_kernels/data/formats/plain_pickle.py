@@ -1,32 +1,40 @@
-"""Reads a pickle as data: a stack machine of the few operations that plain values are made of. Python's pickle module is not used.
+"""Reads a pickle as data: Python's own reader with the few operations that plain values are made of, and names that lead nowhere.
 
 Admitted are dicts, lists, tuples, text, bytes, whole numbers, True, False, None and NumPy arrays and scalars of whole numbers. A global
 is a mere name here: nothing is ever imported or called, and of the names only those of NumPy's own reconstruction are known. Arrays are
 views of bytes that are in the file, so that no value is larger than the file.
+
+`find_class` alone would not do, and neither would the reader in C, `pickle.Unpickler`. It makes room for as many bytes or memo entries as
+the file says before it looks whether they are there; it hashes any key (a tuple of tuples, each twice the one before, takes for ever, a
+deep one overruns C's stack); BUILD writes attributes, EXT takes objects that never pass `find_class`. So it is the same reader in Python,
+`pickle._Unpickler`, whose table of operations is a part of the class: all that is not listed here is refused by name.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import pickle
 import pickletools
 import re
-from typing import Any
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
 MOST = 1 << 26  # bytes of a pickle; CIFAR-10's batches have 31 million
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _GLOBALS = {
-    **{f"{module} {name}": name for module in _MULTIARRAY for name in ("_reconstruct", "scalar")},
-    "numpy ndarray": "ndarray",
-    "numpy dtype": "dtype",
+    **{f"{module}.{name}": name for module in _MULTIARRAY for name in ("_reconstruct", "scalar")},
+    "numpy.ndarray": "ndarray",
+    "numpy.dtype": "dtype",
 }
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINSTRING", "BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES",
-           "SHORT_BINBYTES"}  # fmt: skip
-_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_MARK = object()
+_AS_IN_PYTHON = """PROTO FRAME MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 SHORT_BINSTRING BINSTRING BINUNICODE
+    SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT GLOBAL STACK_GLOBAL
+    BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET STOP"""
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError, EOFError, struct.error, pickle.UnpicklingError)
 
 
 class Refused(ValueError):
@@ -65,92 +73,52 @@ def read_plain_pickle(content: bytes) -> Any:
     """
     if len(content) > MOST:
         raise Refused(f"is {len(content)} bytes, expected at most {MOST}")
-    machine = _Machine()
+    reader = _Reader(io.BytesIO(content), encoding="latin-1")
     try:
-        for operation, argument, _ in pickletools.genops(io.BytesIO(content)):
-            if operation.name == "STOP":
-                return machine.result()
-            machine.do(operation.name, argument)
-    except Refused:
-        raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, EOFError) as error:
-        raise Refused(f"is a damaged pickle ({(str(error) or type(error).__name__).splitlines()[0][:80]})") from error
-    raise Refused("is a damaged pickle (it has no end)")
-
-
-class _Machine:
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-
-    def result(self) -> Any:
-        value = self.pop()
-        if self.stack:
+        value = reader.load()
+        if reader.stack or reader.metastack:
             raise ValueError("more than one value")
         return _finished(value)
+    except Refused:
+        raise
+    except _DAMAGED as error:
+        raise Refused(f"is a damaged pickle ({(str(error) or type(error).__name__).splitlines()[0][:80]})") from error
 
-    def pop(self) -> Any:
-        value = self.stack.pop()
-        if value is _MARK:
-            raise ValueError("a mark where a value belongs")
-        return value
 
-    def after_mark(self) -> list[Any]:
-        place = len(self.stack) - 1
-        while self.stack[place] is not _MARK:
-            place -= 1
-            if place < 0:
-                raise ValueError("no mark")
-        values = self.stack[place + 1 :]
-        del self.stack[place:]
-        return values
+def _refuse(name: str, reader: Any) -> NoReturn:
+    raise Refused(f"has the operation {name}, expected plain data: nothing of it was run")
 
-    def do(self, name: str, argument: Any) -> None:
-        stack = self.stack
-        if name in ("PROTO", "FRAME"):
-            pass
-        elif name in _VALUES:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(self.memo[argument])
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name in _TUPLES:
-            count = _TUPLES[name]
-            values = [self.pop() for _ in range(count)][::-1]
-            stack.append(tuple(values))
-        elif name == "TUPLE":
-            stack.append(tuple(self.after_mark()))
-        elif name == "EMPTY_LIST":
-            stack.append([])
-        elif name in ("APPEND", "APPENDS"):
-            values = [self.pop()] if name == "APPEND" else self.after_mark()
-            _kind(stack[-1], list).extend(values)
-        elif name == "EMPTY_DICT":
-            stack.append({})
-        elif name in ("SETITEM", "SETITEMS"):
-            values = [self.pop(), self.pop()][::-1] if name == "SETITEM" else self.after_mark()
-            for key, value in zip(values[::2], values[1::2], strict=True):
-                _kind(stack[-1], dict)[_kind(key, (str, bytes))] = value
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            if name == "STACK_GLOBAL":
-                last, first = _kind(self.pop(), str), _kind(self.pop(), str)
-                argument = f"{first} {last}"
-            if argument not in _GLOBALS:
-                raise Refused(f"names {str(argument).replace(' ', '.', 1)[:80]!r}, expected plain data: nothing of it was run")
-            stack.append(_Global(_GLOBALS[argument]))
-        elif name == "REDUCE":
-            arguments, function = _kind(self.pop(), tuple), self.pop()
-            stack.append(_reduced(_kind(function, _Global).name, arguments))
-        elif name == "BUILD":
-            state = _kind(self.pop(), tuple)
-            _build(stack[-1], state)
-        else:
-            raise Refused(f"has the operation {name}, expected plain data: nothing of it was run")
+
+class _Reader(pickle._Unpickler):
+    dispatch: ClassVar[dict[int, Any]] = {
+        **{ord(operation.code): partial(_refuse, operation.name) for operation in pickletools.opcodes},
+        **{code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in _AS_IN_PYTHON.split())},
+    }
+    stack: list[Any]
+    metastack: list[Any]  # the stacks below the marks
+    pop_mark: Callable[[], list[Any]]  # the values after the last mark
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = _GLOBALS.get(f"{module}.{name}")
+        if known is None:
+            raise Refused(f"names {f'{module}.{name}'[:80]!r}, expected plain data: nothing of it was run")
+        return _Global(known)
+
+    def set_items(self, items: list[Any]) -> None:
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            _kind(self.stack[-1], dict)[_kind(key, (str, bytes))] = value
+
+    def reduce(self) -> None:
+        arguments = _kind(self.stack.pop(), tuple)
+        self.stack[-1] = _reduced(_kind(self.stack[-1], _Global).name, arguments)
+
+    def build(self) -> None:
+        state = _kind(self.stack.pop(), tuple)
+        _build(self.stack[-1], state)
+
+    dispatch[pickle.SETITEM[0]] = lambda self: self.set_items([self.stack.pop(), self.stack.pop()][::-1])
+    dispatch[pickle.SETITEMS[0]] = lambda self: self.set_items(self.pop_mark())
+    dispatch[pickle.REDUCE[0]], dispatch[pickle.BUILD[0]] = reduce, build
 
 
 def _kind(value: Any, kinds: Any) -> Any:
@@ -171,7 +139,7 @@ def _reduced(name: str, arguments: tuple[Any, ...]) -> Any:
     if name == "scalar":
         kind, content = arguments
         return int(_array(_kind(kind, _Type).dtype(), (), content))
-    raise Refused(f"calls numpy.{name}, expected plain data: nothing of it was run")
+    raise ValueError("a call of numpy.ndarray")
 
 
 def _build(target: Any, state: tuple[Any, ...]) -> None:

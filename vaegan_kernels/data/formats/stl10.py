@@ -19,10 +19,8 @@ from typing import IO
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir
-from vaegan_kernels.data.dataset import Dataset, Progress
 from vaegan_kernels.data.formats.members import Members, find_place, members_of
-from vaegan_kernels.data.formats.records import Listing, Part, load_records, names_of_text, read_records
+from vaegan_kernels.data.formats.records import Listing, Part, names_of_text, read_records
 from vaegan_kernels.shell.errors import UserError
 
 FOLDERS = ("stl10_binary",)
@@ -100,18 +98,3 @@ def _labels(members: Members, name: str, count: int) -> np.ndarray | None:
 def _read(stream: IO[bytes], where: str, chosen: np.ndarray) -> Iterator[np.ndarray]:
     for piece in read_records(stream, where, 0, _RECORD, chosen):
         yield np.ascontiguousarray(piece.reshape(-1, 3, SIDE, SIDE).transpose(0, 3, 2, 1))
-
-
-def check_stl10(path: Path) -> None:
-    """Raise UserError unless the files that are there have whole images, and as many labels."""
-    list_stl10(path)
-
-
-def load_stl10(
-    path: Path, *, image_size: int, channels: int, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None,
-) -> Dataset:  # fmt: skip
-    """Read STL-10, or take it from the cache if nothing has changed. ``workers`` is not needed: one process keeps up with the disk."""
-    del workers
-    listing = list_stl10(path)
-    return load_records(listing, image_size=image_size, channels=channels, limit=limit, cache_dir=cache_dir, progress=progress)
