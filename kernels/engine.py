@@ -51,13 +51,14 @@ class Engine(
     """Operations on one device in one precision. Made by `engine`, not by hand.
 
     Attributes: ``name`` ("cpu" or "cuda"), ``precision``, ``dtype`` (of activations and operands), ``wide`` (of parameters and
-    statistics), ``threads`` (0 on a GPU), ``host_memory`` (whether values can be read at once: a step then leaves out what the
-    equilibrium gate holds back), ``notice`` (a line for the user).
+    statistics), ``threads`` (0 on a GPU), ``device`` (what a GPU's launches run on; None on the CPU), ``host_memory`` (whether values
+    can be read at once: a step then leaves out what the equilibrium gate holds back), ``notice`` (a line for the user).
     """
 
     name: str
     precision: str
     threads: int
+    device: Any = None
     notice = ""
 
     def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Array:

@@ -86,7 +86,7 @@ class Trainer:
         self.train = dataset.split("train")
         self.per_epoch = len(self.train) // config.batch_size
         self.objective = config.objective()
-        self.images = self.place_images()
+        self.images = self.upload_images()
         shape, noise = (config.batch_size, spec.image_size, spec.image_size, spec.channels), (config.batch_size, spec.latent)
         self.x, self.eps, self.z_p = engine.empty(shape), engine.empty(noise, engine.wide), engine.empty(noise, engine.wide)
         self.order, self.order_epoch = engine.empty((len(self.train),), np.int32), -1
@@ -99,7 +99,7 @@ class Trainer:
         self.saved = step
         self.speed_from = (time.perf_counter(), step)
 
-    def place_images(self) -> Any:
+    def upload_images(self) -> Any:
         """The data set where batches are gathered from: on a GPU, all of it. Raises `UserError` where it does not fit there."""
         images = self.dataset.images
         try:
@@ -165,7 +165,7 @@ class Trainer:
         """Step ``counter`` on the device: batch, noise, rate, losses and gradients, updates. The same launches each time: what changes from
         step to step is in device arrays, so that an engine can record it once and replay it."""
         eng, seed = self.engine, self.config.seed
-        options = {"per_epoch": self.per_epoch, "seed": seed, "flip": self.config.flip}
+        options: dict[str, Any] = {"per_epoch": self.per_epoch, "seed": seed, "flip": self.config.flip}
         if self.config.augmentation is None:
             eng.gather_batch(self.x, self.images, self.order, self.counter, **options)
         else:
