@@ -64,8 +64,8 @@ def pairs_table(results: Mapping[str, Any], count: int = 5) -> str:
     text = f"Over all {len(i)} pairs the two correlate with {both:+.2f}. " if np.isfinite(both) else ""
     if results.get("seen", {}).get("attributes"):
         seen, number = results["seen"], len(results["seen"]["attributes"])
-        text += f"Of test images without an attribute the regressor sees it in {seen['seen_before']:.1%} of the reconstructions and in "
-        text += f"{seen['seen']:.1%} of those with its vector added at strength 1 (means over {number} attributes); its score moves by "
+        text += f"Of test images without an attribute the regressor sees it in {seen['seen_before']:.1%} of the reconstructions, in "
+        text += f"{seen['seen']:.1%} of those with its vector added at strength 1 (means over {number} attributes). Its score moves by "
         text += f"{seen['change']:+.2f}, the other attributes' scores by {seen['others']:.2f} on average, either way."
     return f"{table}\n\n{text}".strip()
 
