@@ -166,11 +166,11 @@ def test_dry_records_what_the_host_runs():
 def test_dry_counts_memory_and_touches_none():
     dry = DryDevice()
     x = dry.empty((1 << 36,), BFLOAT16)
-    assert dry.placed == x.nbytes == 1 << 37
+    assert dry.allocated == x.nbytes == 1 << 37
     for count in (100, 1000, 10):
         dry.scratch("a", (count,), np.float32)
     dry.scratch("b", (1,), np.uint8)
-    assert dry.placed - x.nbytes == 4096 + 512
+    assert dry.allocated - x.nbytes == 4096 + 512
     assert not dry.executes and (dry.download(dry.empty((3,), np.float32)) == 0).all()
 
 

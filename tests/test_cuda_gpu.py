@@ -70,7 +70,7 @@ def dev():
     Device.__init__(device, CHIPS["sm_90"])
     device.stream = FakeStream()
     device._launcher = SimpleNamespace(frozen=False)
-    device._scratch, device._outgrown, device._graphs, device._placed = {}, [], 0, 0
+    device._scratch, device._outgrown, device._graphs, device._allocations = {}, [], 0, 0
     memory = SimpleNamespace(OutOfMemoryError=FullMemory)
     device._cupy = SimpleNamespace(
         ndarray=lambda shape, dtype, data: SimpleNamespace(shape=shape, dtype=np.dtype(dtype), data=data),
@@ -109,10 +109,10 @@ def test_nothing_is_captured_before_everything_is_placed(dev):
 @pytest.mark.parametrize(
     "act, what",
     [
-        (lambda dev: dev.empty((4,), np.float32), "places an array"),
-        (lambda dev: dev.scratch("new", (4,), np.float32), "places an array"),
-        (lambda dev: dev.scratch("old", (4000,), np.float32), "places an array"),
-        (lambda dev: dev.upload(np.ones(4)), "places an array"),
+        (lambda dev: dev.empty((4,), np.float32), "allocates an array"),
+        (lambda dev: dev.scratch("new", (4,), np.float32), "allocates an array"),
+        (lambda dev: dev.scratch("old", (4000,), np.float32), "allocates an array"),
+        (lambda dev: dev.upload(np.ones(4)), "allocates an array"),
         (lambda dev: dev.download(SimpleNamespace(shape=(4,), dtype=np.dtype(np.float32))), "reads an array"),
         (lambda dev: dev.synchronize(), "waits"),
     ],

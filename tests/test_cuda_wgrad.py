@@ -21,6 +21,7 @@ from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.device.host.device import HostDevice
 from kernels.cuda.products import wgrad
 from kernels.cuda.products.splits import splits
+from kernels.cuda.products.wgrad_rmsprop import wgrad_rmsprop
 
 FEW = CHIPS["sm_90"]._replace(multiprocessors=2)  # few multiprocessors, few splits, few programs to interpret
 NO_TMA = CHIPS["sm_80"]._replace(multiprocessors=2)
@@ -155,7 +156,7 @@ def update(rng, precision, n, inputs, outputs, enabled, rate_array, copied, weig
     on_device = [dev.upload(w), dev.upload(ms)]
     copy = dev.upload(np.zeros(w.shape, dtype_of(precision))) if copied else None
     rate = np.float32(0.01)
-    wgrad.linear_wgrad_rmsprop(
+    wgrad_rmsprop(
         dev, precision, *on_device, copy, dev.upload(x), dev.upload(dy),
         lr=dev.upload(np.array([rate])) if rate_array else float(rate), decay=0.9, eps=1e-8, weight_decay=weight_decay,
         enabled=None if enabled is None else dev.upload(np.array([enabled], np.uint8)),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda.device.base import Device
-from kernels.cuda.device.launch import THREADS, blocks, channel_layout, check_values, defines_of, table
+from kernels.cuda.device.launch import THREADS, blocks, channel_layout, check_values, constant, defines_of
 from kernels.cuda.products.partials import bn_finalise, bn_sums_finalise
 from kernels.ledger import cost
 from kernels.shapes import check_array, check_groups
@@ -41,7 +41,7 @@ def _tiles(dev: Device, x: Any, groups: tuple[int, ...], wanted: int, most: int)
             first += count
         return np.array(rows, np.int64)
 
-    return table(dev, ("rows", groups, per_image, size), make), tuple(starts), lanes, vector, column_blocks
+    return constant(dev, ("rows", groups, per_image, size), make), tuple(starts), lanes, vector, column_blocks
 
 
 class BatchNorm:
@@ -175,7 +175,7 @@ class BatchNorm:
         for name, running, statistics in (("mean", running_mean, mean), ("var", running_var, var)):
             check_array(f"running_{name}", running, (c,), self.wide)
             check_array(name, statistics, (len(groups), c), self.wide)
-        shares = table(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups))
+        shares = constant(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups))
         self.device.cuda(
             FILE, "bn_update_running", blocks(c, THREADS), THREADS, running_mean, running_var, mean, var, shares,
             np.int32(c), np.int32(len(groups)), np.float64(momentum),

@@ -100,7 +100,7 @@ class Conv2d:
         """
         self._check_conv("dx", dx, "dy", dy, w, stride)
         check_below(below, dx, self.wide)
-        convolve(self.device, self.precision, dx, dy, w, kind="dgrad", stride=stride, epilogue=Epilogue(below=below))
+        convolve(self.device, self.precision, dx, dy, w, kind="dgrad", stride=stride, epilogue=Epilogue(previous=below))
 
     def conv2d_wgrad(self, dw: Any, x: Any, dy: Any, *, stride: int = 1, dbias: Any = None) -> None:
         """dw = ∂L/∂w and dbias = ∂L/∂bias, summed over images and positions.

@@ -43,7 +43,7 @@ class ConvTranspose2d(Conv2d):
         Raises as the forward."""
         self._check_conv("dy", dy, "dx", dx, w, stride)
         check_below(below, dx, self.wide)
-        convolve(self.device, self.precision, dx, dy, w, kind="forward", stride=stride, epilogue=Epilogue(below=below))
+        convolve(self.device, self.precision, dx, dy, w, kind="forward", stride=stride, epilogue=Epilogue(previous=below))
 
     def conv_transpose2d_wgrad(self, dw: Any, x: Any, dy: Any, *, stride: int = 2, dbias: Any = None) -> None:
         """dw = ∂L/∂w. Args: dw float32 [KH, KW, Co, Ci], output; x [N, H, W, Ci]; dy [N, OH, OW, Co]; dbias float32 [Co] or None, output.

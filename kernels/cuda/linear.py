@@ -15,6 +15,7 @@ from kernels.cuda.device.base import Device
 from kernels.cuda.products import wgrad
 from kernels.cuda.products.convolve import convolve
 from kernels.cuda.products.epilogue import Epilogue
+from kernels.cuda.products.wgrad_rmsprop import wgrad_rmsprop
 from kernels.shapes import check_array, check_float
 
 
@@ -65,7 +66,7 @@ class Linear:
         check_float("dy", dy, 2)
         self._check_linear(("dx", "dy"), dx, dy, w, self.dtype, (self.dtype,))
         check_below(below, dx, self.wide)
-        product(self.device, self.precision, dx, dy, w, "dgrad", Epilogue(below=below))
+        product(self.device, self.precision, dx, dy, w, "dgrad", Epilogue(previous=below))
 
     def linear_wgrad(self, dw: Any, x: Any, dy: Any, *, dbias: Any = None) -> None:
         """dw = xᵀ · dy, dbias = Σ_n dy. Args: dw float32 [I, O], output; x [N, I]; dy [N, O]; dbias float32 [O], output, or None.
@@ -105,6 +106,6 @@ class Linear:
             check_array("enabled", enabled, (1,), np.uint8)
         if getattr(lr, "ndim", 0) > 0:
             check_array("lr", lr, (1,), self.wide)
-        wgrad.linear_wgrad_rmsprop(
+        wgrad_rmsprop(
             self.device, self.precision, w, ms, copy, x, dy, lr=lr, decay=decay, eps=eps, weight_decay=weight_decay, enabled=enabled
         )

@@ -1,9 +1,9 @@
-// RMSProp and Adam with L2 weight decay, one parameter or a table of all of them in one launch. A block takes CHUNK elements of one
+// RMSProp and Adam with L2 weight decay, one parameter or a list of all of them in one launch. A block takes CHUNK elements of one
 // parameter. A parameter whose enabled flag is 0 is not touched, optimiser state included: the flag is read on the device.
 
 constexpr int THREADS = 256, CHUNK = 8192;
 
-// A row of the table: 9 words of 8 bytes. copy: the parameter in act_t for the matmuls, or null. a, b: RMSProp's mean square and nothing,
+// An entry of the list: 9 words of 8 bytes. copy: the parameter in act_t for the matmuls, or null. a, b: RMSProp's mean square and nothing,
 // Adam's m and v. enabled: null means yes. t: Adam's count of applied updates.
 struct Entry {
     float *w;
@@ -20,7 +20,7 @@ struct Entry {
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
-// Pointers from a table could point anywhere for all that the compiler knows; global loads and stores are the quicker ones.
+// The compiler cannot know that pointers from the list are to global memory, whose loads and stores are quicker than generic ones.
 #ifdef __CUDA_ARCH__
 #define ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
 #else
@@ -79,11 +79,11 @@ extern "C" __global__ void rmsprop_one(
     rmsprop(e, blockIdx.x, device_lr ? device_lr[0] : lr, decay, rest, eps);
 }
 
-// chunks [blocks, 2]: row of the table, chunk of that parameter.
-extern "C" __global__ void rmsprop_table(
-    const u64 *table, const int *chunks, const float *device_lr, float lr, float decay, float rest, float eps) {
+// chunks [blocks, 2]: entry of the list, chunk of that parameter.
+extern "C" __global__ void rmsprop_list(
+    const u64 *list, const int *chunks, const float *device_lr, float lr, float decay, float rest, float eps) {
     const int *chunk = chunks + 2 * (i64)blockIdx.x;
-    rmsprop(((const Entry *)table)[chunk[0]], chunk[1], device_lr ? device_lr[0] : lr, decay, rest, eps);
+    rmsprop(((const Entry *)list)[chunk[0]], chunk[1], device_lr ? device_lr[0] : lr, decay, rest, eps);
 }
 
 // t ← t + 1, then rates = (lr / (1 − β1^t), 1 / sqrt(1 − β2^t)): the factors of every block of this parameter's update, which follows.
@@ -99,13 +99,13 @@ extern "C" __global__ void adam_advance_one(
     if (!enabled || enabled[0]) advance(rates, t, device_lr ? device_lr[0] : lr, beta1, beta2);
 }
 
-// rates [rows, 2]: one thread a row of the table.
-extern "C" __global__ void adam_advance_table(
-    float *rates, const u64 *table, int rows, const float *device_lr, double lr, double beta1, double beta2) {
-    const int row = blockIdx.x * THREADS + threadIdx.x;
-    if (row >= rows) return;
-    const Entry e = ((const Entry *)table)[row];
-    if (e.active()) advance(rates + 2 * row, e.t, device_lr ? device_lr[0] : lr, beta1, beta2);
+// rates [entries, 2]: one thread an entry.
+extern "C" __global__ void adam_advance_list(
+    float *rates, const u64 *list, int entries, const float *device_lr, double lr, double beta1, double beta2) {
+    const int i = blockIdx.x * THREADS + threadIdx.x;
+    if (i >= entries) return;
+    const Entry e = ((const Entry *)list)[i];
+    if (e.active()) advance(rates + 2 * i, e.t, device_lr ? device_lr[0] : lr, beta1, beta2);
 }
 
 // m ← β1 m + rest1 g;  v ← β2 v + rest2 g²;  w ← w − rates[0] · m / (sqrt(v) · rates[1] + eps),  rest = 1 − β (Kingma & Ba 2015).
@@ -126,8 +126,8 @@ extern "C" __global__ void adam_one(
     adam(e, blockIdx.x, rates, beta1, rest1, beta2, rest2, eps);
 }
 
-extern "C" __global__ void adam_table(
-    const u64 *table, const int *chunks, const float *rates, float beta1, float rest1, float beta2, float rest2, float eps) {
+extern "C" __global__ void adam_list(
+    const u64 *list, const int *chunks, const float *rates, float beta1, float rest1, float beta2, float rest2, float eps) {
     const int *chunk = chunks + 2 * (i64)blockIdx.x;
-    adam(((const Entry *)table)[chunk[0]], chunk[1], rates + 2 * (i64)chunk[0], beta1, rest1, beta2, rest2, eps);
+    adam(((const Entry *)list)[chunk[0]], chunk[1], rates + 2 * (i64)chunk[0], beta1, rest1, beta2, rest2, eps);
 }

@@ -149,7 +149,7 @@ class Optimizer:
         self._check_table(table, "rmsprop")
         if table.rows:
             self.device.cuda(
-                FILE, "rmsprop_table", table.chunks, THREADS, table.words, table.places, *_rate(lr, np.float32),
+                FILE, "rmsprop_list", table.chunks, THREADS, table.words, table.places, *_rate(lr, np.float32),
                 *map(np.float32, (decay, 1.0 - decay, eps)), cost=table.cost, defines=table.defines,
             )  # fmt: skip
 
@@ -159,12 +159,12 @@ class Optimizer:
         if not table.rows:
             return
         self.device.cuda(
-            FILE, "adam_advance_table", blocks(table.rows, THREADS), THREADS, table.rates, table.words, np.int32(table.rows),
+            FILE, "adam_advance_list", blocks(table.rows, THREADS), THREADS, table.rates, table.words, np.int32(table.rows),
             *_rate(lr, np.float64), np.float64(beta1), np.float64(beta2), cost=cost(0, [table.words, 8 * table.rows], [table.rates]),
             defines=table.defines,
         )  # fmt: skip
         self.device.cuda(
-            FILE, "adam_table", table.chunks, THREADS, table.words, table.places, table.rates,
+            FILE, "adam_list", table.chunks, THREADS, table.words, table.places, table.rates,
             *map(np.float32, (beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps)), cost=table.cost, defines=table.defines,
         )  # fmt: skip
 

@@ -59,7 +59,7 @@ def rehearsal(engine: Any) -> Any:
 def on_gpu(config: Config, spec: Any, dry: Any) -> dict[str, int]:
     """Bytes of memory by what it is for, as counted by ``dry`` (see `rehearsal`)."""
     _, rows = measure(config, spec, dry, config.batch_size)
-    return {**rows, "working memory of the kernels": dry.device.placed - sum(rows.values())}
+    return {**rows, "working memory of the kernels": dry.device.allocated - sum(rows.values())}
 
 
 def on_cpu(config: Config, spec: Any, engine: Any) -> tuple[float, dict[str, int]]:

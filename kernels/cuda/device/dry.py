@@ -1,4 +1,4 @@
-"""A device that executes nothing: launches are recorded and memory is only counted. The ledger, the memory estimate and the table of
+"""A device that executes nothing: launches are recorded and memory is only counted. The ledger, the memory estimate and the list of
 kernels to compile ahead of time come from running the engine's own code on it."""
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class DryDevice(Device):
     """Launches go to ``launches`` (always a list); arrays are virtual memory that nobody touches, with undefined values.
 
     Attributes:
-        placed: bytes of all arrays and scratch placed so far, each rounded up to 512 as CuPy's pool does. Freed arrays count on:
-            an engine places its buffers once.
+        allocated: bytes of all arrays and scratch so far, each rounded up to 512 as CuPy's pool does. Freed arrays still count:
+            an engine allocates its buffers once.
     """
 
     name = "dry"
@@ -30,19 +30,19 @@ class DryDevice(Device):
     def __init__(self, chip: Chip = CHIPS["sm_90"]):
         super().__init__(chip)
         self.launches = []
-        self.placed = 0
+        self.allocated = 0
         self._scratch: dict[str, int] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         array = _untouched(shape, np.dtype(dtype))
-        self.placed += _rounded(array.nbytes)
+        self.allocated += _rounded(array.nbytes)
         return array
 
     def scratch(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         array = _untouched(shape, np.dtype(dtype))
         grown = max(0, _rounded(array.nbytes) - self._scratch.get(key, 0))
         self._scratch[key] = self._scratch.get(key, 0) + grown
-        self.placed += grown
+        self.allocated += grown
         return array
 
     def _put(self, array: np.ndarray, values: np.ndarray) -> None:
@@ -70,7 +70,7 @@ def _rounded(size: int) -> int:
 
 
 def _untouched(shape: tuple[int, ...], kind: np.dtype[Any]) -> np.ndarray:
-    """Address space without memory behind it, so that an estimate may exceed what the host has."""
+    """Address space without memory, so that an estimate may exceed what the host has."""
     size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
     if size > LARGE and hasattr(mmap, "MAP_ANONYMOUS"):
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE

@@ -40,7 +40,7 @@ class CuPyDevice(Device):
         self._scratch: dict[str, Any] = {}
         self._outgrown: list[Any] = []
         self._graphs = 0
-        self._placed = 0  # arrays so far
+        self._allocations = 0  # so far
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         kind = np.dtype(dtype)
@@ -56,8 +56,8 @@ class CuPyDevice(Device):
         return self._cupy.ndarray(shape, kind, self._scratch[key])
 
     def _allocate(self, size: int) -> Any:
-        self._refuse_in_capture("places an array")
-        self._placed += 1
+        self._refuse_in_capture("allocates an array")
+        self._allocations += 1
         with self.stream:
             try:
                 return self._cupy.cuda.alloc(size)
@@ -84,16 +84,16 @@ class CuPyDevice(Device):
         self.stream.synchronize()
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """Runs ``body``, which compiles and places what is missing, until a call finds everything in its place: then ``body`` is captured
-        as a CUDA graph, and from then on the graph is launched. The arrays that ``body`` uses must stay where they are."""
+        """Runs ``body``, which compiles and allocates what is missing, until a call has allocated nothing: then ``body`` is captured as a
+        CUDA graph, which every later call launches. The arrays that ``body`` uses must stay where they are."""
         graph: Any = None
         before = -1
 
         def replay() -> None:
             nonlocal graph, before
             if graph is None:
-                if before != self._placed:  # something was placed since the last call began: this one may place more
-                    before = self._placed
+                if before != self._allocations:  # the last call allocated something: this one may allocate more
+                    before = self._allocations
                     return body()
                 graph = self._capture(body)
             graph.launch(self.stream)
@@ -101,7 +101,7 @@ class CuPyDevice(Device):
         return replay
 
     def _capture(self, body: Callable[[], None]) -> Any:
-        self._graphs += 1  # from here on: what a scratch buffer outgrows may be captured
+        self._graphs += 1  # from here on an outgrown scratch buffer may be part of a graph
         launches, self.launches = self.launches, None
         with self._frozen(), self.stream:
             self.stream.begin_capture()
@@ -144,14 +144,14 @@ class CuPyDevice(Device):
         return int(value.data.ptr) if isinstance(value, self._cupy.ndarray) else value if isinstance(value, int) else None
 
     def _run_triton(self, launch: Launch, values: dict[str, Any]) -> None:
-        self._require_placed(launch.name, values)
+        self._require_on_device(launch.name, values)
         self._launcher.triton(launch, values, self.stream.ptr)
 
     def _run_cuda(self, launch: Launch, args: tuple[Any, ...]) -> None:
-        self._require_placed(launch.name, dict(zip(launch.signature, args, strict=True)))
+        self._require_on_device(launch.name, dict(zip(launch.signature, args, strict=True)))
         self._launcher.cuda(launch, args, self.stream.ptr)
 
-    def _require_placed(self, kernel: str, values: dict[str, Any]) -> None:
+    def _require_on_device(self, kernel: str, values: dict[str, Any]) -> None:
         for name, value in values.items():
             array = value.array if isinstance(value, Descriptor) else value
             if isinstance(array, np.ndarray):

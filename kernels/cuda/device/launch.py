@@ -12,12 +12,12 @@ from kernels.cuda.device.base import Device
 from kernels.shapes import check_float
 
 THREADS = 256  # of a block, in every CUDA C file
-_tables: WeakKeyDictionary[Device, dict[Any, Any]] = WeakKeyDictionary()
+_constants: WeakKeyDictionary[Device, dict[Any, Any]] = WeakKeyDictionary()
 
 
-def table(dev: Device, key: Any, make: Callable[[], np.ndarray]) -> Any:
+def constant(dev: Device, key: Any, make: Callable[[], np.ndarray]) -> Any:
     """A small constant array on the device, uploaded at the first use of ``key``."""
-    kept = _tables.setdefault(dev, {})
+    kept = _constants.setdefault(dev, {})
     if key not in kept:
         kept[key] = dev.upload(make())
     return kept[key]
@@ -41,12 +41,12 @@ def check_values(name: str, array: Any, ndim: int | None = None) -> None:
 
 
 def power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
+    """The smallest power of two that is at least n."""
     return 1 << (n - 1).bit_length()
 
 
 def channel_layout(channels: int) -> tuple[int, int, int]:
-    """(lanes, vector, column blocks): how a block of `THREADS` threads lies along the channels of a row.
+    """(lanes, vector, column blocks): how the `THREADS` threads of a block are arranged along the channels of a row.
 
     ``vector`` 1 means eight channels a thread, 0 one; ``lanes``, a power of two, are the threads along a row: at most 32, which makes
     512 bytes of bfloat16 and leaves enough blocks where rows are long and few.

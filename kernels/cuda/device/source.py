@@ -1,4 +1,4 @@
-"""The text of CUDA C files as compilers get it, and the folder where what they made is kept."""
+"""The text of CUDA C files as compilers get it, and the cache folder for what they built."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def cache_folder(kind: str) -> Path:
     raise RuntimeError("no folder can be written for built kernels: set XDG_CACHE_HOME")
 
 
-def keep(path: Path, content: bytes) -> None:
-    """Write a file at once: another process sees nothing or all of it."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file atomically: another process sees nothing of it or all of it."""
     handle, name = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(handle, "wb") as file:
         file.write(content)

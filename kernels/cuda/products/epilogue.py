@@ -1,5 +1,5 @@
 """What a matmul kernel does with a finished tile: bias and activation, batch norm statistics of its columns, or the mask and the sums
-of the batch norm and ReLU below; then the store. Triton functions first; below them what a launcher needs to call them.
+of the previous layer's batch norm and ReLU; then the store. Triton functions first, then what a launcher needs to call them.
 
 A tile has BM rows (images × positions) and BN of the result's N columns; an M-tile never crosses a group of images that share
 statistics. ``slot`` numbers the tiles of all phases: phase · tiles + tile.
@@ -15,25 +15,25 @@ import triton
 import triton.language as tl
 
 from kernels.cuda.device.base import Device
-from kernels.cuda.device.launch import table
+from kernels.cuda.device.launch import constant
 from kernels.cuda.products import partials
 
 if TYPE_CHECKING:
-    from kernels.below import Below
+    from kernels.below import Below as Previous
 
 
 @triton.jit
-def tile_rows(table, rows, tile, BM: tl.constexpr):
-    """First row, end row and group of M-tile ``tile``: from ``table`` [tiles, 3], or by arithmetic (one group) where it is None."""
-    if table is None:
+def tile_rows(row_ranges, rows, tile, BM: tl.constexpr):
+    """First row, end row and group of M-tile ``tile``: from ``row_ranges`` [tiles, 3], or by arithmetic (one group) where it is None."""
+    if row_ranges is None:
         return tile * BM, rows, 0
     else:
-        return tl.load(table + 3 * tile), tl.load(table + 3 * tile + 1), tl.load(table + 3 * tile + 2)
+        return tl.load(row_ranges + 3 * tile), tl.load(row_ranges + 3 * tile + 1), tl.load(row_ranges + 3 * tile + 2)
 
 
 @triton.jit
 def tanh(x):
-    """The hyperbolic tangent; a series near 0, where the other form would cancel."""
+    """The hyperbolic tangent; a series near 0, where the formula with exp would cancel."""
     s = x * x
     near = x * (1.0 + s * (-0.333333333 + s * (0.133333333 + s * (-0.0539682540 + s * 0.0218694885))))
     e = tl.exp(-2.0 * tl.abs(x))
@@ -63,15 +63,15 @@ def store_statistics(acc, inside, partial, counts, slot, columns, N: tl.constexp
 
 
 @triton.jit
-def mask_below(
-    acc, inside, offsets, partial, slot, below, mean, var, gamma, beta, eps, group, columns,
+def mask_previous(
+    acc, inside, offsets, partial, slot, previous, mean, var, gamma, beta, eps, group, columns,
     N: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """acc where the layer below let its input through, else 0; partial[slot] = (Σ g, Σ g · (pre − mean)), or Σ g alone.
+    """acc where the previous layer's ReLU let its input through, else 0; partial[slot] = (Σ g, Σ g · (pre − mean)), or Σ g alone.
 
-    ``below`` at ``offsets`` is pre where there is a mean (ReLU of batch norm), else y (ReLU alone).
+    ``previous`` at ``offsets`` is pre where there is a mean (ReLU of batch norm), else y (ReLU alone).
     """
-    value = tl.load(below + offsets, mask=inside, other=0.0).to(tl.float32)
+    value = tl.load(previous + offsets, mask=inside, other=0.0).to(tl.float32)
     if mean is None:
         g = tl.where(inside & (value > 0.0), acc, 0.0)
         tl.store(partial + slot * N + columns, tl.sum(g, 0), mask=columns < N)
@@ -99,11 +99,11 @@ def finish_tile(
     group,  # of this tile's rows
     out,  # the result; activations or float32
     bias,  # [CHANNELS] float32, or None
-    partial,  # [slots, 2, N] or (ReLU alone below) [slots, N] float32, or None
+    partial,  # [slots, 2, N] or (ReLU alone) [slots, N] float32, or None
     counts,  # [slots] float32: statistics are wanted; or None
-    below,  # an array like out: the errors are those of the layer below; or None
-    mean, var,  # [G, CHANNELS] of the layer below, or None
-    gamma, beta,  # [CHANNELS] of the layer below, or None
+    previous,  # an array like out, of the previous layer, whose errors the result is; or None
+    mean, var,  # [G, CHANNELS] of the previous layer, or None
+    gamma, beta,  # [CHANNELS] of the previous layer, or None
     eps,
     N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
@@ -118,8 +118,8 @@ def finish_tile(
         store_statistics(acc, inside, partial, counts, slot, columns, N)
     offsets = row_offsets[:, None] + column_offsets[None, :]
     mask = inside[:, None] & (columns < N)[None, :]
-    if below is not None:
-        acc = mask_below(acc, mask, offsets, partial, slot, below, mean, var, gamma, beta, eps, group, columns, N, CHANNELS)
+    if previous is not None:
+        acc = mask_previous(acc, mask, offsets, partial, slot, previous, mean, var, gamma, beta, eps, group, columns, N, CHANNELS)
     tl.store(out + offsets, to_type(acc, out.dtype.element_ty, INTERPRETED), mask=mask)
 
 
@@ -127,20 +127,20 @@ def finish_tile(
 def finish_pieces(
     acc, inside, row_offsets,
     first_column,  # of the tile
-    slot, group, out, bias, partial, counts, below, mean, var, gamma, beta, eps,
+    slot, group, out, bias, partial, counts, previous, mean, var, gamma, beta, eps,
     BLOCK: tl.constexpr,  # 0; or the columns are blocks of so many channels, one for each of 2 × 2 neighbouring pixels
     ROW: tl.constexpr,  # elements of out in a row of pixels
     N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
-    """`finish_tile` for a few columns after the other: what it needs for all of a tile at once would not fit the registers."""
+    """`finish_tile`, a few columns at a time: what it needs for all columns of a tile would not fit the registers."""
     BN: tl.constexpr = acc.shape[1]
-    PIECE: tl.constexpr = 64 if below is None else 32  # so two blocks of 128 × 128 share a multiprocessor of sm_90
+    PIECE: tl.constexpr = 64 if previous is None else 32  # so two blocks of 128 × 128 share a multiprocessor of sm_90
     if BN > PIECE:
         left, right = tl.split(tl.permute(tl.reshape(acc, [acc.shape[0], 2, BN // 2]), (0, 2, 1)))
-        finish_pieces(left, inside, row_offsets, first_column, slot, group, out, bias, partial, counts, below, mean, var, gamma, beta, eps,
-                      BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
-        finish_pieces(right, inside, row_offsets, first_column + BN // 2, slot, group, out, bias, partial, counts, below, mean, var, gamma,
-                      beta, eps, BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+        finish_pieces(left, inside, row_offsets, first_column, slot, group, out, bias, partial, counts, previous, mean, var, gamma, beta,
+                      eps, BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+        finish_pieces(right, inside, row_offsets, first_column + BN // 2, slot, group, out, bias, partial, counts, previous, mean, var,
+                      gamma, beta, eps, BLOCK, ROW, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
     else:
         columns = first_column + tl.arange(0, BN)
         if BLOCK > 0:
@@ -148,7 +148,7 @@ def finish_pieces(
             column_offsets = pixel // 2 * ROW + pixel % 2 * BLOCK + columns % BLOCK
         else:
             column_offsets = columns
-        finish_tile(acc, inside, row_offsets, column_offsets, columns, slot, group, out, bias, partial, counts, below, mean, var, gamma,
+        finish_tile(acc, inside, row_offsets, column_offsets, columns, slot, group, out, bias, partial, counts, previous, mean, var, gamma,
                     beta, eps, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
 
 
@@ -161,12 +161,12 @@ class Statistics(NamedTuple):
 
 
 class Epilogue(NamedTuple):
-    """What happens to a result on its way to memory; ``activation`` is None, "relu" or "tanh". Statistics and below exclude each other."""
+    """What happens to a result on its way to memory. ``activation``: None, "relu" or "tanh"; ``statistics`` or ``previous``, not both."""
 
     bias: Any = None
     activation: str | None = None
     statistics: Statistics | None = None
-    below: Below | None = None
+    previous: Previous | None = None
 
 
 NOTHING = Epilogue()
@@ -177,7 +177,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         tiles: M-tiles of one phase.
-        table: for `tile_rows`: [tiles, 3] int32, or None.
+        row_ranges: for `tile_rows`: [tiles, 3] int32, or None.
         arguments: `finish_tile`'s from ``out`` to ``eps``.
         constants: its constexprs N, CHANNELS and ACTIVATION.
         reads, writes: arrays (or bytes) that the launch reads and writes because of it, ``out`` included.
@@ -185,7 +185,7 @@ class Prepared(NamedTuple):
     """
 
     tiles: int
-    table: Any
+    row_ranges: Any
     arguments: tuple[Any, ...]
     constants: dict[str, Any]
     reads: list[Any]
@@ -194,7 +194,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(dev: Device, epilogue: Epilogue, out: Any, *, images: int, positions: int, phases: int, columns: int, bm: int) -> Prepared:
-    """Scratch, tables and arguments of `finish_tile`.
+    """Scratch, constants and arguments of `finish_tile`.
 
     Args:
         out: the result's array.
@@ -202,40 +202,41 @@ def prepare(dev: Device, epilogue: Epilogue, out: Any, *, images: int, positions
         columns: of the product; a multiple of out's last axis where they are those of several pixels.
         bm: rows of a tile.
     """
-    bias, activation, statistics, below = epilogue
-    groups = statistics.groups if statistics else below.groups if below and below.mean is not None else (images,)
-    table, starts = _tiles(dev, tuple(groups), positions, bm)
+    bias, activation, statistics, previous = epilogue
+    groups = statistics.groups if statistics else previous.groups if previous and previous.mean is not None else (images,)
+    row_ranges, starts = _row_ranges(dev, tuple(groups), positions, bm)
     tiles = starts[-1]
-    reads, writes = [table.nbytes if table is not None else 0, bias.nbytes if bias is not None else 0], [out.nbytes]
+    reads, writes = [row_ranges.nbytes if row_ranges is not None else 0, bias.nbytes if bias is not None else 0], [out.nbytes]
     partial = counts = mask = mean = var = gamma = beta = None
     channels, eps = out.shape[-1], 0.0
 
     def finish() -> None:
         if statistics:
             partials.bn_finalise(dev, statistics.mean, statistics.var, partial, counts, starts, statistics.mean.shape[1])
-        elif below:
-            partials.bn_sums_finalise(dev, below.sums, partial, starts, channels, below.var, below.eps)
+        elif previous:
+            partials.bn_sums_finalise(dev, previous.sums, partial, starts, channels, previous.var, previous.eps)
 
     if statistics:
         partial = dev.scratch("epilogue.partial", (phases * tiles, 2, columns), np.float32)
         counts = dev.scratch("epilogue.counts", (phases * tiles,), np.float32)
         writes += [partial, counts]
-    elif below:
-        channels = len(below.gamma) if below.gamma is not None else below.y.shape[-1]
-        mask, mean, var, gamma, beta, eps = below.y, None, None, None, None, 0.0
-        if below.mean is not None:
-            mask, mean, var, gamma, beta, eps = below.pre, below.mean, below.var, below.gamma, below.beta, float(below.eps)
+    elif previous:
+        channels = len(previous.gamma) if previous.gamma is not None else previous.y.shape[-1]
+        mask, mean, var, gamma, beta, eps = previous.y, None, None, None, None, 0.0
+        if previous.mean is not None:
+            mask, mean, var = previous.pre, previous.mean, previous.var
+            gamma, beta, eps = previous.gamma, previous.beta, float(previous.eps)
             reads += [mean, var, gamma, beta]
         partial = dev.scratch("epilogue.partial", (phases * tiles, 1 if mean is None else 2, columns), np.float32)
         reads.append(mask)
         writes.append(partial)
     arguments = (out, bias, partial, counts, mask, mean, var, gamma, beta, eps)
     constants = {"N": columns, "CHANNELS": channels, "ACTIVATION": activation}
-    return Prepared(tiles, table, arguments, constants, reads, writes, finish)
+    return Prepared(tiles, row_ranges, arguments, constants, reads, writes, finish)
 
 
-def _tiles(dev: Device, groups: tuple[int, ...], positions: int, bm: int) -> tuple[Any, tuple[int, ...]]:
-    """The table of `tile_rows` (None for one group) and the tile that each group starts with, the number of tiles behind them."""
+def _row_ranges(dev: Device, groups: tuple[int, ...], positions: int, bm: int) -> tuple[Any, tuple[int, ...]]:
+    """The row ranges of `tile_rows` (None for one group), and the first tile of each group, then the number of tiles."""
     starts = [0]
     for images in groups:
         starts.append(starts[-1] - (-images * positions // bm))
@@ -249,4 +250,4 @@ def _tiles(dev: Device, groups: tuple[int, ...], positions: int, bm: int) -> tup
         return np.array(rows, np.int32)
 
     key = ("epilogue tiles", groups, positions, bm)
-    return None if len(groups) == 1 else table(dev, key, make), tuple(starts)
+    return None if len(groups) == 1 else constant(dev, key, make), tuple(starts)

@@ -18,7 +18,7 @@ from kernels.cuda.products.tiles import Tile
 from kernels.ledger import cost
 
 #: Output channels at most.
-SLOTS = few_outputs_kernel.SLOTS.value
+MOST_OUTPUTS = few_outputs_kernel.MOST_OUTPUTS.value
 #: Image columns at most: a tile holds whole rows. Kernel columns at most, and the divisor of the source's channels.
 WIDEST, WIDEST_KERNEL, CHANNELS = 128, 8, 16
 
@@ -28,13 +28,13 @@ def takes_few_outputs(out: Any, src: Any, w: Any, stride: int, epilogue: Epilogu
     width, channels = out.shape[2:]
     return (
         stride == 1
-        and channels <= SLOTS
+        and channels <= MOST_OUTPUTS
         and src.shape[3] % CHANNELS == 0
         and width <= WIDEST
         and width & (width - 1) == 0
         and 1 < w.shape[1] <= WIDEST_KERNEL
         and epilogue.statistics is None
-        and epilogue.below is None
+        and epilogue.previous is None
     )
 
 
@@ -46,7 +46,7 @@ def few_outputs(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind
         src: [N, H, W, C], C a multiple of 16: C is Ci, or for the dgrad Co.
         w: [KH, KW, Ci, Co], of src's dtype, KW from 2 to 8.
         kind: "forward" or "dgrad".
-        epilogue: with neither statistics nor a layer below.
+        epilogue: with neither statistics nor a previous layer.
 
     Raises:
         ValueError: what `takes_few_outputs` refuses.
@@ -56,7 +56,7 @@ def few_outputs(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind
     images, height, width, channels = out.shape
     kh, kw = w.shape[:2]
     depth = src.shape[3]
-    columns = SLOTS * power_of_two(kw)
+    columns = MOST_OUTPUTS * power_of_two(kw)
     weights = dev.scratch("few_outputs.weights", (kh, columns, depth), src.dtype)
     pack_weights(dev, weights, w, mode="columns" if kind == "forward" else "columns_dgrad1")
     rows = images * height * width

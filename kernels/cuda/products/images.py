@@ -1,4 +1,4 @@
-"""Launches of the convolutions of images with few channels: forward, the data gradient of the same form, and the weight gradient.
+"""Launches of the convolutions of images with few channels: forward, the data gradient, and the weight gradient.
 
 The images are first copied into a buffer with a border of zeros and eight channels a pixel (kernels.cuda.products.images_kernel).
 
@@ -18,13 +18,13 @@ from kernels.cuda.products.tiles import wgrad_tile
 from kernels.ledger import cost
 
 #: Channels of a pixel in the padded buffer, and the most that an image may have.
-FEW = images_kernel.PIXEL.value
+PIXEL = images_kernel.PIXEL.value
 
 
 def image_convolve(
     dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: str, stride: int, epilogue: Epilogue = NOTHING
 ) -> None:  # fmt: skip
-    """out = conv(src, w), or with kind "dgrad" and stride 1 its transpose: the convolution with the kernel turned.
+    """out = conv(src, w), or with kind "dgrad" and stride 1 its transpose: the convolution with the flipped kernel.
 
     Args:
         kind: "forward" or "dgrad".
@@ -36,33 +36,35 @@ def image_convolve(
     Raises:
         ValueError: a dgrad with another stride, or too many channels.
     """
-    if src.shape[3] > FEW or (kind == "dgrad" and stride != 1):
-        raise ValueError(f"src: got shape {src.shape}, {kind}, stride {stride}, expected at most {FEW} channels, and stride 1 for a dgrad")
+    if src.shape[3] > PIXEL or (kind == "dgrad" and stride != 1):
+        raise ValueError(
+            f"src: got shape {src.shape}, {kind}, stride {stride}, expected at most {PIXEL} channels, and stride 1 for a dgrad"
+        )
     kh, kw = w.shape[:2]
     images, oh, ow, columns = out.shape
     bm, bn, bk, stages, warps = wgrad_tile(
-        "image", rows=images * oh * ow, columns=columns, depth=kh * kw * FEW, channels=FEW, chip=dev.chip, precision=precision
+        "image", rows=images * oh * ow, columns=columns, depth=kh * kw * PIXEL, channels=PIXEL, chip=dev.chip, precision=precision
     )
-    k, padded = -(-kh * kw * FEW // bk) * bk, -(-columns // bn) * bn
+    k, padded = -(-kh * kw * PIXEL // bk) * bk, -(-columns // bn) * bn
     weights = dev.scratch("image.weights", (1, k, padded), src.dtype)
     pack_weights(dev, weights, w, mode="image" if kind == "forward" else "image_dgrad1")
-    ready = prepare(dev, epilogue, out, images=images, positions=oh * ow, phases=1, columns=columns, bm=bm)
-    buffer, first = _padded(dev, src, kh, kw)
-    read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * FEW * src.dtype.itemsize
-    programs = ready.tiles * (padded // bn)
+    plan = prepare(dev, epilogue, out, images=images, positions=oh * ow, phases=1, columns=columns, bm=bm)
+    buffer, first = _with_border(dev, src, kh, kw)
+    read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * PIXEL * src.dtype.itemsize
+    programs = plan.tiles * (padded // bn)
     dev.triton(
-        images_kernel.image_convolve, (programs,), first, weights, ready.table, images * oh * ow, *ready.arguments,
+        images_kernel.image_convolve, (programs,), first, weights, plan.row_ranges, images * oh * ow, *plan.arguments,
         warps=warps, stages=stages,
-        cost=cost(programs * 2 * bm * bn * k, [read, weights, *ready.reads], ready.writes),
-        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, KH=kh, KW=kw, S=stride, K=k, COLUMNS=padded, **ready.constants,
+        cost=cost(programs * 2 * bm * bn * k, [read, weights, *plan.reads], plan.writes),
+        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, KH=kh, KW=kw, S=stride, K=k, COLUMNS=padded, **plan.constants,
         BM=bm, BN=bn, BK=bk, LONG=buffer.size >= LONG, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
     )  # fmt: skip
-    ready.finish()
+    plan.finish()
 
 
 def takes_image_wgrad(ci: int, co: int, stride: int) -> bool:
     """Whether `image_wgrad` serves a kernel of ``ci`` and ``co`` channels: x is an image, or dy is one and the stride 1."""
-    return ci <= FEW or (co <= FEW and stride == 1)
+    return ci <= PIXEL or (co <= PIXEL and stride == 1)
 
 
 def image_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride: int) -> None:
@@ -76,28 +78,28 @@ def image_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride
         dy: [N, OH, OW, Co], of x's dtype.
     """
     kh, kw, ci, co = dw.shape
-    turned = ci > FEW
-    image, other = (dy, x) if turned else (x, dy)
+    swapped = ci > PIXEL
+    image, other = (dy, x) if swapped else (x, dy)
     images, oh, ow, channels = other.shape
     positions = images * oh * ow
-    rows = kh * kw * FEW
-    chosen = wgrad_tile("image_wgrad", rows=rows, columns=channels, depth=positions, channels=FEW, chip=dev.chip, precision=precision)
+    rows = kh * kw * PIXEL
+    chosen = wgrad_tile("image_wgrad", rows=rows, columns=channels, depth=positions, channels=PIXEL, chip=dev.chip, precision=precision)
     bm, bn, bk, _, _ = chosen
-    buffer, first = _padded(dev, image, kh, kw)
-    read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * FEW * image.dtype.itemsize
+    buffer, first = _with_border(dev, image, kh, kw)
+    read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * PIXEL * image.dtype.itemsize
     launch_splits(
         dev, precision, images_kernel.image_wgrad, (-(-rows // bm), -(-channels // bn)), dw, (first, other, positions),
         (read, other.nbytes), -(-positions // bk), chosen,
-        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, YC=channels, KH=kh, KW=kw, CI=ci, CO=co, S=stride, TURNED=turned,
+        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, YC=channels, KH=kh, KW=kw, CI=ci, CO=co, S=stride, SWAPPED=swapped,
         BM=bm, BN=bn, BK=bk, LONG=max(buffer.size, other.size) >= LONG,
     )  # fmt: skip
 
 
-def _padded(dev: Device, src: Any, kh: int, kw: int) -> tuple[Any, Any]:
-    """src in a zero border, eight channels a pixel, and a view of it from the pixel under tap (0, 0) of the first position."""
+def _with_border(dev: Device, src: Any, kh: int, kw: int) -> tuple[Any, Any]:
+    """src with a border of zeros, eight channels a pixel, and a view of it from the pixel under tap (0, 0) of the first position."""
     images, height, width, _ = src.shape
     border = max(kh, kw) // 2
     wide = width + 2 * border
-    buffer = dev.scratch("image.source", (images, height + 2 * border, wide, FEW), src.dtype)
+    buffer = dev.scratch("image.source", (images, height + 2 * border, wide, PIXEL), src.dtype)
     pad_images(dev, buffer, src, border)
-    return buffer, buffer.reshape(-1)[((border - kh // 2) * wide + border - kw // 2) * FEW :]
+    return buffer, buffer.reshape(-1)[((border - kh // 2) * wide + border - kw // 2) * PIXEL :]

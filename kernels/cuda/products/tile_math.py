@@ -1,4 +1,4 @@
-"""What the Triton kernels share: a step of a tile's matrix product."""
+"""What the Triton kernels share: one step of a tile's matrix product."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import triton.language as tl
 
 
 @triton.jit
-def product(a, b, acc, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr):
+def dot(a, b, acc, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr):
     """acc + a · b. The interpreter would multiply the raw bits of bf16 operands."""
     if INTERPRETED:
         a = a.to(tl.float32)

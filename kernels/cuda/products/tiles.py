@@ -1,6 +1,6 @@
-"""Tile sizes of the matmul kernels: one table, a rule that chooses from it, and a tuner's results, which come first.
+"""Tile sizes of the matmul kernels: a list for each kind of chip, a rule that chooses from it, and a tuner's results, which come first.
 
-The tables follow from shared memory, registers and spills of the compiled code, and from counted traffic; none was timed yet.
+The lists follow from shared memory, registers and spills of the compiled code, and from counted traffic; none was timed yet.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Tile(NamedTuple):
     warps: int
 
 
-#: Convolutions and linear layers, by chip family and precision. `tile` chooses among a row's, and makes them fit.
-TABLE: dict[str, dict[str, tuple[Tile, ...]]] = {
+#: Convolutions and linear layers, by chip family and precision. `tile` chooses from a list, and makes its entries fit.
+TILES: dict[str, dict[str, tuple[Tile, ...]]] = {
     "data-centre": {
         "bf16": (
             Tile(128, 256, 64, 4, 8), Tile(256, 128, 64, 4, 8), Tile(128, 128, 64, 4, 8), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4),
@@ -41,7 +41,7 @@ TABLE: dict[str, dict[str, tuple[Tile, ...]]] = {
 #: Rows of a tile at most where rows are loaded by pointers: those and their boundary checks need registers.
 POINTER_ROWS = 128
 
-#: Kinds of product that choose from the table; others have rules of their own beside their launchers.
+#: Kinds of product that choose from TILES; others have rules of their own.
 KINDS = ("forward", "dgrad", "phases", "fused", "linear", "linear_whole")
 
 _overrides: dict[str, Tile] = {}
@@ -66,7 +66,7 @@ def tile(kind: str, *, rows: int, columns: int, depth: int, channels: int, chip:
         raise ValueError(f"tile: got kind {kind!r}, expected one of {', '.join(KINDS)}")
     name = key(kind, rows, columns, depth, chip, precision)
     if name not in _overrides:
-        fitted = [_fit(entry, columns, channels, chip, precision) for entry in TABLE[chip.family][precision]]
+        fitted = [_fit(entry, columns, channels, chip, precision) for entry in TILES[chip.family][precision]]
         return used(name, min(fitted, key=lambda t: _busiest(t, kind, rows, columns, depth, chip) * _time(t)))
     return used(name, _overrides[name])
 
@@ -107,8 +107,8 @@ def override(path: str | Path | None) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """The table, a tuner's tiles, and the tiles of all products that ran in this process so far, as JSON can hold them."""
-    table = {family: {precision: [list(t) for t in row] for precision, row in rows.items()} for family, rows in TABLE.items()}
+    """TILES, a tuner's tiles, and the tiles of all products that ran in this process so far, as JSON can hold them."""
+    table = {family: {precision: [list(t) for t in row] for precision, row in rows.items()} for family, rows in TILES.items()}
     tuned, used = ({name: list(tiles[name]) for name in sorted(tiles)} for tiles in (_overrides, _used))
     return {"table": table, "tuned": tuned, "used": used}
 
@@ -120,7 +120,7 @@ def _busiest(tile: Tile, kind: str, rows: int, columns: int, depth: int, chip: C
 
 
 def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -> Tile:
-    """A table's tile with no more columns than there are, a depth that divides the channels, stages that fit the shared memory."""
+    """An entry of TILES with no more columns than there are, a depth that divides the channels, stages that fit the shared memory."""
     bm, bn, bk, stages, warps = entry
     bm = bm if chip.tma else min(bm, POINTER_ROWS)
     bn = min(bn, max(16, 1 << (columns - 1).bit_length()))
@@ -134,7 +134,7 @@ def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -
 
 
 def _time(tile: Tile) -> float:
-    """Relative time of a step of one program: its products, and what it loads through the L2 cache, partly at the same time."""
+    """Relative time of a step of one program: its multiplications, and what it loads through the L2 cache, partly at the same time."""
     return tile.bm * tile.bn / 2048 + (tile.bm + tile.bn) / 20
 
 

@@ -3,7 +3,7 @@
     dw[t, ci, co] = Σ_r x[position of r shifted by tap t, ci] · dy[r, co]
 
 The product's rows are the pairs (t, ci), its columns co, and its long axis the output positions r = (n, i, j) of all images. That
-axis is cut into splits, a grid axis; each writes a partial result of its own, so that no sum depends on the order of programs.
+axis is divided into splits, a grid axis; each writes its own partial result, so that no sum depends on the order of programs.
 
 Axis letters: N images, H W rows and columns of x, OH OW of dy, KH KW kernel, T = KH·KW taps, Ci Co channels, XC YC the
 channels of x and dy as stored (padding included), S stride. A tile has BM rows, BN columns and BK positions a step.
@@ -14,11 +14,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.cuda.products.tile_math import product
+from kernels.cuda.products.tile_math import dot
 
 
 @triton.jit
-def place(r, OH: tl.constexpr, OW: tl.constexpr):
+def position(r, OH: tl.constexpr, OW: tl.constexpr):
     """(n, i, j) of position ``r``. Unsigned: a signed division by a power of two costs three instructions, not one."""
     r = r.to(tl.uint32)
     return (r // (OH * OW)).to(tl.int32), (r // OW % OH).to(tl.int32), (r % OW).to(tl.int32)
@@ -73,7 +73,7 @@ def wgrad_pointers(
     last = tl.minimum(first + steps, tl.cdiv(positions, BK))
     for step in range(first, last):
         r = step * BK + tl.arange(0, BK)
-        n, i, j = place(r, OH, OW)
+        n, i, j = position(r, OH, OW)
         n = n[None, :]
         h = (i * S)[None, :]
         v = (j * S)[None, :]
@@ -87,13 +87,13 @@ def wgrad_pointers(
         # x is loaded as [BM, BK], transposed by its addresses: a `tl.trans` would keep sm_80 from copying asynchronously
         a = tl.load(x + x_row + shift, mask=inside & (r < positions)[None, :], other=0.0)
         b = tl.load(dy + y_row + columns[None, :], mask=(r < positions)[:, None] & (columns < YC)[None, :], other=0.0)
-        acc = product(a, b, acc, PRECISION, INTERPRETED)
+        acc = dot(a, b, acc, PRECISION, INTERPRETED)
     store_tile(out, acc, tap, c, columns, split, T, CI, CO)
 
 
 @triton.jit
 def unit(index, XC: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BM: tl.constexpr, PAIR: tl.constexpr):
-    """(rows, columns) by which unit ``index`` of `wgrad_boxes` shifts x, and its first channel. Past the last unit that one again."""
+    """(rows, columns) by which unit ``index`` of `wgrad_boxes` shifts x, and its first channel. Past the last unit, those of the last."""
     if PAIR:
         LEFT: tl.constexpr = (KW // 2 + 1) // 2  # pairs that begin left of the centre
         ACROSS: tl.constexpr = LEFT + KW // 4 + 1
@@ -163,16 +163,16 @@ def wgrad_boxes(
     first = split * steps
     last = tl.minimum(first + steps, boxes)
     for step in range(first, last):
-        position = step % (OH * OW)
+        pixel = step % (OH * OW)
         n = step // (OH * OW) * BK
-        i = position // OW
-        j = position % OW
-        b = tl.reshape(dy.load([position, n, pn * BN]), [BK, BN])
-        acc0 = product(load_box(x, n, i, j, h0, v0, c0, XC, S, BM, BK), b, acc0, PRECISION, INTERPRETED)
+        i = pixel // OW
+        j = pixel % OW
+        b = tl.reshape(dy.load([pixel, n, pn * BN]), [BK, BN])
+        acc0 = dot(load_box(x, n, i, j, h0, v0, c0, XC, S, BM, BK), b, acc0, PRECISION, INTERPRETED)
         if UNITS > 1:
-            acc1 = product(load_box(x, n, i, j, h1, v1, c1, XC, S, BM, BK), b, acc1, PRECISION, INTERPRETED)
+            acc1 = dot(load_box(x, n, i, j, h1, v1, c1, XC, S, BM, BK), b, acc1, PRECISION, INTERPRETED)
         if UNITS > 2:
-            acc2 = product(load_box(x, n, i, j, h2, v2, c2, XC, S, BM, BK), b, acc2, PRECISION, INTERPRETED)
+            acc2 = dot(load_box(x, n, i, j, h2, v2, c2, XC, S, BM, BK), b, acc2, PRECISION, INTERPRETED)
     columns = pn * BN + tl.arange(0, BN)
     store_unit(out, acc0, h0, v0, c0, columns, split, XC, KH, KW, CI, CO, BM)
     if UNITS > 1:

@@ -1,4 +1,4 @@
-"""Weight gradient of a linear layer used at once for its RMSProp update (Triton).
+"""Weight gradient of a linear layer fused with its RMSProp update (Triton).
 
     g = xᵀ · dy + weight_decay · w;  ms ← decay · ms + (1 − decay) g²;  w ← w − lr · g / (sqrt(ms) + eps)
 
@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from kernels.cuda.products.epilogue import to_type
-from kernels.cuda.products.tile_math import product
+from kernels.cuda.products.tile_math import dot
 
 
 @triton.jit
@@ -40,20 +40,20 @@ def wgrad_rmsprop(
         i = tl.program_id(1) * BM + tl.arange(0, BM)
         o = tl.program_id(0) * BN + tl.arange(0, BN)
         inside = (i < INPUTS)[:, None] & (o < OUTPUTS)[None, :]
-        place = i.to(tl.int64)[:, None] * OUTPUTS + o[None, :]
-        # asked for before the product, so that they arrive during it
-        weights = tl.load(w + place, mask=inside, other=0.0)
-        squares = tl.load(ms + place, mask=inside, other=0.0)
+        offset = i.to(tl.int64)[:, None] * OUTPUTS + o[None, :]
+        # loaded before the product, so that the loads overlap it
+        weights = tl.load(w + offset, mask=inside, other=0.0)
+        squares = tl.load(ms + offset, mask=inside, other=0.0)
         g = tl.zeros([BM, BN], tl.float32)
         for n in range(0, images, BK):
             r = n + tl.arange(0, BK)
             a = tl.load(x + r[None, :] * INPUTS + i[:, None], mask=(r < images)[None, :] & (i < INPUTS)[:, None], other=0.0)
             b = tl.load(dy + r[:, None] * OUTPUTS + o[None, :], mask=(r < images)[:, None] & (o < OUTPUTS)[None, :], other=0.0)
-            g = product(a, b, g, PRECISION, INTERPRETED)
+            g = dot(a, b, g, PRECISION, INTERPRETED)
         g += weight_decay * weights
         squares = decay * squares + rest * (g * g)
         weights -= rate * tl.div_rn(g, tl.sqrt_rn(squares) + eps)
-        tl.store(ms + place, squares, mask=inside)
-        tl.store(w + place, weights, mask=inside)
+        tl.store(ms + offset, squares, mask=inside)
+        tl.store(w + offset, weights, mask=inside)
         if copy is not None:
-            tl.store(copy + place, to_type(weights, copy.dtype.element_ty, INTERPRETED), mask=inside)
+            tl.store(copy + offset, to_type(weights, copy.dtype.element_ty, INTERPRETED), mask=inside)

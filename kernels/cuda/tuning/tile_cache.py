@@ -1,6 +1,6 @@
-"""The tiles that a tuner found faster, kept in the user's cache for each chip.
+"""The tiles that a tuner found faster, in the user's cache, one file a chip.
 
-The file is ``tiles-<chip>.json`` in $XDG_CACHE_HOME/vaegan-kernels or ~/.cache/vaegan-kernels, in the form of `tiles.override`.
+The file is ``tiles-<chip>.json`` in $XDG_CACHE_HOME/vaegan-kernels or ~/.cache/vaegan-kernels, in the format of `tiles.override`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.source import keep
+from kernels.cuda.device.source import write_atomically
 from kernels.cuda.products import tiles
 from kernels.cuda.products.tiles import Tile
 
@@ -26,10 +26,10 @@ def cache_path(chip: Chip) -> Path:
 
 
 def save(chip: Chip, chosen: dict[str, Tile], settled: Iterable[str] = ()) -> Path:
-    """Write winners, at once, beside those of earlier runs. Raises `OSError`.
+    """Write winners atomically, together with those of earlier runs. Raises `OSError`.
 
     Args:
-        settled: products that were measured: an earlier winner of theirs that did not win again goes.
+        settled: products that were measured: an earlier winner of theirs that did not win again is removed.
     """
     path = cache_path(chip)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def save(chip: Chip, chosen: dict[str, Tile], settled: Iterable[str] = ()) -> Pa
     kept = {name: numbers for name, numbers in pairs if name not in dropped and _plausible(numbers)}
     kept |= {name: list(tile) for name, tile in chosen.items()}
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(kept[name])}" for name in sorted(kept))
-    keep(path, f"{{\n{lines}\n}}\n".encode())
+    write_atomically(path, f"{{\n{lines}\n}}\n".encode())
     return path
 
 

@@ -39,7 +39,7 @@ class HostDevice(Device):
     def __init__(self, chip: Chip = CHIPS["sm_90"], seed: int = 0):
         super().__init__(chip)
         self.seed = seed
-        self._placed: dict[int, tuple[weakref.ref[np.ndarray], int, int, bytes]] = {}
+        self._allocated: dict[int, tuple[weakref.ref[np.ndarray], int, int, bytes]] = {}
         self._numbers = itertools.count()
         self._scratch: dict[str, np.ndarray] = {}
 
@@ -52,7 +52,7 @@ class HostDevice(Device):
         zone = _zone(kind, next(self._numbers))
         raw[start - ZONE : start] = raw[start + size : start + size + ZONE] = np.frombuffer(zone, np.uint8)
         key = id(raw)
-        self._placed[key] = weakref.ref(raw, lambda _: self._placed.pop(key, None)), start, start + size, zone
+        self._allocated[key] = weakref.ref(raw, lambda _: self._allocated.pop(key, None)), start, start + size, zone
         return raw[start : start + size].view(kind).reshape(shape)
 
     def scratch(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -74,8 +74,8 @@ class HostDevice(Device):
     def _run_triton(self, launch: Launch, values: dict[str, Any]) -> None:
         if type(launch.source).__name__ != "InterpretedFunction":
             raise RuntimeError(f"{launch.name}: the host device interprets Triton: set TRITON_INTERPRET=1 before Python starts")
-        self._require_placed(launch.name, values)
-        _mend_interpreter().clear()
+        self._require_on_device(launch.name, values)
+        _patch_interpreter().clear()
         given = {name: _interpreted(value) for name, value in values.items()}
         try:
             with np.errstate(invalid="ignore"):  # NaN is no error on a GPU
@@ -86,7 +86,7 @@ class HostDevice(Device):
 
     def _run_cuda(self, launch: Launch, args: tuple[Any, ...]) -> None:
         values = dict(zip(launch.signature, args, strict=True))
-        self._require_placed(launch.name, values)
+        self._require_on_device(launch.name, values)
         threads = launch.constexprs["block"]
         run, parameters = function(launch.source, launch.name, launch.defines)
         if len(args) != len(parameters):
@@ -101,16 +101,16 @@ class HostDevice(Device):
             raise RuntimeError(f"{launch.name} ({launch.source}): {message.decode()}")
         self._check_zones(launch.name, values)
 
-    def _require_placed(self, kernel: str, values: dict[str, Any]) -> None:
+    def _require_on_device(self, kernel: str, values: dict[str, Any]) -> None:
         for name, value in values.items():
             array = value.array if isinstance(value, Descriptor) else value
-            if isinstance(array, np.ndarray) and id(_raw(array)) not in self._placed:
+            if isinstance(array, np.ndarray) and id(_raw(array)) not in self._allocated:
                 raise ValueError(f"{kernel}: argument {name}: got a NumPy array that is not on the device; use empty or upload")
 
     def _check_zones(self, kernel: str, values: dict[str, Any]) -> None:
         arrays = ((n, v.array if isinstance(v, Descriptor) else v) for n, v in values.items())
         names = {id(_raw(a)): f"argument {n}" for n, a in arrays if isinstance(a, np.ndarray)}
-        for key, (reference, start, end, zone) in list(self._placed.items()):
+        for key, (reference, start, end, zone) in list(self._allocated.items()):
             raw = reference()
             if raw is None:
                 continue
@@ -133,7 +133,7 @@ def _zone(kind: np.dtype[Any], number: int) -> bytes:
 
 
 class HostPointer:
-    """An array in the form that Triton's interpreter takes; its copies between devices do nothing."""
+    """An array as Triton's interpreter takes it; its copies between devices do nothing."""
 
     def __init__(self, array: np.ndarray):
         self.array, self.dtype = array, array.dtype
@@ -178,8 +178,8 @@ def _interpreted(value: Any) -> Any:
 
 
 @functools.cache
-def _mend_interpreter() -> set[frozenset[int]]:
-    """Two repairs of Triton's interpreter. Returns the set of language modules patched in this launch, to be cleared before each.
+def _patch_interpreter() -> set[frozenset[int]]:
+    """Two patches of Triton's interpreter. Returns the set of language modules patched in this launch, to be cleared before each.
 
     Loops with run-time bounds: Triton 3.6 makes int() of an array of one element, which NumPy 2.4 refuses. And speed: each call of a
     jit function from another patches the language again, a third of the interpreter's time; once a launch is enough.
@@ -190,7 +190,7 @@ def _mend_interpreter() -> set[frozenset[int]]:
     patch, patch_tensor = interpreter._patch_lang, interpreter._patch_lang_tensor
     languages = (interpreter.tl, interpreter.tl.core)
 
-    def patch_and_mend(tensor: Any, scope: Any) -> None:
+    def patch_with_index(tensor: Any, scope: Any) -> None:
         patch_tensor(tensor, scope)
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
@@ -204,7 +204,7 @@ def _mend_interpreter() -> set[frozenset[int]]:
         patched.add(used(fn))
         return patch(fn)
 
-    interpreter._patch_lang_tensor, interpreter._patch_lang = patch_and_mend, patch_once
+    interpreter._patch_lang_tensor, interpreter._patch_lang = patch_with_index, patch_once
     return patched
 
 
