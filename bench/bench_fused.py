@@ -47,7 +47,7 @@ def torch_block(kind, arrays, memory_format):
 
 
 def in_our_layout(kind, y, dx, dw):
-    """PyTorch's results as ours lie."""
+    """PyTorch's results in our layout."""
     if kind == "linear":
         return y, dx, dw.T
     return y.permute(0, 2, 3, 1), dx.permute(0, 2, 3, 1), dw.permute(2, 3, 1, 0)

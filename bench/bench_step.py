@@ -9,12 +9,12 @@ from bench.harness import compare
 from bench.shapes import BATCH, SPEC
 from bench.side import side
 
-PLACE = {"device": side().name, "precision": side().precision}
+TARGET = {"device": side().name, "precision": side().precision}
 
 
 @pytest.mark.parametrize("peer", defaults(side().name)[1:])
 def test_step(benchmark, peer):
     """Correctness is tests/test_peers.py and tests/test_vaegan.py."""
-    settings = fastest(peer, SPEC, BATCH, **PLACE)
-    ours, theirs = (make(name, SPEC, BATCH, settings=s, **PLACE) for name, s in (("ours", ""), (peer, settings)))
+    settings = fastest(peer, SPEC, BATCH, **TARGET)
+    ours, theirs = (make(name, SPEC, BATCH, settings=s, **TARGET) for name, s in (("ours", ""), (peer, settings)))
     compare(benchmark, side(), lambda seed: (ours.step, theirs.step), held=1e12, graphs=False)

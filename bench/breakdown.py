@@ -54,7 +54,7 @@ class Clock:
 
 
 def shapes_of(args: tuple[Any, ...]) -> str:
-    """The different shapes of up to three arrays with at least two axes: what tells a layer's calls apart."""
+    """The different shapes of up to three arrays with at least two axes: what distinguishes a layer's calls."""
     found: list[str] = []
     for a in args:
         if isinstance(a, np.ndarray) and a.ndim > 1:
@@ -73,8 +73,8 @@ def measure(network: str, n: int, rounds: int) -> dict[str, Any]:
     from models.objective import Objective
     from models.vaegan import VAEGAN
 
-    place = side("cpu", "float32")
-    engine, spec = place.engine, spec_of(network)
+    here = side("cpu", "float32")
+    engine, spec = here.engine, spec_of(network)
     arrays = [engine.asarray(a) for a in batch(spec, n)]
     model, objective = VAEGAN(engine, spec, seed=0), Objective(gate=False)
     model.train_step(*arrays, objective, LR)
@@ -95,7 +95,7 @@ def measure(network: str, n: int, rounds: int) -> dict[str, Any]:
         "network": network,
         "batch_size": n,
         "rounds": rounds,
-        "machine": machine(place),
+        "machine": machine(here),
         "step_seconds": float(np.median(totals)),
         "rows": rows,
     }

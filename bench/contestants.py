@@ -60,15 +60,15 @@ def make(name: str, spec: Any, n: int, *, device: str, precision: str, settings:
     from models.objective import Objective
     from models.vaegan import VAEGAN
 
-    place = side(device, precision)
-    model = VAEGAN(place.engine, spec, seed=0)
+    here = side(device, precision)
+    model = VAEGAN(here.engine, spec, seed=0)
     state = model.state_arrays()
     if name != "ours":
-        host = {key: np.array(place.engine.to_numpy(array)) for key, array in state.items()}
+        host = {key: np.array(here.engine.to_numpy(array)) for key, array in state.items()}
         del model, state
         gc.collect()
-        return _peer(name, spec, host, batch(spec, n), place, settings or candidates(name, device)[0])
-    engine, arrays = place.engine, batch(spec, n)
+        return _peer(name, spec, host, batch(spec, n), here, settings or candidates(name, device)[0])
+    engine, arrays = here.engine, batch(spec, n)
     x, (eps, z_p) = engine.asarray(arrays[0]), (engine.asarray(a, engine.wide) for a in arrays[1:])
     rate = LR if device == "cpu" else engine.asarray(np.full(1, LR), engine.wide)
     objective = Objective(gate=False)  # the gate would skip work of ours alone
@@ -78,10 +78,10 @@ def make(name: str, spec: Any, n: int, *, device: str, precision: str, settings:
     def weights() -> dict[str, np.ndarray]:
         return {p.name: np.array(engine.to_numpy(p.data)) for p in model.parameters}
 
-    return Contestant(name, "", step, place.wait, copies + sum(a.nbytes for a in state.values()), weights)
+    return Contestant(name, "", step, here.wait, copies + sum(a.nbytes for a in state.values()), weights)
 
 
-def _peer(name: str, spec: Any, state: dict[str, np.ndarray], arrays: tuple[np.ndarray, ...], place: Any, settings: str) -> Contestant:
+def _peer(name: str, spec: Any, state: dict[str, np.ndarray], arrays: tuple[np.ndarray, ...], here: Any, settings: str) -> Contestant:
     """PyTorch from these weights."""
     import torch
 
@@ -90,19 +90,19 @@ def _peer(name: str, spec: Any, state: dict[str, np.ndarray], arrays: tuple[np.n
     from bench.peers.pytorch import Lean, Plain
     from bench.side import prepare_torch
 
-    prepare_torch(place)
+    prepare_torch(here)
     layout, _, mode = settings.partition(", ")
     last = layout == "NHWC"
     memory_format = torch.channels_last if last else torch.contiguous_format
-    networks = Networks.from_state(state, spec.metric).to(place.torch_device, memory_format=memory_format)
+    networks = Networks.from_state(state, spec.metric).to(here.torch_device, memory_format=memory_format)
     if name == "compiled":
         chosen = Settings(
-            compile=None if mode == "eager" else mode, autocast=place.precision == "bf16", channels_last=last, graph=place.on_gpu
+            compile=None if mode == "eager" else mode, autocast=here.precision == "bf16", channels_last=last, graph=here.on_gpu
         )
         peer: Any = Compiled(networks, chosen, lr=LR)
     else:
         peer = {"plain": Plain, "lean": Lean}[name](networks, lr=LR)
-    x, eps, z_p = (torch.from_numpy(a.copy()).to(place.torch_device) for a in arrays)
+    x, eps, z_p = (torch.from_numpy(a.copy()).to(here.torch_device) for a in arrays)
     x = x.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
     kept = [*networks.parameters(), *networks.buffers()]
     squares = sum(p.nbytes for p in networks.parameters())  # RMSProp's state, made in the first step
@@ -110,7 +110,7 @@ def _peer(name: str, spec: Any, state: dict[str, np.ndarray], arrays: tuple[np.n
     def weights() -> dict[str, np.ndarray]:
         return networks.gradients({name: t.cpu() for name, (t, is_parameter) in networks.tensors().items() if is_parameter})
 
-    return Contestant(name, settings, lambda: peer.step(x, eps, z_p), place.wait, squares + sum(t.nbytes for t in kept), weights)
+    return Contestant(name, settings, lambda: peer.step(x, eps, z_p), here.wait, squares + sum(t.nbytes for t in kept), weights)
 
 
 def fastest(name: str, spec: Any, n: int, *, device: str, precision: str) -> str:

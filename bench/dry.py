@@ -24,10 +24,10 @@ def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, imag
     x, eps, z_p = engine.empty(shape), engine.empty((batch, spec.latent), engine.wide), engine.empty((batch, spec.latent), engine.wide)
     order, counter = engine.empty((len(images),), np.int32), engine.empty((1,), np.int64)
     rates, rate = engine.empty((100,), engine.wide), engine.empty((1,), engine.wide)
-    attributes = table = None
+    attributes = all_attributes = None
     if spec.attributes:
         attributes = engine.empty((batch, spec.attributes), engine.wide)
-        table = engine.empty((len(images), spec.attributes), engine.wide)
+        all_attributes = engine.empty((len(images), spec.attributes), engine.wide)
 
     def body() -> None:
         options = {"per_epoch": len(images) // batch, "seed": 0, "flip": True}
@@ -36,7 +36,7 @@ def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, imag
         else:
             engine.gather_batch(x, images, order, counter, **options)
         if attributes is not None:
-            engine.gather_rows(attributes, table, order, counter, per_epoch=len(images) // batch)
+            engine.gather_rows(attributes, all_attributes, order, counter, per_epoch=len(images) // batch)
         engine.normal(eps, seed=0, step=counter, stream=philox.STREAM_EPS)
         engine.normal(z_p, seed=0, step=counter, stream=philox.STREAM_PRIOR)
         engine.look_up_rate(rate, rates, counter)
@@ -57,11 +57,11 @@ def infer(model: VAEGAN, batch: int) -> None:
 
 
 def record_step(engine: Any, name: str, batch: int, objective: Objective | None = None, *, inference: bool = False) -> list[Any]:
-    """The launches of one step of network ``name`` once every buffer is placed, in order; with ``inference``, those of encoding,
-    decoding and judging a batch behind them."""
+    """The launches of one step of network ``name`` once every buffer is allocated, in order; with ``inference``, then those of
+    encoding, decoding and judging a batch."""
     model = VAEGAN(engine, network(name), seed=0)
     body = step_body(engine, model, batch, objective or Objective())
-    body()  # places every buffer, as a run's first step does
+    body()  # allocates every buffer, as a run's first step does
     engine.device.launches = []
     body()
     if inference:

@@ -20,7 +20,7 @@ SHORTEST = 2e-3  # seconds of a round on a GPU
 Call = Callable[[], Any]
 
 
-def machine(place: Side | None = None) -> dict[str, Any]:
+def machine(here: Side | None = None) -> dict[str, Any]:
     """What a timing must be read with; of a GPU its name, driver and the versions that matter there."""
     model = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
@@ -32,10 +32,10 @@ def machine(place: Side | None = None) -> dict[str, Any]:
         "python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
-    if place is not None:
-        facts |= {"device": place.name, "precision": place.precision}
-        if place.name != "cpu":
-            facts |= {"engine": place.engine.describe(), "cudnn": torch.backends.cudnn.version(), "cuda": torch.version.cuda}
+    if here is not None:
+        facts |= {"device": here.name, "precision": here.precision}
+        if here.name != "cpu":
+            facts |= {"engine": here.engine.describe(), "cudnn": torch.backends.cudnn.version(), "cuda": torch.version.cuda}
     return facts
 
 
@@ -67,26 +67,26 @@ def quiet_note(*busy: float | None) -> str:
     return f"NOT A QUIET MACHINE: other processes kept {worst} cores busy; these ratios must not be reported" if worst > BUSY else ""
 
 
-def best(place: Side, *candidates: Call) -> Call:
+def best(here: Side, *candidates: Call) -> Call:
     """The candidate with the best of three calls after one to warm up: PyTorch is given the memory layout that suits it."""
-    prepare_torch(place)
+    prepare_torch(here)
     times = []
     for work in candidates:
         work()
-        times.append(min(place.elapsed(work) for _ in range(3)))
+        times.append(min(here.elapsed(work) for _ in range(3)))
     return candidates[times.index(min(times))]
 
 
-def agree(place: Side, got: Any, expected: torch.Tensor, factor: float = 1.0) -> None:
+def agree(here: Side, got: Any, expected: torch.Tensor, factor: float = 1.0) -> None:
     """No timing of a wrong result: relative error at most ``factor`` times the precision's limit."""
-    ours, theirs = np.asarray(place.engine.to_numpy(got), np.float64), expected.detach().double().cpu().numpy()
+    ours, theirs = np.asarray(here.engine.to_numpy(got), np.float64), expected.detach().double().cpu().numpy()
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
     error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-    assert error < factor * place.limit, f"relative error {error:.2e} against PyTorch"
+    assert error < factor * here.limit, f"relative error {error:.2e} against PyTorch"
 
 
 def compare(
-    benchmark: Any, place: Side, build: Callable[[int], tuple[Call, Call]], *, held: float, flop: float = 0.0, nbytes: float = 0.0,
+    benchmark: Any, here: Side, build: Callable[[int], tuple[Call, Call]], *, held: float, flop: float = 0.0, nbytes: float = 0.0,
     graphs: bool = True, rounds: int = ROUNDS,
 ) -> None:  # fmt: skip
     """Time ours as a pytest-benchmark with a round of PyTorch's before each of its rounds; both land in the report.
@@ -97,23 +97,23 @@ def compare(
         flop, nbytes: of one call, for rates in the report.
         graphs: capture the calls on a GPU; False where they are captured already.
     """
-    prepare_torch(place)
-    sets = [build(seed) for seed in range(place.sets(held) if graphs else 1)]
-    ours, peer = (place.ours([a for a, _ in sets]), place.peer([b for _, b in sets])) if graphs else sets[0]
+    prepare_torch(here)
+    sets = [build(seed) for seed in range(here.sets(held) if graphs else 1)]
+    ours, peer = (here.ours([a for a, _ in sets]), here.peer([b for _, b in sets])) if graphs else sets[0]
     ours()
     peer()
-    times = max(1, round(SHORTEST / max(1e-9, place.elapsed(ours)))) if place.on_gpu else 1
+    times = max(1, round(SHORTEST / max(1e-9, here.elapsed(ours)))) if here.on_gpu else 1
     peer_times: list[float] = []
 
     def turn() -> None:
         for _ in range(times):
             ours()
-        if place.on_gpu:
-            place.wait()
+        if here.on_gpu:
+            here.wait()
 
-    benchmark.pedantic(turn, setup=lambda: peer_times.append(place.elapsed(peer, times)), rounds=rounds, iterations=1)
+    benchmark.pedantic(turn, setup=lambda: peer_times.append(here.elapsed(peer, times)), rounds=rounds, iterations=1)
     info = benchmark.extra_info
-    info.update(machine(place))
+    info.update(machine(here))
     if benchmark.stats is None:  # --benchmark-disable
         return
     calls = times * len(sets)

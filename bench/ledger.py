@@ -1,7 +1,7 @@
 """``python -m bench.ledger``: the operations and bytes of a training step, with no GPU.
 
 The step runs through the CUDA engine's own code on a device that only records; each launch has declared what it executes (padding
-included) and which bytes it touches. The sums stand beside the least that Algorithm 1 needs (bench.minimum) and beside the time
+included) and which bytes it touches. The sums are printed beside the least that Algorithm 1 needs (bench.minimum) and beside the time
 that an H100 would take at its measured peaks: a floor, not a timing.
 """
 
@@ -27,7 +27,7 @@ TARGET_FLOPS, TARGET_BYTES = 1.10, 1.30
 
 
 def floor(flops: float, nbytes: float, precision: str) -> float:
-    """Seconds below which no H100 does it: the larger of the two times."""
+    """The least seconds that an H100 needs: the larger of the two times."""
     return max(flops / MATRIX_PEAK[precision], nbytes / BANDWIDTH)
 
 

@@ -36,7 +36,7 @@ def resident_mb() -> float:
 
 
 def reset_peak() -> None:
-    """Give freed memory back to the system and let `resident_mb` start anew from what is held now (Linux; elsewhere nothing)."""
+    """Give freed memory back to the system and restart `resident_mb` from what is held now (Linux; elsewhere nothing)."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

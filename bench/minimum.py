@@ -99,7 +99,7 @@ def minimum(spec: NetworkSpec, n: int, *, negatives: str = "both", bn_groups: st
     """The least operations and bytes of one step of n images, RMSProp, minimax loss.
 
     Args:
-        negatives, bn_groups: as in `models.algorithm1.Objective` ("joint" or "split"). With joint statistics an error at one image
+        negatives, bn_groups: as in `models.objective.Objective` ("joint" or "split"). With joint statistics an error at one image
             reaches every image of the batch.
         item: bytes of an activation, an error or a weight as an operand (2: bf16).
     """
@@ -107,8 +107,8 @@ def minimum(spec: NetworkSpec, n: int, *, negatives: str = "both", bn_groups: st
     encoder, decoder, dis = nets["encoder"], nets["decoder"], nets["discriminator"]
     joint = bn_groups == "joint"
     metric = next(i for i, layer in enumerate(dis) if layer.name.endswith("(metric)"))
-    m = 3 * n if negatives == "both" else 2 * n  # rows that go on to the logit
-    below = 3 * n if joint else m  # rows below Dis_l that L_GAN's error reaches
+    m = 3 * n if negatives == "both" else 2 * n  # rows that reach the logit
+    early = 3 * n if joint else m  # rows of the layers before Dis_l that L_GAN's error reaches
 
     for layer in encoder:
         total.forward(layer, n)
@@ -121,7 +121,7 @@ def minimum(spec: NetworkSpec, n: int, *, negatives: str = "both", bn_groups: st
         if i > metric:
             total.backward(layer, m, dx_rows=m, dw=True)
         else:
-            rows = m if i == metric else below
+            rows = m if i == metric else early
             total.backward(layer, rows, dx_rows=rows if i else 2 * n, dw=True)
     for i in range(metric + 1):  # L_like: from Dis_l of the reconstructions to the generated images
         rows = n if i == metric or not joint else 3 * n
@@ -140,6 +140,6 @@ def minimum(spec: NetworkSpec, n: int, *, negatives: str = "both", bn_groups: st
         elements = layer.weights + layer.others
         total.bytes += elements * (5 * WIDE) + (item * layer.weights if item != WIDE else 0)
     largest = encoder[3]
-    total.bytes -= 2 * WIDE * largest.weights  # Enc's FC layer: its gradient is used where it is made, never stored
+    total.bytes -= 2 * WIDE * largest.weights  # Enc's FC layer: its gradient is used where it is computed, never stored
     total.bytes += n * spec.image_size**2 * spec.channels * (1 + item)  # the batch, from bytes
     return total

@@ -23,13 +23,13 @@ def measure(threads: int, rounds: int = 5) -> dict[str, Any]:
     parts = np.array_split(np.arange(SIZE), threads)
     out = np.empty((SIZE, SIZE), np.float32)
     source, target = (np.ones(COPY // 4, np.float32) for _ in range(2))
-    cuts = np.array_split(np.arange(0, len(source) + 1, max(1, len(source) // (4 * threads))), 1)[0]
+    bounds = np.array_split(np.arange(0, len(source) + 1, max(1, len(source) // (4 * threads))), 1)[0]
 
     def product(rows: Any) -> None:
         np.matmul(a[rows[0] : rows[-1] + 1], b, out=out[rows[0] : rows[-1] + 1])
 
     def copy(k: int) -> None:
-        target[cuts[k] : cuts[k + 1]] = source[cuts[k] : cuts[k + 1]]
+        target[bounds[k] : bounds[k + 1]] = source[bounds[k] : bounds[k + 1]]
 
     def best(work: Any, items: Any) -> float:
         times = []
@@ -41,5 +41,5 @@ def measure(threads: int, rounds: int = 5) -> dict[str, Any]:
 
     return {
         "gflop_per_s": round(2 * SIZE**3 / best(product, parts) / 1e9, 1),
-        "gb_per_s": round(2 * COPY / best(copy, range(len(cuts) - 1)) / 1e9, 1),  # read and written
+        "gb_per_s": round(2 * COPY / best(copy, range(len(bounds) - 1)) / 1e9, 1),  # read and written
     }

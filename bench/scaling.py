@@ -4,7 +4,7 @@
     python -m bench.scaling --network paper64 --device cuda --out bench/results/scaling-h100.json
 
 Each sweep starts at its smallest case; one that would take longer than --longest or more memory than there is, judged by the case before,
-is not begun, and the result says so.
+is not started, and the result says so.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def free_mb(device: str) -> float:
 
 
 def refusal(point: Point, before: dict[str, Any] | None, last: Point | None, longest: float, rounds: int, free: float) -> str:
-    """Why a case is not begun, judged by the one before; empty: begin."""
+    """Why a case is not started, judged by the one before; empty: start it."""
     if before is None or last is None:
         return ""
     growth = point.weight / last.weight

@@ -3,7 +3,7 @@
 BENCH_DEVICE is "cpu" (the default), "cuda", or "host" (the CUDA engine emulated, PyTorch on the CPU: a test of the benchmarks, not of
 speed); BENCH_PRECISION is float32, tf32 or bf16 (default: float32, on a GPU bf16).
 
-On a GPU each side's calls are captured in a CUDA graph, so that neither Python nor launches are timed, and go through several sets of
+On a GPU each side's calls are captured in a CUDA graph, so that neither Python nor launches are timed, and cycle through several sets of
 inputs, together twice as large as the L2 cache: a kernel that is repeated on the same arrays would find them in the cache.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 import kernels
 
 if TYPE_CHECKING:
-    import torch  # imported where it is used: a process that weighs our step must not hold PyTorch
+    import torch  # imported where it is used: a process that measures our memory must not hold PyTorch
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 THREADS = int(os.environ.get("BENCH_THREADS", CORES))
@@ -71,7 +71,7 @@ class Side:
             sys.modules["torch"].cuda.synchronize()
 
     def sets(self, nbytes: float) -> int:
-        """How many sets of ``nbytes`` of inputs and outputs to go through."""
+        """How many sets of ``nbytes`` of inputs and outputs to cycle through."""
         if not self.on_gpu:
             return 1
         import torch
@@ -87,7 +87,7 @@ class Side:
                 call()
 
         run: Callable[[], None] = self.engine.record(body)
-        for _ in range(3):  # places, finds everything in its place, captures
+        for _ in range(3):  # allocates, has nothing left to allocate, captures
             run()
         return run
 
@@ -145,11 +145,11 @@ def side(name: str | None = None, precision: str | None = None) -> Side:
     return Side(name, precision, kernels.engine("cuda", precision=precision))
 
 
-def prepare_torch(place: Side) -> None:
+def prepare_torch(here: Side) -> None:
     """PyTorch's settings for a fair comparison: as many threads as our engine; cuDNN may try its algorithms, and use tf32 where we do."""
     import torch
 
     torch.set_num_threads(THREADS)
-    if place.on_gpu:
+    if here.on_gpu:
         torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = place.precision != "float32"
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = here.precision != "float32"

@@ -3,7 +3,7 @@
     python -m bench.step --network paper64 --batch-size 16 --rounds 7 --out bench/results/step-cpu.json
     python -m bench.step --network paper64,paper32 --batch-size 16,64,256 --device cuda --out bench/results/step-h100.json
 
-`bench.contestants` says who they are. Results are written after every network and batch size; a batch that does not fit is said so.
+`bench.contestants` says who they are. Results are written after every network and batch size; the result says which batch does not fit.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import memory as scales
 from bench.contestants import NAMES, Contestant, defaults, fastest, make
+from bench.memory import measure as measure_memory
 from vaegan_kernels.files import write_json
 
 SHORTEST = 0.2  # seconds of a contestant's turn on a GPU
@@ -28,15 +28,15 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def case(network: str, n: int, names: list[str], rounds: int, *, device: str, precision: str, memory: bool = True) -> dict[str, Any]:
-    """Alternate the contestants in one process, then weigh each in a process of its own."""
+    """Time the contestants alternately in one process, then measure the memory of each in a process of its own."""
     from bench.gpu.common import spec_of
     from bench.harness import busy_cores
     from bench.side import side
 
-    place: dict[str, str] = {"device": device, "precision": precision}
+    target: dict[str, str] = {"device": device, "precision": precision}
     spec, busy = spec_of(network), [busy_cores()]
-    settings = {name: fastest(name, spec, n, **place) for name in names}
-    contestants: dict[str, Contestant] = {name: make(name, spec, n, settings=settings[name], **place) for name in names}
+    settings = {name: fastest(name, spec, n, **target) for name in names}
+    contestants: dict[str, Contestant] = {name: make(name, spec, n, settings=settings[name], **target) for name in names}
     turns = {}
     for name, contestant in contestants.items():
         for _ in range(3 if device == "cuda" else 1):
@@ -46,7 +46,7 @@ def case(network: str, n: int, names: list[str], rounds: int, *, device: str, pr
     times: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
         k = i % len(names)
-        for name in names[k:] + names[:k]:  # nobody always runs behind the same one
+        for name in names[k:] + names[:k]:  # nobody always runs after the same one
             times[name].append(side(device, precision).elapsed(contestants[name].step, turns[name]))
     contestants.clear()
     gc.collect()
@@ -57,7 +57,7 @@ def case(network: str, n: int, names: list[str], rounds: int, *, device: str, pr
         "times_faster_than": {
             name: spread([a / b for a, b in zip(times[name], times["ours"], strict=True)]) for name in names if name != "ours"
         },
-        "memory": {name: scales.measure(name, network, n, settings=settings[name], **place) for name in names} if memory else {},
+        "memory": {name: measure_memory(name, network, n, settings=settings[name], **target) for name in names} if memory else {},
     }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--precision", choices=("float32", "tf32", "bf16"), help="default: float32 on the CPU, bf16 on a GPU")
     parser.add_argument("--contestants", help=f"of {', '.join(NAMES)} (default: all that the device is for)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--no-memory", action="store_true", help="do not weigh them")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     arguments = parser.parse_args(argv)
     precision = arguments.precision or usual_precision(arguments.device)
@@ -114,9 +114,9 @@ def main(argv: list[str] | None = None) -> None:
     }  # fmt: skip
     for network in arguments.network.split(","):
         for n in map(int, arguments.batch_size.split(",")):
-            place = {"device": arguments.device, "precision": precision, "memory": not arguments.no_memory}
+            target = {"device": arguments.device, "precision": precision, "memory": not arguments.no_memory}
             try:
-                row = case(network, n, names, arguments.rounds, **place)
+                row = case(network, n, names, arguments.rounds, **target)
             except (MemoryError, RuntimeError) as error:  # out of memory has a class of its own with each of three libraries
                 row = {"network": network, "batch_size": n, "failed": f"not measured: {str(error).splitlines()[0]}"}
             result["cases"].append(row)

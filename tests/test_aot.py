@@ -43,7 +43,7 @@ def test_every_kernel_of_a_training_step_compiles_as_it_must():
 def test_a_kernel_worse_than_the_table_fails_the_check(tmp_path):
     table = json.loads(TABLE.read_text(encoding="utf-8"))
     rows = {key: row for key, row in table["kernels"].items() if (row["chip"], row["precision"]) == ("sm_90", "bf16")}
-    fewer, shorter, unknown, better = [key for key, row in rows.items() if row["kernel"] == "convolve_kernel" and row["loop"]][:4]
+    fewer, shorter, unknown, better = [key for key, row in rows.items() if row["kernel"] == "convolve" and row["loop"]][:4]
     rows[fewer]["registers"] -= 40
     rows[shorter]["loop"]["all"] //= 2
     rows["sm_90 bf16 a kernel of old"] = rows.pop(unknown)
@@ -116,7 +116,7 @@ def test_the_committed_table_holds_every_pair_of_the_clause():
 
 
 def test_what_is_compiled_again(kernels):
-    pointers = [k for k in kernels if k.launch.name == "convolve_kernel"]
+    pointers = [k for k in kernels if k.launch.name == "convolve"]
     first, same, changed, new = pointers[:4]
     row = {**GOOD.line(), "chip": "sm_90", "precision": "bf16", "loop": {"all": 77}, "uses": ["of old"]}
     table = {k.key: {**row, "digest": f"{k.digest}-{READER}"} for k in (first, same, changed)}

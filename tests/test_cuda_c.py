@@ -225,7 +225,7 @@ def test_a_barrier_that_some_threads_miss_shows(rng, tmp_path, monkeypatch):
 def test_a_read_outside_an_array_shows(rng, tmp_path, monkeypatch):
     """Behind every array lie NaN bytes."""
     assert column_sums(rng, 0, 130) < 1e-4
-    monkeypatch.setattr(partials, "FILE", broken(tmp_path, "products/partials.cu", "min(start + tile_rows, rows)", "start + tile_rows"))
+    monkeypatch.setattr(partials, "FILE", broken(tmp_path, "products/partials.cu", "min(start + chunk_rows, rows)", "start + chunk_rows"))
     assert np.isnan(column_sums(rng, 0, 130))
 
 

@@ -73,10 +73,10 @@ def test_against_numpy(engine64, rng, path, n, h, w, many, few, kh, kw, boxes):
     pairs, launches = run(engine, engine64, rng, n, h, w, many, few, kh, kw)
     for got, expected in pairs:
         assert error(got, expected) < LIMIT
-    assert [launch.name for launch in launches] == ["few_outputs_kernel"] * 2
+    assert [launch.name for launch in launches] == ["few_outputs"] * 2
     for launch in launches:
         assert (launch.flops, launch.reads, launch.writes) == tuple(launch.declared)
-    products = [launch for launch in engine.device.launches if launch.name == "few_outputs_kernel"]
+    products = [launch for launch in engine.device.launches if launch.name == "few_outputs"]
     assert [p.constexprs["TMA"] for p in products] == [boxes and path == "boxes"] * 2
 
 
@@ -89,7 +89,7 @@ def test_other_precisions(engine64, rng, precision, path):
     pairs, _ = run(engine, engine64, rng, 2, 16, 32, 32, 3, 5, 5, activation="relu")
     for got, expected in pairs:
         assert error(got, expected) < (ROUNDED if precision == "bf16" else LIMIT)
-    rows = [launch.constexprs["BM"] for launch in engine.device.launches if launch.name == "few_outputs_kernel"]
+    rows = [launch.constexprs["BM"] for launch in engine.device.launches if launch.name == "few_outputs"]
     assert rows == [256 if precision == "bf16" and path == "boxes" else 128] * 2
 
 

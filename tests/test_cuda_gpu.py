@@ -70,7 +70,7 @@ def dev():
     Device.__init__(device, CHIPS["sm_90"])
     device.stream = FakeStream()
     device._launcher = SimpleNamespace(frozen=False)
-    device._scratch, device._outgrown, device._graphs, device._allocated = {}, [], 0, 0
+    device._scratch, device._outgrown, device._graphs, device._allocations = {}, [], 0, 0
     memory = SimpleNamespace(OutOfMemoryError=FullMemory)
     device._cupy = SimpleNamespace(
         ndarray=lambda shape, dtype, data: SimpleNamespace(shape=shape, dtype=np.dtype(dtype), data=data),

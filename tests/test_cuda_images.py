@@ -93,7 +93,7 @@ def test_dgrad(rng, kh, kw, co):
     gamma, beta = rng.standard_normal(ci).astype(np.float32), rng.standard_normal(ci).astype(np.float32)
     sums, dx = dev.empty((2, 2, ci), np.float32), dev.empty(pre.shape, np.float32)
     below = Previous(dev.upload(pre), *map(dev.upload, (pre, mean, var, gamma, beta)), 1e-5, groups, sums)
-    images.image_convolve(dev, "float32", dx, dev.upload(dy), dev.upload(w), kind="dgrad", stride=1, epilogue=Epilogue(below=below))
+    images.image_convolve(dev, "float32", dx, dev.upload(dy), dev.upload(w), kind="dgrad", stride=1, epilogue=Epilogue(previous=below))
     expected = np.empty(dx.shape)
     conv2d_dgrad(expected, dy.astype(np.float64), w.astype(np.float64), stride=1)
     of = np.repeat([0, 1], groups)
@@ -142,7 +142,7 @@ def wgrad(rng, chip, precision, n, h, w, ci, co, kh, kw, stride):
 )
 def test_wgrad(rng, n, h, w, ci, co, kh, kw, stride, precision):
     launch = wgrad(rng, FEW, precision, n, h, w, ci, co, kh, kw, stride)
-    assert launch.constexprs["TURNED"] == (ci > 8)
+    assert launch.constexprs["SWAPPED"] == (ci > 8)
 
 
 def test_wgrad_in_splits(rng):

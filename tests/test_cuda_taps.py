@@ -20,7 +20,7 @@ from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.device.host.device import HostDevice
 from kernels.cuda.engine import emulated_engine
 from kernels.cuda.products.convolve import convolve, linear_splits
-from kernels.cuda.products.convolve_kernel import convolve_kernel
+from kernels.cuda.products.convolve_kernel import convolve as convolve_kernel
 from kernels.cuda.products.epilogue import Epilogue, Statistics
 from kernels.ledger import Cost
 
@@ -85,7 +85,7 @@ def test_convolution(engine, engine64, rng, n, h, w, ci, co, kh, kw, stride):
     exact(launches)
     assert error(y, expected_y) < LIMIT
     assert error(dx, expected_dx) < LIMIT
-    boxes = [launch.constexprs["TMA"] for launch in engine.device.launches if launch.name == "convolve_kernel"]
+    boxes = [launch.constexprs["TMA"] for launch in engine.device.launches if launch.name == "convolve"]
     divisible = all(size & (size - 1) == 0 for size in (h, w, *dy.shape[1:3])) and (stride == 1 or (h % 2 == 0 and w % 2 == 0))
     assert boxes == [engine.path == "boxes" and divisible] * 2
 
@@ -116,9 +116,9 @@ def test_other_precisions(engine64, rng, precision, path):
     engine.device.launches = []
     engine.conv2d_forward(y, engine.asarray(x), engine.asarray(weight), stride=2)
     engine.conv2d_dgrad(dx, engine.asarray(dy), engine.asarray(weight), stride=2)
-    products = [launch.constexprs for launch in engine.device.launches if launch.name == "convolve_kernel"]
+    products = [launch.constexprs for launch in engine.device.launches if launch.name == "convolve"]
     assert [p["TMA"] for p in products] == [path == "boxes"] * 2
-    assert products[0]["TURNED"] == (precision == "tf32" and path == "boxes") and products[1]["SHUFFLED"] == (precision == "bf16")
+    assert products[0]["FLIPPED"] == (precision == "tf32" and path == "boxes") and products[1]["SHUFFLED"] == (precision == "bf16")
     assert error(y, expected_y) < (ROUNDED if precision == "bf16" else LIMIT)
     assert error(dx, expected_dx) < (ROUNDED if precision == "bf16" else LIMIT)
 
@@ -281,11 +281,11 @@ def test_arrays_longer_than_32_bits(rng):
     src[-1] = rng.standard_normal((64, 64, 16)).astype(BFLOAT16)
     table = np.array([[rows - 128, rows, 0]], np.int32)
     dev = HostDevice(CHIP["pointers"])
-    dev._require_placed = lambda *_: None  # arrays of its own would be filled
+    dev._require_on_device = lambda *_: None  # arrays of its own would be filled
     dev.triton(
         convolve_kernel, (1,), src, w, table, out, *[None] * 8, 0.0, rows, 1, 1, warps=4, stages=1, cost=Cost(0, 0, 0),
         PH=64, PW=64, OH=64, OW=64, OC=16, SH=64, SW=64, SC=16, WR=16, WC=16, KH=1, KW=1, S=1,
-        BACK=False, FRACTIONAL=False, SHUFFLED=False, TRANSPOSED=False, TURNED=False, SPLIT=False, N=16, CHANNELS=16, ACTIVATION=None,
+        BACK=False, FRACTIONAL=False, SHUFFLED=False, TRANSPOSED=False, FLIPPED=False, SPLIT=False, N=16, CHANNELS=16, ACTIVATION=None,
         BM=128, BN=16, BK=16, TMA=False, PRECISION="ieee", INTERPRETED=True,
     )  # fmt: skip
     expected = src[-1, -2:].astype(np.float64) @ w[0].astype(np.float64)

@@ -155,7 +155,7 @@ def update(rng, precision, n, inputs, outputs, enabled, rate_array, copied, weig
     on_device = [dev.upload(w), dev.upload(ms)]
     copy = dev.upload(np.zeros(w.shape, dtype_of(precision))) if copied else None
     rate = np.float32(0.01)
-    wgrad_rmsprop.linear_wgrad_rmsprop(
+    wgrad_rmsprop.wgrad_rmsprop(
         dev, precision, *on_device, copy, dev.upload(x), dev.upload(dy),
         lr=dev.upload(np.array([rate])) if rate_array else float(rate), decay=0.9, eps=1e-8, weight_decay=weight_decay,
         enabled=None if enabled is None else dev.upload(np.array([enabled], np.uint8)),

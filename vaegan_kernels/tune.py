@@ -110,13 +110,13 @@ def bar(text: str, total: int) -> Iterator[Callable[[int, int], None]]:
 
 def describe(outcome: Any) -> str:
     """One product's result as a line."""
-    before, after = 1e6 * outcome.table_seconds, 1e6 * outcome.best_seconds
+    before, after = 1e6 * outcome.default_seconds, 1e6 * outcome.best_seconds
     if not outcome.measured and not outcome.failed:
-        return f"{outcome.name:52} {list(outcome.table)!s:24} no other tile changes a launch"
+        return f"{outcome.name:52} {list(outcome.default)!s:24} no other tile changes a launch"
     failed = f"; {len(outcome.failed)} failed: {outcome.failed[0]}" if outcome.failed else ""
-    if outcome.best == outcome.table:
-        return f"{outcome.name:52} {list(outcome.table)!s:24} {before:8.1f} us stays, {outcome.measured} others measured{failed}"
-    return f"{outcome.name:52} {list(outcome.table)!s:24} {before:8.1f} us -> {list(outcome.best)!s:24} {after:8.1f} us{failed}"
+    if outcome.best == outcome.default:
+        return f"{outcome.name:52} {list(outcome.default)!s:24} {before:8.1f} us stays, {outcome.measured} others measured{failed}"
+    return f"{outcome.name:52} {list(outcome.default)!s:24} {before:8.1f} us -> {list(outcome.best)!s:24} {after:8.1f} us{failed}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -184,7 +184,7 @@ def tune(a: Any, engine: Engine, started: float) -> int:
         with tuner.watching():
             body()
     engine.synchronize()
-    better = [o for o in tuner.outcomes if o.best != o.table]
+    better = [o for o in tuner.outcomes if o.best != o.default]
     if tuner.left_out:
         print(f"{len(tuner.left_out)} products were not reached in --budget-s {a.budget_s}; a longer budget begins from the start")
     where = f", kept in {cache_path(chip)}" if better else ""

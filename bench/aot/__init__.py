@@ -1,1 +1,1 @@
-"""`python -m bench.aot`: every kernel compiled ahead of time for users' chips, and what its machine code must keep to."""
+"""`python -m bench.aot`: every kernel compiled ahead of time for users' chips, and the rules for its machine code."""

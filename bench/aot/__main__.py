@@ -1,4 +1,4 @@
-"""``python -m bench.aot``: every GPU kernel of a training step, compiled with no GPU, and its machine code held against rules.
+"""``python -m bench.aot``: every GPU kernel of a training step, compiled with no GPU, and its machine code checked against rules.
 
 A whole step of Algorithm 1 at Table 1's shapes runs through the CUDA engine's own code on a device that only records. Each different
 kernel is compiled for each chip, disassembled and measured: registers, spills, shared memory, instructions of the main loop
@@ -6,8 +6,8 @@ kernel is compiled for each chip, disassembled and measured: registers, spills, 
 readers to aot.md, which is not committed.
 
     python -m bench.aot            write the table: bf16 for six chips, tf32 and float32 for sm_90
-    python -m bench.aot --changed  the same, but what is as the table says already is not compiled again, apart from one kernel of each
-                                   function on each chip
+    python -m bench.aot --changed  the same, but kernels that are unchanged since the table was written are not compiled again, apart from
+                                   one of each function on each chip
     python -m bench.aot --check    compile again, compare with the committed table, exit with 1 if anything is worse
     python -m bench.aot --check --changed      the same, in a fraction of the time
     python -m bench.aot --all      every precision on every chip; other networks, batches and groupings; inference

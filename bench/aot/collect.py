@@ -132,7 +132,7 @@ class Trace:
                 self.close(self._title(name, args, keywords))
 
     def close(self, title: str) -> None:
-        """Everything launched since the last call is called ``title``; within an operation nothing happens."""
+        """Give ``title`` to everything launched since the last call; within an operation do nothing."""
         if not self._depth:
             self.names += [title] * (len(self.device.launches) - len(self.names))
 
@@ -157,7 +157,7 @@ def _arrays(values: Iterable[Any]) -> Iterable[np.ndarray]:
 
 
 def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
-    """The launches of a case with their titles, the making of the model included."""
+    """The launches of a case with their titles, those that create the model included."""
     from kernels.cuda.device.chips import CHIPS as known
     from kernels.cuda.engine import dry_engine
 
@@ -225,14 +225,14 @@ def _digest(identity: Any, launch: Any, chip: str) -> str:
 
 
 def _name(case: Case, title: str, launch: Any) -> str:
-    """The key behind chip and precision."""
+    """The key after chip and precision."""
     if launch.kind == "cuda":
         return " ".join((f"{Path(launch.source).name}:{launch.name}", *launch.defines))
     return " ".join(filter(None, (title, launch.name, case.title and f"({case.title})")))
 
 
 def _free(key: str, taken: Iterable[str]) -> str:
-    """``key``, or with the first number that makes it a new one."""
+    """``key``, or with the first number that makes it unique."""
     number, free = 1, key
     while free in taken:
         number += 1

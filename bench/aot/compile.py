@@ -39,7 +39,7 @@ def jobs(kernels: Iterable[Kernel]) -> list[list[Kernel]]:
     for k in kernels:
         own = (k.launch.source, k.launch.defines) if k.launch.kind == "cuda" else key_of(k.launch)
         result.setdefault((k.launch.kind, own, k.chip), []).append(k)
-    return sorted(result.values(), key=lambda job: -job[0].launch.cost.flops)  # the slow ones first, so that no worker ends alone
+    return sorted(result.values(), key=lambda job: -job[0].launch.cost.flops)  # the slow ones first, so that none is left for the end
 
 
 def measure(
@@ -116,7 +116,7 @@ def _work(job: list[Kernel]) -> list[Measured]:
 
 
 def _read(image: bytes) -> dict[str, dict[str, Any]]:
-    """What the machine code says of each kernel in it; kept on disk beside the compiled code, since the disassembler takes its time."""
+    """What the machine code says of each kernel in it; cached on disk, since the disassembler is slow."""
     from bench.aot import sass
     from kernels.cuda.device.source import cache_folder, write_atomically
 

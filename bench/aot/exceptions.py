@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Exemption(NamedTuple):
-    """Patterns (`fnmatch`) of the key behind chip and precision, of the chip and of the precision; the rule; why.
+    """Patterns (`fnmatch`) of the key after chip and precision, of the chip and of the precision; the rule; why.
 
     ``everywhere``: needed by the kernels of CI, not only by those of --all.
     """
@@ -32,8 +32,8 @@ K_INNERMOST = (
 )
 
 EXCEPTIONS: tuple[Exemption, ...] = (
-    Exemption("random.cu:gather_batch *", "*", "*", "vectors", "mirrored pixels of three bytes do not lie in pieces of 16; 2 MB a step"),
-    Exemption("random.cu:augment_batch*", "*", "*", "vectors", "four neighbours of any place in an image, three bytes each; 2 MB a step"),
+    Exemption("random.cu:gather_batch *", "*", "*", "vectors", "mirrored pixels of three bytes are not in pieces of 16; 2 MB a step"),
+    Exemption("random.cu:augment_batch*", "*", "*", "vectors", "four neighbours anywhere in an image, three bytes each; 2 MB a step"),
     Exemption("decoder/fc linear_bn_relu_forward *", "sm_90", "bf16", "asynchronous", SHORT),
     Exemption("encoder/mu linear_dgrad *", "sm_90", "bf16", "asynchronous", SHORT),
     Exemption("regressor/output linear_dgrad *", "sm_90", "bf16", "asynchronous", SHORT),

@@ -1,4 +1,4 @@
-"""What compiled kernels must be like (RULES), how they are judged, and what is growth against a committed table."""
+"""What compiled kernels must be like (RULES), how they are judged, and what counts as growth against a committed table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Measured:
         bytes: the most that a launch of it touches.
         spills: LDL and STL instructions. stack: bytes of stack and local memory a thread.
         loop: instruction kinds of one pass through the main loop (`bench.aot.sass.mix`); empty without a loop, and for products that the
-            compiler unrolled from end to end, which are held to the rules as a whole.
+            compiler unrolled from end to end, which are checked as a whole.
         whole: the same of the whole kernel.
         matrix: names of the loop's matrix instructions (without a loop, of all).
         fused: FFMA in the main loop.

@@ -2,7 +2,7 @@
 
 `cuobjdump` and `nvdisasm` come inside Triton's wheel, so no GPU and no CUDA toolkit is needed. A loop is a natural loop of the
 control-flow graph: a jump back to a block that every way into the jump's own block passes (Aho, Lam, Sethi, Ullman, Compilers, 9.6).
-An address range would not do: waits for a barrier are moved behind the kernel's end and jump back into the loop they belong to.
+An address range would not do: waits for a barrier are moved past the kernel's end and jump back into the loop they belong to.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LABEL = re.compile(r"^\s*([.$\w]+):\s*$")
 TARGET = re.compile(r"`\(([^)]+)\)")
 USAGE = re.compile(r"Function (\S+):\s*\n\s*REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
-#: Names by what they do, the part before the first dot; read off code that Triton and NVRTC made for sm_80 to sm_120.
+#: Names by what they do, the part before the first dot; read off code that Triton and NVRTC compiled for sm_80 to sm_120.
 MATRIX = re.compile(r"(HMMA|HGMMA|UTC\w*MMA)$")  # mma.sync; wgmma; tcgen05
 MULTIPLY = {"FFMA", "FFMA2", "FMUL", "FMUL2", "FADD", "FADD2", "DFMA", "DMUL", "DADD", "HFMA2", "HMUL2", "HADD2"}
 SHARED = {"LDS", "STS", "LDSM", "STSM"}
@@ -68,7 +68,7 @@ class Block:
 
 @dataclass
 class Loop:
-    """A natural loop: its head, its blocks, and the instructions that lie in no loop within it."""
+    """A natural loop: its head, its blocks, and the instructions that are in no inner loop."""
 
     head: int
     blocks: frozenset[int]
@@ -174,7 +174,7 @@ def parse(text: str) -> dict[str, Function]:
 
 
 def _function(name: str, body: str) -> Function:
-    """One section of code, cut into blocks."""
+    """One section of code, divided into blocks."""
     code: list[Instruction] = []
     labels: dict[str, int] = {}
     for line in body.splitlines():
@@ -193,7 +193,7 @@ def _function(name: str, body: str) -> Function:
 
 
 def _targets(code: list[Instruction], k: int, labels: dict[str, int]) -> list[int]:
-    """Where execution may go on behind instruction ``k``, which may jump."""
+    """Where execution may continue after instruction ``k``, which may jump."""
     i = code[k]
     label = TARGET.search(i.operands)
     to = [labels[label[1]]] if label and label[1] in labels else []
@@ -240,7 +240,7 @@ def _kind(i: Instruction) -> str:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a kernel takes: registers a thread, bytes of stack and local memory a thread, bytes of static shared memory a block."""
+    """What a kernel needs: registers a thread, bytes of stack and local memory a thread, bytes of static shared memory a block."""
 
     registers: int
     stack: int
@@ -261,7 +261,7 @@ def tool(name: str) -> Path:
 
 
 def read(cubin: bytes) -> tuple[dict[str, Function], dict[str, Resources]]:
-    """The functions of a cubin and what they take, by name.
+    """The functions of a cubin and what they need, by name.
 
     Raises:
         RuntimeError: a tool that refuses the file; its own words.

@@ -1,4 +1,4 @@
-"""Everything that only a GPU can tell, in one call: ``python -m bench.gpu``.
+"""Everything that only a GPU can show, in one call: ``python -m bench.gpu``.
 
     python -m bench.gpu --budget-s 520 --archive results.tar.gz          all sections, the most valuable first
     python -m bench.gpu --sections kernels,step,bits                     are the results right?
@@ -8,7 +8,7 @@
 Each section runs in a process of its own, with a time limit, and writes <out>/SECTION.json and .log as it goes; one that fails, hangs
 or crashes the device does not stop the others. What the time does not allow is skipped, and the table at the end says so.
 
-compile    all launches of the other sections, in parallel on all cores: cold caches cost seconds
+compile    all launches of the other sections, in parallel on all cores, so that cold caches cost only seconds
 kernels    every operation against the NumPy engine in float64
 step       the captured step against the NumPy engine's, twenty steps, each from the reference's state
 bits       the same bits from two runs
@@ -44,13 +44,13 @@ from bench.gpu.common import ROOT, SECTIONS, Options, about, write_json
 
 PRECISIONS = ("bf16", "tf32", "float32")
 
-#: Seconds: below the first a section is not begun; the second is the most that it gets, so that one that hangs leaves time for others.
+#: Seconds: with less than the first a section is not started; the second is the most that it gets, so that one that hangs leaves some.
 LIMITS = {
     "compile": (15, 170), "kernels": (20, 170), "step": (20, 150), "bits": (10, 60), "tma": (8, 45), "peaks": (8, 45),
     "time": (20, 130), "peers": (30, 170), "train": (40, 130), "cudnn": (40, 170), "sanitizer": (30, 150),
 }  # fmt: skip
 LAST = 8.0  # seconds kept for the archive and the table
-GRACE = 6.0  # seconds between a section's own limit and its end by force
+GRACE = 6.0  # seconds between a section's own limit and its kill
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,7 +93,7 @@ def environment(options: Options) -> dict[str, str]:
 
 
 def end_group(process: subprocess.Popen[Any]) -> None:
-    """End a section and everything that it started: first asked, then made."""
+    """End a section and everything that it started: SIGTERM, then SIGKILL."""
     for number, patience in ((signal.SIGTERM, 4.0), (signal.SIGKILL, 10.0)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
@@ -103,7 +103,7 @@ def end_group(process: subprocess.Popen[Any]) -> None:
 
 
 def run_section(section: str, options: Options, console: Console) -> dict[str, Any]:
-    """One section in its process; its result, whatever became of it."""
+    """One section in its process; its result, however it ended."""
     out = Path(options.out)
     path, log = out / f"{section}.json", out / f"{section}.log"
     path.unlink(missing_ok=True)
@@ -136,7 +136,7 @@ def run_section(section: str, options: Options, console: Console) -> dict[str, A
     result: dict[str, Any] = {"section": section, "rows": [], "failed": 0, "status": "running", "why": ""}
     with contextlib.suppress(OSError, ValueError):
         result = json.loads(path.read_text(encoding="utf-8"))
-    if result["status"] == "running":  # it did not live to say how it ended
+    if result["status"] == "running":  # it was killed before it could write how it ended
         ended = f"did not end within {options.budget:.0f} s" if forced else f"its process ended with code {process.returncode}"
         result |= {"status": "failed", "why": f"{ended}; {len(result['rows'])} rows were done; last line: {last_line(log)}"}
     result["seconds"] = round(time.perf_counter() - started, 1)
@@ -163,7 +163,7 @@ def driver() -> str:
 
 
 def archive(out: Path, target: Path) -> None:
-    """All results as one file. Written after every section: a run that is cut off leaves one as well."""
+    """All results as one file. Written after every section, so that an interrupted run leaves one too."""
     part = target.with_name(target.name + ".part")
     with tarfile.open(part, "w:gz") as file:
         for path in sorted(out.rglob("*")):
@@ -197,7 +197,7 @@ def unusable() -> str:
             [sys.executable, "-c", program], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False
         )
     except subprocess.TimeoutExpired:
-        return ""  # the sections will tell
+        return ""  # the sections will say
     lines = done.stderr.strip().splitlines()
     return lines[-1] if done.returncode and lines and lines[-1].startswith("device cuda: ") else ""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: In the order of their value: what comes first is what a cut-off run must have found out.
+#: In the order of their value: an interrupted run must have done the first ones.
 SECTIONS = ("compile", "kernels", "step", "bits", "tma", "peaks", "time", "peers", "train", "cudnn", "sanitizer")
 
 
@@ -30,7 +30,7 @@ class Options:
         quick: fewer steps, shapes and rounds.
         data: images for ``train`` (a folder or packed file), or None: the built-in faces.
         out: folder of the results.
-        budget: seconds that this section may take; it plans with that, and is ended a little later.
+        budget: seconds that this section may take; it plans with that, and is killed a little later.
         seed: of the inputs; by default another one each day.
     """
 
@@ -104,7 +104,7 @@ class Report:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` at once: a reader, or a kill, never sees half of it."""
+    """Write ``value`` atomically: a reader, or a kill, never sees half of it."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
     os.replace(part, path)
@@ -136,7 +136,7 @@ def device_precisions(options: Options, engine: Any) -> tuple[str, ...]:
 def spec_of(name: str) -> Any:
     """A network by name; "tiny" and "little" have the same kinds of layer and are small enough for the emulation, and for a sanitizer.
 
-    Changes follow behind colons: ``paper64:96px`` for images of 96 pixels, ``paper64:x0.5`` with half of the channels and units.
+    Changes follow after colons: ``paper64:96px`` for images of 96 pixels, ``paper64:x0.5`` with half of the channels and units.
     """
     from models.networks import NetworkSpec, network
 
@@ -154,7 +154,7 @@ def spec_of(name: str) -> Any:
 
 
 def wider(spec: Any, factor: float) -> Any:
-    """All channels and units times ``factor``, in steps of 8; images, latents and Dis_l's place stay."""
+    """All channels and units times ``factor``, in steps of 8; images, latents and Dis_l's position stay."""
 
     def scaled(value: Any) -> Any:
         return tuple(map(scaled, value)) if isinstance(value, tuple) else max(8, 8 * round(value * factor / 8))

@@ -1,4 +1,4 @@
-"""Section ``compile``: the code of every launch of the other sections, made in parallel from dry runs, so that cold caches cost seconds."""
+"""Section ``compile``: the code of every launch of the other sections, compiled in parallel from dry runs, so that later ones find it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bench.gpu.common import Options, Report, Skip, about, device_precisions, op
 #: Sections whose launches are known beforehand.
 KNOWN = ("kernels", "step", "bits", "time", "train", "sanitizer")
 
-#: Kernels that are compiled by one set of processes: starting those takes seconds.
-LOT = 200
+#: Kernels that are compiled by one pool of processes: starting one takes seconds.
+POOL = 200
 
 
 def groups(options: Options, chip: Any, precisions: tuple[str, ...]) -> list[tuple[str, Callable[[], list[Any]]]]:
@@ -87,12 +87,12 @@ def compile_section(options: Options, report: Report) -> None:
 
 
 def compile_groups(wanted: list[tuple[str, Callable[[], list[Any]]]], chip: Any, jobs: int, report: Report) -> None:
-    """Groups in lots of about LOT kernels, each kernel once; a row for each lot."""
+    """Groups together until there are about POOL kernels, each kernel once; a row for each pool."""
     from kernels.cuda.device.compile import compile_many, key_of
 
     started = time.perf_counter()
     known: set[Any] = set()
-    lot: dict[Any, Any] = {}
+    todo: dict[Any, Any] = {}
     names: list[str] = []
     left_out: list[str] = []
     for number, (what, record) in enumerate(wanted):
@@ -105,19 +105,19 @@ def compile_groups(wanted: list[tuple[str, Callable[[], list[Any]]]], chip: Any,
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             report.row(f"dry run of {what}: {why}", ok=False, label=what, why=why)
             continue
-        lot |= {key: launch for key, launch in fresh.items() if key not in known}
+        todo |= {key: launch for key, launch in fresh.items() if key not in known}
         known |= set(fresh)
         names.append(what)
-        if len(lot) < LOT and number + 1 < len(wanted):
+        if len(todo) < POOL and number + 1 < len(wanted):
             continue
         begun, why = time.perf_counter(), ""
         try:
-            compile_many(lot.values(), chip, jobs)
+            compile_many(todo.values(), chip, jobs)
         except Exception as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:600]}"
         took, label = time.perf_counter() - begun, "; ".join(names)
-        report.row(f"{len(lot)} kernels in {took:.1f} s: {label} {why}", ok=not why, label=label, why=why, kernels=len(lot), took=took)
-        lot, names = {}, []
+        report.row(f"{len(todo)} kernels in {took:.1f} s: {label} {why}", ok=not why, label=label, why=why, kernels=len(todo), took=took)
+        todo, names = {}, []
     summary = f"{len(known)} kernels for {chip.name} (sm_{chip.sm}) in {time.perf_counter() - started:.0f} s on {jobs} cores"
     late = [f"left to be compiled at their first launch: {'; '.join(left_out)}"] if left_out else []
     report.note(summary=[summary, *late], kernels=len(known), left_out=left_out)

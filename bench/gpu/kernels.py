@@ -52,7 +52,7 @@ def without_tma(engine: Any) -> Iterator[None]:
 
 
 def plain_chip(chip: Any) -> Any:
-    """``chip`` without TMA, under another name: nothing that was remembered for the chip is taken for this one."""
+    """``chip`` without TMA, under another name: nothing that was cached for the chip is used for this one."""
     from kernels.cuda.device.chips import Chip
 
     class PlainChip(Chip):

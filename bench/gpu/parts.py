@@ -1,6 +1,6 @@
 """Runs the parts of a section one after the other in a worker process that is replaced when a part kills it.
 
-An illegal access makes every later call of its process fail: the part that did it is marked, and the rest goes on in a new process.
+An illegal access makes every later call of its process fail: the part that did it is marked, and the rest continues in a new process.
 A module with parts has ``parts(options) -> list[Part]``, the same list in every process.
 """
 
@@ -132,7 +132,7 @@ def main(argv: list[str]) -> int:
         row.setdefault("text", part.label)
         _tell(row={"label": part.label, "precision": part.precision, **row, "seconds": round(time.perf_counter() - started, 3)})
         if broken:
-            print("the device is unusable now: going on in a new process", flush=True)
+            print("the device is unusable now: continuing in a new process", flush=True)
             sys.stdout.flush()
             os._exit(9)  # a broken context can hang in its own clean-up
     return 0

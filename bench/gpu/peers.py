@@ -1,7 +1,7 @@
 """Sections ``peers`` and ``cudnn``: our step and operations beside PyTorch's on the same GPU, in alternating rounds.
 
-``peers``: the step of paper64 against PyTorch's forms (bench/contestants.py), the usual batch first; the compiled form comes eager, then
-with the compiler's default, then with max-autotune, which takes longest to build, so a cut-off run knows the earlier ones.
+``peers``: the step of paper64 against PyTorch's (bench/contestants.py), the usual batch first; the compiled one comes eager, then with
+the compiler's default, then with max-autotune, which takes longest to build: an interrupted run has the earlier ones.
 ``cudnn``: ``pytest bench`` on the GPU: every operation at Table 1's shapes, inference.
 """
 
@@ -28,10 +28,10 @@ PEERS = (
 LEAST = {"eager": 8.0, "default": 45.0, "max-autotune-no-cudagraphs": 90.0}  # seconds that a contestant may need to be ready
 
 
-def duel(spec: Any, n: int, name: str, settings: str, place: dict[str, str], rounds: int) -> dict[str, Any]:
+def duel(spec: Any, n: int, name: str, settings: str, target: dict[str, str], rounds: int) -> dict[str, Any]:
     """Seconds of our step and of one peer's in alternating rounds, and their ratio round by round."""
-    here = side(place["device"], place["precision"])
-    pair = [make("ours", spec, n, **place), make(name, spec, n, settings=settings, **place)]
+    here = side(target["device"], target["precision"])
+    pair = [make("ours", spec, n, **target), make(name, spec, n, settings=settings, **target)]
     turns = []
     for contestant in pair:
         for _ in range(3 if here.on_gpu else 1):
@@ -52,7 +52,7 @@ def duel(spec: Any, n: int, name: str, settings: str, place: dict[str, str], rou
 def peers_section(options: Options, report: Report) -> None:
     """Every peer at every batch while the time lasts."""
     device, precision = ("host", "float32") if options.host else ("cuda", options.precisions[0])
-    place = {"device": device, "precision": precision}
+    target = {"device": device, "precision": precision}
     report.note(about=about(side(device, precision).engine), method=__doc__)
     network = "tiny" if options.host else "paper64"
     summary: list[str] = []
@@ -63,8 +63,8 @@ def peers_section(options: Options, report: Report) -> None:
                 summary.append(f"{label}: not reached in the time")
                 continue
             try:
-                row = duel(spec_of(network), n, name, settings, place, 1 if options.host else 3 if options.quick else 7)
-            except Exception as error:  # PyTorch has many ways to refuse; the other peers go on, and the row says why
+                row = duel(spec_of(network), n, name, settings, target, 1 if options.host else 3 if options.quick else 7)
+            except Exception as error:  # PyTorch has many ways to refuse; the other peers continue, and the row says why
                 report.row(f"{label}: {type(error).__name__}: {error}"[:300], label=label, why=str(error)[:300])
                 continue
             ours, theirs = (1e3 * row["seconds"][k]["median"] for k in ("ours", name))

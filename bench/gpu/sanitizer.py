@@ -21,8 +21,8 @@ SUMMARY = re.compile(r"ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY: (\d+) hazar
 
 def find_tool() -> str | None:
     """compute-sanitizer on the PATH or in CUDA's usual folders."""
-    places = sorted(glob.glob("/usr/local/cuda*/bin/compute-sanitizer") + glob.glob("/opt/nvidia/*/compute-sanitizer/compute-sanitizer"))
-    return shutil.which("compute-sanitizer") or (places[-1] if places else None)
+    found = sorted(glob.glob("/usr/local/cuda*/bin/compute-sanitizer") + glob.glob("/opt/nvidia/*/compute-sanitizer/compute-sanitizer"))
+    return shutil.which("compute-sanitizer") or (found[-1] if found else None)
 
 
 def errors_in(output: str) -> tuple[int, int] | None:

@@ -1,8 +1,8 @@
 """Section ``step``: the captured step against the NumPy engine's in float64.
 
 Both begin each step from the reference's state, rounded to float32, and are compared after it. Losses and running statistics must
-agree within LIMITS in every step. What a backward pass gives can jump: among millions of ReLU inputs some lie within rounding of 0,
-and such a mask may open on one side alone; one of n elements moves a sum of n by about 1/√n, whoever computes it (float32 against
+agree within LIMITS in every step. The results of a backward pass can jump: among millions of ReLU inputs some lie within rounding of 0,
+and such a mask may open in one engine alone; one of n elements moves a sum of n by about 1/√n, whoever computes it (float32 against
 float64 on one CPU does so too). So parameters, gradients and mean squares must be within LIMITS in the best tenth of the steps, which
 a mistake in a kernel would spoil like all others, and within JUMPS in every step. In bf16 masks turn in every step, several in a
 thousand at each ReLU, and JUMPS alone holds gradients and mean squares; parameters must be within LIMITS.
@@ -128,12 +128,12 @@ def step_part(engine: Any, combination: Combination, seed: int) -> dict[str, Any
     theirs = Stepper(reference_engine(), spec, n, objective, seed=seed, fuse_update=False)  # every gradient is wanted
     state = mid_training(theirs.state(), seed)
     theirs.model.load_state(state)
-    theirs.body()  # its gradients tell how large the mean squares of a training would be
+    theirs.body()  # its gradients show how large the mean squares of a training would be
     state = warm_squares(state, {p.name: p.grad for p in theirs.model.parameters if p.grad is not None})
     theirs.engine.put(theirs.counter, np.zeros(1, np.int64))
     step = engine.record(mine.body)
     if engine.name == "cuda" and engine.device.name == "gpu":
-        for _ in range(2):  # places every buffer and finds them in their places; the next call captures
+        for _ in range(2):  # allocates every buffer, then none; the next call captures
             mine.model.load_state(state)
             step()
         engine.put(mine.counter, np.zeros(1, np.int64))

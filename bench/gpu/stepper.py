@@ -31,10 +31,10 @@ class Stepper:
         size = (batch, spec.image_size, spec.image_size, spec.channels)
         source = drawn_images(spec, max(64, 2 * batch), seed) if images is None else images
         self.per_epoch = len(source) // batch
-        self.images = placed(engine, source, np.uint8)
-        self.order = placed(engine, np.random.default_rng(seed).permutation(len(source)), np.int32)
-        self.counter = placed(engine, np.zeros(1), np.int64)
-        self.rates = placed(engine, np.full(STEPS, LEARNING_RATE), engine.wide)
+        self.images = uploaded(engine, source, np.uint8)
+        self.order = uploaded(engine, np.random.default_rng(seed).permutation(len(source)), np.int32)
+        self.counter = uploaded(engine, np.zeros(1), np.int64)
+        self.rates = uploaded(engine, np.full(STEPS, LEARNING_RATE), engine.wide)
         self.rate = engine.empty((1,), engine.wide)
         self.x = engine.empty(size)
         self.eps, self.z_p = (engine.empty((batch, spec.latent), engine.wide) for _ in range(2))
@@ -53,7 +53,7 @@ class Stepper:
         return {name: np.array(self.engine.to_numpy(array)) for name, array in self.model.state_arrays().items()}
 
 
-def placed(engine: Any, values: Any, dtype: Any) -> Any:
+def uploaded(engine: Any, values: Any, dtype: Any) -> Any:
     """A device array of ``dtype`` with these values."""
     values = np.ascontiguousarray(values, dtype)
     array = engine.empty(values.shape, dtype)

@@ -1,6 +1,6 @@
 """Section ``time``: a training step by replaying its graph, and each of its kernels by replaying a graph of that kernel alone.
 
-Beside each time stands its floor: the launch's counted operations over this GPU's matrix peak, or its counted bytes over this GPU's
+Beside each time is its floor: the launch's counted operations over this GPU's matrix peak, or its counted bytes over this GPU's
 copy bandwidth, whichever is longer (section ``peaks`` measures both; without it, the ones that `bench.ledger` has for an H100).
 A kernel that is repeated alone finds in the L2 cache what fits there, so a small one may look faster than its floor; the step does not.
 """
@@ -109,7 +109,7 @@ def kernel_rows(engine: Any, calls: list[Any], peak: dict[str, Any], report: Rep
 
 
 def shape_of(row: dict[str, Any]) -> str:
-    """What tells launches apart, in short: a product's channels or columns, tile, stages and warps; of others the bytes that they touch."""
+    """What distinguishes launches, short: a product's channels or columns, tile, stages and warps; of others the bytes that they touch."""
     c = row["constants"]
     sizes = [
         f"{name}{c[name]}" for name in ("SC", "N", "XC", "CI", "CO", "INPUTS", "OUTPUTS", "COLUMNS", "S") if isinstance(c.get(name), int)

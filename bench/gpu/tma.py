@@ -94,7 +94,7 @@ def image_box(engine: Any, pairs: bool, n: int, h: int, v: int) -> tuple[np.ndar
 
 
 def tma_section(options: Options, report: Report) -> None:
-    """Boxes inside, before and behind their tensor; then a captured kernel, replayed."""
+    """Boxes inside, before and past the ends of their tensor; then a captured kernel, replayed."""
     for precision in options.precisions[:1] if options.host else ("bf16", "float32"):
         try:
             engine = open_engine(options, precision)
@@ -117,8 +117,8 @@ def check_boxes(engine: Any, report: Report) -> None:
     starts = ((0, 0), (16, 32), (-3, 0), (0, -8), (-20, 0), (56, 0), (0, 40), (60, 56), (64, 0), (-1, -8), (-7, 48))
     runs = [("matrix", start, lambda start=start: matrix_box(engine, *start)) for start in starts]
     for pairs, name in ((False, "images"), (True, "pairs")):
-        places = ((0, 0, 0), (0, -2, -2), (0, -1, -1), (1, 2, 3), (0, 5, 6), (0, -2, 5), (-1, 0, 0))
-        runs += [(name, place, lambda pairs=pairs, place=place: image_box(engine, pairs, *place)) for place in places]
+        corners = ((0, 0, 0), (0, -2, -2), (0, -1, -1), (1, 2, 3), (0, 5, 6), (0, -2, 5), (-1, 0, 0))
+        runs += [(name, corner, lambda pairs=pairs, corner=corner: image_box(engine, pairs, *corner)) for corner in corners]
     for name, start, run in runs:
         label = f"{engine.precision} {name} box at {start}"
         try:

@@ -79,7 +79,7 @@ def newest(folder: Path) -> Path | None:
 
 
 def keep_pictures(run_folder: Path, out: Path) -> list[str]:
-    """Copy what tells how the run went, without checkpoint and animation."""
+    """Copy what shows how the run went, without checkpoint and animation."""
     target = out / "train"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)

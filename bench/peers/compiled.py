@@ -1,9 +1,9 @@
 """The same step in PyTorch at its best: `Lean`'s passes, compiled, in bf16, channels last, and on a GPU replayed as one CUDA graph.
 
-What each setting is for: `torch.compile(mode="max-autotune")` fuses what lies between the convolutions, and the optimiser's update into
-a few kernels; autocast runs products in bf16 with float32 weights and statistics, as our engine does; `channels_last` is cuDNN's own layout
-for tensor cores; `cudnn.benchmark` lets it try its algorithms; the CUDA graph removes every launch and every wait. Whatever turns out not
-to help can be left out: `Settings` says what is on, and `bench.step` takes the fastest of the sensible ones.
+What each setting is for: `torch.compile(mode="max-autotune")` fuses what is between the convolutions, and the optimiser's update into
+a few kernels; autocast runs matrix products in bf16 with float32 weights and statistics, as our engine does; `channels_last` is cuDNN's
+own layout for tensor cores; `cudnn.benchmark` lets it try its algorithms; the CUDA graph removes every launch and every wait. What does
+not help can be left out: `Settings` says what is on, and `bench.step` takes the fastest of the sensible ones.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Compiled(Lean):
         self.compiled = False
 
     def compile(self) -> None:
-        """Put compiled functions in the places of the networks' parts; before the first step."""
+        """Replace the networks' parts by compiled functions; before the first step."""
         if self.settings.compile is None or self.compiled:
             return
         import torch._functorch.config
@@ -98,7 +98,7 @@ class Compiled(Lean):
         self.captured()
 
     def capture(self, x: Tensor, eps: Tensor, z_p: Tensor) -> None:
-        """Record the step. Three steps on a side stream come first, as PyTorch asks; they train, so the state is put back after them."""
+        """Record the step. Three steps on a side stream come first, as PyTorch asks; they train, so the state is restored after them."""
         self.inputs = tuple(t.clone(memory_format=torch.preserve_format) for t in (x, eps, z_p))
         before = [t.clone() for t in self.state()]
         side = torch.cuda.Stream()
@@ -111,7 +111,7 @@ class Compiled(Lean):
         with torch.cuda.graph(graph):
             super().step(*self.inputs)
         with torch.no_grad():
-            for tensor, kept in zip(self.state(), before, strict=False):  # the optimisers' state is new since; it began with zeros
+            for tensor, kept in zip(self.state(), before, strict=False):  # the optimisers' state is new; it began with zeros
                 tensor.copy_(kept)
             for tensor in self.state()[len(before) :]:
                 tensor.zero_()

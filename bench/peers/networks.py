@@ -76,19 +76,19 @@ class Discriminator(nn.Module):
         w, *others = numbered(shapes, "discriminator/conv")
         self.first = nn.Sequential(nn.Conv2d(w[2], w[3], w[0], padding=w[0] // 2), nn.ReLU(inplace=True))
         blocks = [conv_block(other) for other in others]
-        self.below = nn.Sequential(*blocks[: metric - 2])
+        self.lower = nn.Sequential(*blocks[: metric - 2])
         self.metric = blocks[metric - 2][0]
-        self.above = nn.Sequential(*blocks[metric - 2][1:], *blocks[metric - 1 :])
+        self.upper = nn.Sequential(*blocks[metric - 2][1:], *blocks[metric - 1 :])
         self.fc = fc_block(shapes["discriminator/fc/weight"])
         self.output = nn.Linear(*shapes["discriminator/output/weight"])
 
     def features(self, x: Tensor) -> Tensor:
         """Dis_l."""
-        return self.metric(self.below(self.first(x)))
+        return self.metric(self.lower(self.first(x)))
 
     def head(self, features: Tensor) -> Tensor:
         """Logits from Dis_l."""
-        return self.output(self.fc(self.above(features).flatten(1)))
+        return self.output(self.fc(self.upper(features).flatten(1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(x)
@@ -96,7 +96,7 @@ class Discriminator(nn.Module):
 
     def convolutions(self) -> list[nn.Module]:
         """conv1, conv2, …, each followed by its batch norm (None for conv1)."""
-        modules = [*self.below, nn.Sequential(self.metric, self.above[0]), *self.above[2:]]
+        modules = [*self.lower, nn.Sequential(self.metric, self.upper[0]), *self.upper[2:]]
         return [nn.Sequential(self.first[0]), *modules]
 
 

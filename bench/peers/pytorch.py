@@ -4,7 +4,7 @@
 
 `Plain` is written as public VAE/GAN code is: three losses, each with zero_grad and a full backward(retain_graph=True).
 `Lean` is what one writes in PyTorch to waste nothing: each network applied once, only the gradients that are needed, the
-same passes as in `models.algorithm1`. Both are held against this repository's gradients in tests/test_peers.py.
+same passes as in `models.algorithm1`. Both are compared with this repository's gradients in tests/test_peers.py.
 
 Joint batch norm (Dec over [z; z_p], Dis over [x; x̃; x_p]); negatives "both"; minimax loss with log(p + eps); no gate.
 Weights: a real image weighs r in Dis, each generated one (1 - r) / 2, which Dec does not see: as every generated image has
@@ -113,16 +113,16 @@ class Lean(Peer):
         return images
 
     def trunk(self, images: Tensor) -> Tensor:
-        """What lies below Dis_l."""
+        """The layers before Dis_l."""
         dis = self.networks.discriminator
-        below: Tensor = dis.below(dis.first(images))
-        return below
+        hidden: Tensor = dis.lower(dis.first(images))
+        return hidden
 
-    def top(self, below: Tensor) -> tuple[Tensor, Tensor]:
+    def top(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Dis_l, and L_GAN of [real; generated; generated]."""
         dis = self.networks.discriminator
-        features = dis.metric(below)
-        return features, self.gan_loss(dis.head(features), len(below) // 3)
+        features = dis.metric(hidden)
+        return features, self.gan_loss(dis.head(features), len(hidden) // 3)
 
     def gradients(self, x: Tensor, eps: Tensor, z_p: Tensor) -> list[list[Tensor]]:
         p_enc, p_dec, p_dis = (list(m.parameters()) for m in self.modules)
@@ -134,19 +134,19 @@ class Lean(Peer):
         z_leaf = z.detach().requires_grad_()
         generated = self.decode(torch.cat([z_leaf, z_p]))
         images = generated.detach().requires_grad_()
-        below = self.trunk(torch.cat([x, images]))
-        features, gan = self.top(below)
+        hidden = self.trunk(torch.cat([x, images]))
+        features, gan = self.top(hidden)
 
         *d_dis, d_gan = grad(gan, [*p_dis, images], retain_graph=True)
         with torch.no_grad():
             # L_like's error is 0 for all but the reconstructions, until batch norm spreads it
             e_like = features[n : 2 * n] - features[:n]
-            e_below = torch.zeros_like(below)
+            e_hidden = torch.zeros_like(hidden)
             weight = metric.weight.to(e_like.dtype)
-            e_below[n : 2 * n] = torch.nn.grad.conv2d_input(below[n : 2 * n].shape, weight, e_like, metric.stride, metric.padding)
+            e_hidden[n : 2 * n] = torch.nn.grad.conv2d_input(hidden[n : 2 * n].shape, weight, e_like, metric.stride, metric.padding)
         del features, gan
-        (d_like,) = grad(below, images, e_below)
-        del below
+        (d_like,) = grad(hidden, images, e_hidden)
+        del hidden
         (dz,) = grad(generated, z_leaf, d_like, retain_graph=True)
         d_dec = grad(generated, p_dec, d_like.mul_(self.gamma).sub_(d_gan, alpha=1 / self.weight))
         del generated

@@ -1,6 +1,6 @@
 """im2col in pieces: the patches under a range of output rows as one matrix for BLAS.
 
-Axis letters as in kernels.shapes. A piece ``(n0, n1, r0, r1)`` is output rows r0…r1 of images n0…n1: several whole
+Axis letters as in `kernels.contract.conv2d`. A piece ``(n0, n1, r0, r1)`` is output rows r0…r1 of images n0…n1: several whole
 images where images are small, some rows of one image where they are large.
 """
 

@@ -1,8 +1,8 @@
-// Batch normalisation (Ioffe & Szegedy 2015, Algorithm 1) with an optional ReLU behind it, and its gradient.
+// Batch normalisation (Ioffe & Szegedy 2015, Algorithm 1) followed by an optional ReLU, and its gradient.
 //     x̂ = (x − mean) · rstd,   rstd = 1 / sqrt(var + eps),   y = γ x̂ + β  (then max(y, 0) with relu)
 // x, y, dy, dx: [rows, C]. mean, var: [G, C], sums: [2, G, C]. gamma, beta, dgamma, dbeta: [C].
 //
-// A block takes the rows of one tile, (group, first row, end row, rows of the group) in tiles [T, 4], and `lanes` vectors of
+// A block takes the rows of one chunk, (group, first row, end row, rows of the group) in chunks [T, 4], and `lanes` vectors of
 // channels: thread t has vector t % lanes and every (blockDim.x / lanes)-th row from t / lanes on, so that what belongs to a channel
 // is loaded or summed once a thread. With `vector` eight channels a thread (C must be a multiple of 8), else one.
 // Grid: (T, blocks of lanes · 8 or lanes · 1 channels).
@@ -11,7 +11,7 @@ constexpr int THREADS = 256, UNROLL = 4;
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
-// V neighbours; p is a multiple of 16 bytes where `aligned`.
+// V consecutive elements; p is a multiple of 16 bytes where `aligned`.
 template <int V, class T>
 __device__ inline void read(float *v, const T *p, bool aligned) {
     if constexpr (V == 8)
@@ -28,25 +28,25 @@ __device__ inline void write(T *p, const float *v, bool aligned) {
     for (int k = 0; k < V; ++k) from_float(p[k], v[k]);
 }
 
-struct Place {  // of a thread
-    i64 group, first, end, rows;  // its tile; first: its own first row
+struct Position {  // of a thread
+    i64 group, first, end, rows;  // its chunk; first: its own first row
     int column, step;             // its first channel; rows from one of its rows to the next
 };
 
 template <int V>
-__device__ inline Place place(const i64 *tiles, int lanes) {
-    const i64 *tile = tiles + 4 * (i64)blockIdx.x;
+__device__ inline Position position(const i64 *chunks, int lanes) {
+    const i64 *chunk = chunks + 4 * (i64)blockIdx.x;
     const int step = blockDim.x / lanes;
-    return {tile[0], tile[1] + threadIdx.x / lanes, tile[2], tile[3], (int)(blockIdx.y * lanes + threadIdx.x % lanes) * V, step};
+    return {chunk[0], chunk[1] + threadIdx.x / lanes, chunk[2], chunk[3], (int)(blockIdx.y * lanes + threadIdx.x % lanes) * V, step};
 }
 
 __device__ inline float reciprocal_deviation(float var, float eps) { return 1.0f / sqrtf(var + eps); }
 
-// partial[tile] = (Σ x, Σ (x − the tile's mean)²) and counts[tile]: Welford's update in a thread, then pairs of threads by
+// partial[chunk] = (Σ x, Σ (x − the chunk's mean)²) and counts[chunk]: Welford's update in a thread, then pairs of threads by
 // Chan et al.'s formula, so that a mean far from 0 costs no digits. shared: 17 values a thread.
 template <int V>
-__device__ inline void statistics(float *partial, float *counts, const act_t *x, const i64 *tiles, int c, int lanes, float *shared) {
-    const Place at = place<V>(tiles, lanes);
+__device__ inline void statistics(float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, float *shared) {
+    const Position at = position<V>(chunks, lanes);
     const bool inside = at.column < c, aligned = aligned16(x);
     float mean[V] = {}, m2[V] = {}, n = 0.0f;
     for (i64 row = at.first; inside && row < at.end; row += UNROLL * at.step) {
@@ -96,20 +96,20 @@ __device__ inline void statistics(float *partial, float *counts, const act_t *x,
     write<V>(out + c, m2, aligned16(partial));
 }
 
-extern "C" __global__ void bn_statistics(float *partial, float *counts, const act_t *x, const i64 *tiles, int c, int lanes, int vector) {
+extern "C" __global__ void bn_statistics(float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, int vector) {
     __shared__ float shared[17 * THREADS];
     if (vector)
-        statistics<8>(partial, counts, x, tiles, c, lanes, shared);
+        statistics<8>(partial, counts, x, chunks, c, lanes, shared);
     else
-        statistics<1>(partial, counts, x, tiles, c, lanes, shared);
+        statistics<1>(partial, counts, x, chunks, c, lanes, shared);
 }
 
 // y may be x.
 template <int V>
 __device__ inline void forward(
-    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *tiles, int c,
+    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *chunks, int c,
     int lanes, float eps, bool relu) {
-    const Place at = place<V>(tiles, lanes);
+    const Position at = position<V>(chunks, lanes);
     if (at.column >= c) return;
     const bool aligned = aligned16(x) && aligned16(y);
     float m[V], scale[V], shift[V], spread[V];
@@ -138,12 +138,12 @@ __device__ inline void forward(
 }
 
 extern "C" __global__ void bn_forward(
-    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *tiles, int c,
+    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *chunks, int c,
     int lanes, float eps, int relu, int vector) {
     if (vector)
-        forward<8>(y, x, mean, var, gamma, beta, tiles, c, lanes, eps, relu);
+        forward<8>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
     else
-        forward<1>(y, x, mean, var, gamma, beta, tiles, c, lanes, eps, relu);
+        forward<1>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
 }
 
 // g = dy · [y > 0], or dy where y is null.
@@ -157,13 +157,14 @@ __device__ inline void masked(float *g, const act_t *dy, const act_t *y, i64 i, 
     for (int k = 0; k < V; ++k) g[k] *= v[k] > 0.0f ? 1.0f : 0.0f;
 }
 
-// partial[tile] = (Σ g, Σ g · (x − mean)). shared: 16 values a thread.
+// partial[chunk] = (Σ g, Σ g · (x − mean)). shared: 16 values a thread.
 template <int V>
 __device__ inline void backward_sums(
-    float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *tiles, int c, int lanes, float *shared) {
-    const Place at = place<V>(tiles, lanes);
+    float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes,
+    float *shared) {
+    const Position at = position<V>(chunks, lanes);
     const bool inside = at.column < c, aligned = aligned16(dy) && aligned16(x) && aligned16(y);
-    float sum[V] = {}, product[V] = {}, m[V] = {};
+    float sum_g[V] = {}, sum_gx[V] = {}, m[V] = {};
     if (inside) read<V>(m, mean + at.group * c + at.column, aligned16(mean));
     for (i64 row = at.first; inside && row < at.end; row += UNROLL * at.step) {
         float g[UNROLL][V], v[UNROLL][V];
@@ -178,12 +179,12 @@ __device__ inline void backward_sums(
         for (int u = 0; u < UNROLL; ++u) {
             if (row + u * at.step >= at.end) continue;
 #pragma unroll
-            for (int k = 0; k < V; ++k) sum[k] += g[u][k], product[k] += g[u][k] * (v[u][k] - m[k]);
+            for (int k = 0; k < V; ++k) sum_g[k] += g[u][k], sum_gx[k] += g[u][k] * (v[u][k] - m[k]);
         }
     }
     float *own = shared + threadIdx.x;
 #pragma unroll
-    for (int k = 0; k < V; ++k) own[2 * k * THREADS] = sum[k], own[(2 * k + 1) * THREADS] = product[k];
+    for (int k = 0; k < V; ++k) own[2 * k * THREADS] = sum_g[k], own[(2 * k + 1) * THREADS] = sum_gx[k];
     __syncthreads();
     for (int half = THREADS / 2; half >= lanes; half /= 2) {
         if (threadIdx.x < half)
@@ -198,12 +199,12 @@ __device__ inline void backward_sums(
 }
 
 extern "C" __global__ void bn_backward_sums(
-    float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *tiles, int c, int lanes, int vector) {
+    float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes, int vector) {
     __shared__ float shared[16 * THREADS];
     if (vector)
-        backward_sums<8>(partial, dy, x, y, mean, tiles, c, lanes, shared);
+        backward_sums<8>(partial, dy, x, y, mean, chunks, c, lanes, shared);
     else
-        backward_sums<1>(partial, dy, x, y, mean, tiles, c, lanes, shared);
+        backward_sums<1>(partial, dy, x, y, mean, chunks, c, lanes, shared);
 }
 
 // dx = γ rstd · (g − Σ g / M − x̂ · Σ (g x̂) / M), sums = (Σ g, Σ g x̂) of each group, M its rows; dx = γ rstd · g with `constant`
@@ -211,8 +212,8 @@ extern "C" __global__ void bn_backward_sums(
 template <int V>
 __device__ inline void backward(
     act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
-    const float *gamma, const float *sums, const i64 *tiles, int c, int groups, int lanes, float eps, bool constant) {
-    const Place at = place<V>(tiles, lanes);
+    const float *gamma, const float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, bool constant) {
+    const Position at = position<V>(chunks, lanes);
     if (at.column >= c) return;
     if (blockIdx.x == 0 && threadIdx.x < lanes)
         for (int k = 0; k < V; ++k) {
@@ -265,16 +266,17 @@ __device__ inline void backward(
 
 extern "C" __global__ void bn_backward(
     act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
-    const float *gamma, const float *sums, const i64 *tiles, int c, int groups, int lanes, float eps, int constant, int vector) {
+    const float *gamma, const float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector) {
     if (vector)
-        backward<8>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, tiles, c, groups, lanes, eps, constant);
+        backward<8>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
     else
-        backward<1>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, tiles, c, groups, lanes, eps, constant);
+        backward<1>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
 }
 
 // running ← momentum · running + (1 − momentum) · Σ share · statistics, for mean and variance. shares: [G], sum 1.
 extern "C" __global__ void bn_update_running(
-    float *running_mean, float *running_var, const float *mean, const float *var, const double *shares, int c, int groups, double momentum) {
+    float *running_mean, float *running_var, const float *mean, const float *var, const double *shares, int c, int groups,
+    double momentum) {
     const int channel = blockIdx.x * THREADS + threadIdx.x;
     if (channel >= c) return;
     double m = 0.0, v = 0.0;

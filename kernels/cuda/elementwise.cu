@@ -1,5 +1,5 @@
-// Element-wise operations on n elements of any shape, and copies. A block takes PER_BLOCK of them; eight neighbours, 16 bytes of bfloat16,
-// are one thread's vector. A pointer that is not a multiple of 16 bytes, or the last, incomplete block, takes single elements.
+// Element-wise operations on n elements of any shape, and copies. A block takes PER_BLOCK of them; eight consecutive ones, 16 bytes of
+// bfloat16, are one thread's vector. A pointer that is not a multiple of 16 bytes, or the last, incomplete block, takes single elements.
 // An output may be an input: a thread loads all its vectors before it stores the first.
 
 constexpr int THREADS = 256, UNROLL = 2, PER_BLOCK = THREADS * 8 * UNROLL;
@@ -34,7 +34,7 @@ extern "C" __global__ void relu_forward(act_t *y, const act_t *x, i64 n) {
     map<false>(y, x, x, n, [](float v, float) { return v < 0.0f ? 0.0f : v; });
 }
 
-// dx = dy · [y > 0]: a product, so that an infinite or NaN error is not lost behind the mask.
+// dx = dy · [y > 0]: a multiplication, so that the mask does not hide an infinite or NaN error.
 extern "C" __global__ void relu_backward(act_t *dx, const act_t *dy, const act_t *y, i64 n) {
     map<true>(dx, dy, y, n, [](float e, float v) { return e * (v > 0.0f ? 1.0f : 0.0f); });
 }
@@ -78,8 +78,8 @@ extern "C" __global__ void widen(float *out, const act_t *x, i64 n) {
     map<false>(out, x, x, n, [](float v, float) { return v; });
 }
 
-// y = [x, a]: rows of columns + attributes, the attributes rounded from float32. Eight neighbours of a row a thread; whole vectors where
-// the row's address allows. Grid: (vectors of a row, rows).
+// y = [x, a]: rows of columns + attributes, the attributes rounded from float32. Eight consecutive elements of a row a thread; whole
+// vectors where the row's address allows. Grid: (vectors of a row, rows).
 extern "C" __global__ void concatenate(act_t *y, const act_t *x, const float *a, i64 rows, i64 columns, i64 attributes) {
     const i64 width = columns + attributes, first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8;
     if (first >= width) return;

@@ -13,7 +13,7 @@ from kernels.cuda.operations import Operations
 from kernels.cuda.products import wgrad
 from kernels.cuda.products.convolve import convolve
 from kernels.cuda.products.epilogue import Epilogue
-from kernels.cuda.products.wgrad_rmsprop import linear_wgrad_rmsprop
+from kernels.cuda.products.wgrad_rmsprop import wgrad_rmsprop
 
 
 def matmul(dev: Device, precision: str, out: Array, src: Array, w: Array, kind: str, epilogue: Epilogue) -> None:
@@ -38,6 +38,6 @@ class Linear(Operations):
         self, w: Array, ms: Array, copy: Array | None, x: Array, dy: Array, *, lr: Any, decay: float = 0.9, eps: float = 1e-8,
         weight_decay: float = 0.0, enabled: Array | None = None,
     ) -> None:  # fmt: skip
-        linear_wgrad_rmsprop(
+        wgrad_rmsprop(
             self.device, self.precision, w, ms, copy, x, dy, lr=lr, decay=decay, eps=eps, weight_decay=weight_decay, enabled=enabled
         )

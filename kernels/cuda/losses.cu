@@ -1,5 +1,5 @@
-// The losses of Algorithm 1, each with its gradient, the equilibrium gate, and a classifier's loss. Sums run over features and batch, in double,
-// every one in an order fixed by the number of elements alone.
+// The losses of Algorithm 1, each with its gradient, the equilibrium gate, and a classifier's loss. Sums run over features and batch,
+// in double, each in an order fixed by the number of elements alone.
 
 constexpr int THREADS = 256, PER_BLOCK = THREADS * 8;
 

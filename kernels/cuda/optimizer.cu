@@ -3,7 +3,7 @@
 
 constexpr int THREADS = 256, CHUNK = 8192;
 
-// A row of the list: 9 words of 8 bytes. copy: the parameter in act_t for the matmuls, or null. a, b: RMSProp's mean square and nothing,
+// An entry of the list: 9 words of 8 bytes. copy: the parameter in act_t for the matmuls, or null. a, b: RMSProp's mean square and nothing,
 // Adam's m and v. enabled: null means yes. t: Adam's count of applied updates.
 struct Entry {
     float *w;
@@ -20,7 +20,7 @@ struct Entry {
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
-// Pointers from a list could point anywhere for all that the compiler knows; global loads and stores are the quicker ones.
+// The compiler cannot know that pointers from the list are to global memory, whose loads and stores are quicker than generic ones.
 #ifdef __CUDA_ARCH__
 #define ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
 #else
@@ -79,7 +79,7 @@ extern "C" __global__ void rmsprop_one(
     rmsprop(e, blockIdx.x, device_lr ? device_lr[0] : lr, decay, rest, eps);
 }
 
-// chunks [blocks, 2]: row of the list, chunk of that parameter.
+// chunks [blocks, 2]: entry of the list, chunk of that parameter.
 extern "C" __global__ void rmsprop_list(
     const u64 *list, const int *chunks, const float *device_lr, float lr, float decay, float rest, float eps) {
     const int *chunk = chunks + 2 * (i64)blockIdx.x;
@@ -99,13 +99,13 @@ extern "C" __global__ void adam_advance_one(
     if (!enabled || enabled[0]) advance(rates, t, device_lr ? device_lr[0] : lr, beta1, beta2);
 }
 
-// rates [rows, 2]: one thread a row of the list.
+// rates [entries, 2]: one thread an entry.
 extern "C" __global__ void adam_advance_list(
-    float *rates, const u64 *list, int rows, const float *device_lr, double lr, double beta1, double beta2) {
-    const int row = blockIdx.x * THREADS + threadIdx.x;
-    if (row >= rows) return;
-    const Entry e = ((const Entry *)list)[row];
-    if (e.active()) advance(rates + 2 * row, e.t, device_lr ? device_lr[0] : lr, beta1, beta2);
+    float *rates, const u64 *list, int entries, const float *device_lr, double lr, double beta1, double beta2) {
+    const int i = blockIdx.x * THREADS + threadIdx.x;
+    if (i >= entries) return;
+    const Entry e = ((const Entry *)list)[i];
+    if (e.active()) advance(rates + 2 * i, e.t, device_lr ? device_lr[0] : lr, beta1, beta2);
 }
 
 // m ← β1 m + rest1 g;  v ← β2 v + rest2 g²;  w ← w − rates[0] · m / (sqrt(v) · rates[1] + eps),  rest = 1 − β (Kingma & Ba 2015).

@@ -1,4 +1,4 @@
-// The draws of kernels/philox.py on the device, and the batches of images that they choose and flip.
+// The random numbers of kernels/philox.py on the device, and batches of images, flipped and augmented by them.
 // Philox4x32-10 (Salmon et al. 2011): key = the seed, counter = (block, stream, step low, step high), four words a block.
 
 constexpr int THREADS = 256;
@@ -55,7 +55,7 @@ extern "C" __global__ void normal(act_t *out, u64 seed, const i64 *device_step, 
     put4(out, v, 4 * block, n);
 }
 
-// U(−bound, bound): float32(bound · (2 u − 1)), formed in double with one rounding, so that every engine has the same bits.
+// U(−bound, bound): float32(bound · (2 u − 1)), computed in double with one rounding, so that every engine has the same bits.
 extern "C" __global__ void uniform_init(float *out, double bound, u64 seed, u64 step, u32 stream, i64 n) {
     const i64 block = (i64)blockIdx.x * THREADS + threadIdx.x;
     if (4 * block >= n) return;
@@ -67,7 +67,7 @@ extern "C" __global__ void uniform_init(float *out, double bound, u64 seed, u64 
     put4(out, v, 4 * block, n);
 }
 
-// Eight neighbours of x = image / 127.5 − 1, mirrored left to right with flip; NaN where there is no such image.
+// Eight consecutive elements of x = image / 127.5 − 1, mirrored left to right with flip; NaN where there is no such image.
 // image: uint8 [H, W, C], or null. x: [H, W, C]. size = H · W · C.
 __device__ inline void convert(act_t *x, const u8 *image, bool flip, int width, int channels, i64 size, i64 first) {
     const i64 line = (i64)width * channels, row = first / line * line;
@@ -117,10 +117,10 @@ extern "C" __global__ void gather_batch(
     }
 }
 
-// ---- images that are varied: kernels/cpu/augment.py has the formulas ----
+// ---- augmented images: kernels/cpu/augment.py has the formulas ----
 
 // What the threads of a block share about their image.
-struct Variation {
+struct Augmentation {
     float column, row;  // of the centre in the source, the shift included
     float cosine, sine;  // of the rotation, over the scale
     float gamma, contrast, hue;  // two exponents; hue in sixths of the circle
@@ -132,9 +132,9 @@ __device__ inline float exponent(float sigma, double draw) {
     return sigma == 0.0f ? 1.0f : (float)exp(((double)sigma * sigma + sigma * draw) * 1.4426950408889634);
 }
 
-// Image i's part of the draws (seed, step, STREAM_AUGMENT), eight normal numbers an image: threads 0 to 3 make a pair each.
-__device__ inline void vary(
-    Variation *out, int thread, u64 seed, u64 step, i64 i, int flip, float translation, float scale, float rotation, float gamma,
+// Image i's random numbers from (seed, step, STREAM_AUGMENT), eight normal ones an image: threads 0 to 3 draw a pair each.
+__device__ inline void draw_augmentation(
+    Augmentation *out, int thread, u64 seed, u64 step, i64 i, int flip, float translation, float scale, float rotation, float gamma,
     float contrast, float hue, int height, int width) {
     if (thread >= 4) return;
     const uint4 words = philox(seed, step, STREAM_AUGMENT, (u32)(2 * i + thread / 2));
@@ -174,16 +174,17 @@ __device__ inline void recolour(float *v, float contrast, float hue) {
     }
 }
 
-// gather_batch's images, each moved, scaled, turned and recoloured by draws of its own: strengths as in kernels/augmentation.py.
+// gather_batch's images, each moved, scaled, rotated and recoloured by its own random numbers: strengths as in kernels/augmentation.py.
 // channels: 1 or 3. NaN where there is no such image. Grid: (pixels of an image, images), a pixel a thread.
 extern "C" __global__ void augment_batch(
     act_t *x, const u8 *images, const int *order, const i64 *counter, i64 per_epoch, u64 seed, int flip, float translation, float scale,
     float rotation, float gamma, float contrast, float hue, i64 count, int n, int height, int width, int channels) {
-    __shared__ Variation shared;
+    __shared__ Augmentation shared;
     const i64 step = counter[0], pixels = (i64)height * width, pixel = (i64)blockIdx.x * THREADS + threadIdx.x;
     for (i64 i = blockIdx.y; i < n; i += gridDim.y) {
-        __syncthreads();  // the image before has been made
-        vary(&shared, threadIdx.x, seed, (u64)step, i, flip, translation, scale, rotation, gamma, contrast, hue, height, width);
+        __syncthreads();  // no thread reads the previous image's any more
+        draw_augmentation(
+            &shared, threadIdx.x, seed, (u64)step, i, flip, translation, scale, rotation, gamma, contrast, hue, height, width);
         __syncthreads();
         if (pixel >= pixels) continue;
         const i64 index = order[step % per_epoch * n + i];
@@ -197,16 +198,17 @@ extern "C" __global__ void augment_batch(
         const float dy = r - 0.5f * (height - 1), dx = (shared.mirrored ? width - 1 - c : c) - 0.5f * (width - 1);
         const float y = fminf(fmaxf(shared.cosine * dy + shared.sine * dx + shared.row, 0.0f), height - 1.0f);
         const float z = fminf(fmaxf(shared.cosine * dx - shared.sine * dy + shared.column, 0.0f), width - 1.0f);
-        const int top = (int)y, left = (int)z, below = min(top + 1, height - 1), right = min(left + 1, width - 1);
+        const int top = (int)y, left = (int)z, bottom = min(top + 1, height - 1), right = min(left + 1, width - 1);
         const float fy = y - top, fx = z - left;
         float v[3];  // three, and a loop of three, for one channel too: an index that is not known would put v into local memory
 #pragma unroll
         for (int channel = 0; channel < 3; ++channel) {
             v[channel] = 0.0f;
             if (channel >= channels) continue;
-            const float a = image[(top * (i64)width + left) * channels + channel], b = image[(top * (i64)width + right) * channels + channel];
-            const float e = image[(below * (i64)width + left) * channels + channel];
-            const float g = image[(below * (i64)width + right) * channels + channel];
+            const float a = image[(top * (i64)width + left) * channels + channel];
+            const float b = image[(top * (i64)width + right) * channels + channel];
+            const float e = image[(bottom * (i64)width + left) * channels + channel];
+            const float g = image[(bottom * (i64)width + right) * channels + channel];
             const float upper = a + (b - a) * fx, lower = e + (g - e) * fx;
             v[channel] = (upper + (lower - upper) * fy) / 255.0f;
         }

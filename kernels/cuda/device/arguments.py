@@ -1,4 +1,4 @@
-"""What a launch can be given: arrays, tensor descriptors and numbers, and the names that compilers have for their types."""
+"""What a launch accepts: arrays, tensor descriptors and numbers, and the names that compilers have for their types."""
 
 from __future__ import annotations
 

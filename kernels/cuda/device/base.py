@@ -1,6 +1,6 @@
 """The device that launches run on: a GPU, an emulation of one in NumPy memory, or a recorder that executes nothing.
 
-Launchers know this file alone. All three devices take the same calls, so what is emulated, counted and compiled ahead of time
+Launchers use this file only. All three devices take the same calls, so what is emulated, counted and compiled ahead of time
 is what a GPU runs.
 """
 
@@ -57,7 +57,7 @@ class Launch:
 
     @property
     def title(self) -> str:
-        """The name with the grid, which tells the layers of a network apart."""
+        """The name with the grid, which distinguishes the layers of a network."""
         return f"{self.name} {'×'.join(map(str, self.grid))}"
 
 
@@ -91,9 +91,9 @@ class Device:
 
     def upload(self, array: np.ndarray) -> Any:
         """A new device array with the values of ``array``."""
-        copied = self.empty(array.shape, array.dtype)
-        self.put(copied, array)
-        return copied
+        result = self.empty(array.shape, array.dtype)
+        self.put(result, array)
+        return result
 
     def put(self, array: Any, values: np.ndarray) -> None:
         """Copy host values into a device array of the same shape and dtype."""
@@ -112,7 +112,7 @@ class Device:
         """Wait for everything launched."""
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """A function that does what ``body`` does: the same launches on the same arrays at every call, replayed at once where it can.
+        """A function that does what ``body`` does: the same launches on the same arrays at every call, replayed as one graph where it can.
 
         ``body`` must launch the same kernels with the same arguments each time; numbers that change belong in device arrays.
         """
@@ -161,7 +161,7 @@ class Device:
         defines: tuple[str, ...] = (),
         shared: int = 0,
     ) -> None:
-        """Launch an ``extern "C" __global__`` function of a CUDA C file beside this one; ``common.cuh`` stands before its text.
+        """Launch an ``extern "C" __global__`` function of a CUDA C file in kernels/cuda; ``common.cuh`` precedes its text.
 
         Args:
             args: arrays of this device (pointers), NumPy scalars (by value) or None (null pointer).

@@ -40,7 +40,7 @@ class Chip(NamedTuple):
 
     @property
     def family(self) -> str:
-        """ "data-centre" or "consumer": the row of the tile table."""
+        """ "data-centre" or "consumer": which list of tiles it has."""
         return "data-centre" if self.capability in DATA_CENTRE and self.bf16 else "consumer"
 
 

@@ -1,4 +1,4 @@
-// Stands before the text of every CUDA C file: element types, their conversions and vector loads. NVRTC and g++ compile it.
+// Precedes the text of every CUDA C file: element types, their conversions and vector loads. NVRTC and g++ compile it.
 //
 // act_t is the type of activations, errors and matrix operands: float, or bf16 under -DACT_BF16. Arithmetic is always in float.
 
@@ -8,7 +8,7 @@ typedef unsigned int u32;
 typedef long long i64;
 typedef unsigned long long u64;
 
-// bfloat16 as storage: the upper half of a float. Not the toolkit's type: its header is not there for NVRTC without a toolkit.
+// bfloat16 as storage: the upper half of a float. Not the toolkit's type: NVRTC without a toolkit does not have its header.
 struct bf16 {
     u16 bits;
 };
@@ -40,7 +40,7 @@ typedef float act_t;
 __device__ __forceinline__ act_t to_act(float x) { return x; }
 #endif
 
-// Eight (four) neighbours at once: 16 bytes a load for bf16, two of 16 for float. p must be aligned to 16 bytes (load4 of bf16: 8).
+// Eight (four) consecutive elements: 16 bytes a load for bf16, two of 16 for float. p must be aligned to 16 bytes (load4 of bf16: 8).
 __device__ __forceinline__ void load8(float* v, const float* p) {
     float4 a = *(const float4*)p, b = *(const float4*)(p + 4);
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
@@ -83,7 +83,7 @@ template <class T>
 __device__ __forceinline__ T block_sum(T x, T* scratch) {
     int warps = blockDim.x / 32;
     x = warp_sum(x);
-    __syncthreads();  // a former use of scratch has been read
+    __syncthreads();  // the previous result in scratch has been read
     if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
     __syncthreads();
     T sum = scratch[0];

@@ -1,6 +1,6 @@
 """From a recorded launch to GPU code, with no GPU needed: Triton functions and CUDA C files, one at a time or many in parallel.
 
-Triton keeps what it compiled in its own cache (``TRITON_CACHE_DIR``); code of CUDA C files is kept in ours.
+Triton has its own cache of compiled code (``TRITON_CACHE_DIR``); code of CUDA C files is cached in ours.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Code(NamedTuple):
 
 
 def key_of(launch: Launch) -> tuple[Any, ...]:
-    """What tells the code of two launches apart; grid, arrays and costs do not."""
+    """What distinguishes the code of two launches; grid, arrays and costs do not."""
     if launch.kind == "cuda":
         return launch.kind, launch.source, launch.name, launch.defines
     constants = tuple((name, str(value)) for name, value in launch.constexprs.items())
@@ -82,7 +82,7 @@ def compile_triton(launch: Launch, chip: Chip) -> Code:
     if found != expected:
         raise RuntimeError(f"{launch.name}: Triton's parameters have {found} bytes, expected {expected}; use Triton 3.6 to 3.9")
     if about.global_scratch_size or about.profile_scratch_size:
-        raise RuntimeError(f"{launch.name}: needs scratch memory of Triton's own, which launches do not give")
+        raise RuntimeError(f"{launch.name}: needs scratch memory of Triton's own, which launches do not provide")
     if about.shared > chip.shared_bytes:
         raise RuntimeError(f"{launch.name}: needs {about.shared} bytes of shared memory, a block of {chip.name} has {chip.shared_bytes}")
     descriptors = tuple(dict(meta) for meta in getattr(about, "tensordesc_meta", None) or ())
@@ -143,7 +143,7 @@ def _nvrtc(nvrtc: Any, text: str, file: str, flags: tuple[str, ...], binary: boo
 
 
 def whole_elf(image: bytes) -> bytes:
-    """A cubin with all the bytes that its headers speak of: CuPy 14.2 takes the last one off, as it does with PTX, where it is a NUL."""
+    """A cubin with all the bytes that its headers declare: CuPy 14.2 removes the last one, as it does from PTX, where it is a NUL."""
     programs, sections = struct.unpack_from("<QQ", image, 32)
     size, count, section_size, section_count = struct.unpack_from("<HHHH", image, 54)
     return image.ljust(max(programs + size * count, sections + section_size * section_count), b"\0")
@@ -154,7 +154,7 @@ def compile_many(
 ) -> dict[tuple[Any, ...], Code]:
     """The code of all launches by `key_of`, compiled once each in ``jobs`` processes (1: in this one).
 
-    The processes are started anew and do not interpret, even where this one does. ``progress`` is told (done, of).
+    The processes are spawned and do not interpret, even where this one does. ``progress`` is told (done, of).
 
     Raises:
         RuntimeError: what did not compile, by name, the first five.
@@ -186,7 +186,7 @@ def compile_many(
 
 
 def _where(launch: Launch) -> Any:
-    """The source in a form that another process can be sent."""
+    """The source as it can be sent to another process."""
     return launch.source if launch.kind == "cuda" else (launch.source.fn.__module__, launch.source.fn.__name__)
 
 

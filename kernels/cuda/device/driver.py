@@ -41,7 +41,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 
 
 class Driver:
-    """libcuda. A context must be current in the thread that makes it; other threads get the same one.
+    """libcuda. A context must be current in the thread that creates it; other threads get the same one.
 
     Raises:
         RuntimeError: no library, or a function that it does not have.

@@ -1,4 +1,4 @@
-"""A device that executes nothing: launches are recorded and memory is only counted. The ledger, the memory estimate and the table of
+"""A device that executes nothing: launches are recorded and memory is only counted. The ledger, the memory estimate and the list of
 kernels to compile ahead of time come from running the engine's own code on it."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class DryDevice(Device):
     """Launches go to ``launches`` (always a list); arrays are virtual memory that nobody touches, with undefined values.
 
     Attributes:
-        allocated: bytes of all arrays and scratch allocated so far, each rounded up to 512 as CuPy's pool does. Freed arrays count on:
+        allocated: bytes of all arrays and scratch so far, each rounded up to 512 as CuPy's pool does. Freed arrays still count:
             an engine allocates its buffers once.
     """
 
@@ -70,7 +70,7 @@ def _rounded(size: int) -> int:
 
 
 def _untouched(shape: tuple[int, ...], kind: np.dtype[Any]) -> np.ndarray:
-    """Address space without memory behind it, so that an estimate may exceed what the host has."""
+    """Address space without memory, so that an estimate may exceed what the host has."""
     size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
     if size > LARGE and hasattr(mmap, "MAP_ANONYMOUS"):
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE

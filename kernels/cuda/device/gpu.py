@@ -40,7 +40,7 @@ class CuPyDevice(Device):
         self._scratch: dict[str, Any] = {}
         self._outgrown: list[Any] = []
         self._graphs = 0
-        self._allocated = 0  # arrays so far
+        self._allocations = 0  # so far
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         kind = np.dtype(dtype)
@@ -57,7 +57,7 @@ class CuPyDevice(Device):
 
     def _allocate(self, size: int) -> Any:
         self._refuse_in_capture("allocates an array")
-        self._allocated += 1
+        self._allocations += 1
         with self.stream:
             try:
                 return self._cupy.cuda.alloc(size)
@@ -84,16 +84,16 @@ class CuPyDevice(Device):
         self.stream.synchronize()
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """Runs ``body``, which compiles and allocates what is missing, until a call finds everything there: then ``body`` is captured
-        as a CUDA graph, and from then on the graph is launched. The arrays that ``body`` uses must stay where they are."""
+        """Runs ``body``, which compiles and allocates what is missing, until a call has allocated nothing: then ``body`` is captured as a
+        CUDA graph, which every later call launches. The arrays that ``body`` uses must stay where they are."""
         graph: Any = None
         before = -1
 
         def replay() -> None:
             nonlocal graph, before
             if graph is None:
-                if before != self._allocated:  # something was allocated since the last call began: this one may allocate more
-                    before = self._allocated
+                if before != self._allocations:  # the last call allocated something: this one may allocate more
+                    before = self._allocations
                     return body()
                 graph = self._capture(body)
             graph.launch(self.stream)
@@ -101,7 +101,7 @@ class CuPyDevice(Device):
         return replay
 
     def _capture(self, body: Callable[[], None]) -> Any:
-        self._graphs += 1  # from here on: what a scratch buffer outgrows may be captured
+        self._graphs += 1  # from here on an outgrown scratch buffer may be part of a graph
         launches, self.launches = self.launches, None
         with self._frozen(), self.stream:
             self.stream.begin_capture()

@@ -41,12 +41,12 @@ def check_values(name: str, array: Any, ndim: int | None = None) -> None:
 
 
 def power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
+    """The smallest power of two that is at least n."""
     return 1 << (n - 1).bit_length()
 
 
 def channel_layout(channels: int) -> tuple[int, int, int]:
-    """(lanes, vector, column blocks): how a block of `THREADS` threads lies along the channels of a row.
+    """(lanes, vector, column blocks): how the `THREADS` threads of a block are arranged along the channels of a row.
 
     ``vector`` 1 means eight channels a thread, 0 one; ``lanes``, a power of two, are the threads along a row: at most 32, which makes
     512 bytes of bfloat16 and leaves enough blocks where rows are long and few.

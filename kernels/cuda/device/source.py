@@ -1,4 +1,4 @@
-"""The text of CUDA C files as compilers get it, and the folder where what they made is kept."""
+"""The text of CUDA C files as compilers get it, and the cache folder for what they built."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cache_folder(kind: str) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Another process sees nothing of the file, or all of it."""
+    """Write a file atomically: another process sees nothing of it or all of it."""
     handle, name = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(handle, "wb") as file:
         file.write(content)

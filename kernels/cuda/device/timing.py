@@ -1,4 +1,4 @@
-"""Timing of launches: events on a GPU's stream, medians of rounds, launches recorded so that they can be made again."""
+"""Timing of launches: events on a GPU's stream, medians of rounds, launches recorded so that they can be repeated."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def timed(device: Device, work: Callable[[], None], *, rounds: int = 7, seconds:
 
 
 def repeated(device: Device, work: Callable[[], None], times: int) -> Callable[[], None]:
-    """``times`` calls as one graph where the device can capture: what stands between the launches is the GPU's own time."""
+    """``times`` calls as one graph where the device can capture: between the launches is then only the GPU's own time."""
 
     def body() -> None:
         for _ in range(times):
             work()
 
     graph: Callable[[], None] = device.record(body)
-    for _ in range(3):  # allocates, finds everything there, captures
+    for _ in range(3):  # allocates, has nothing left to allocate, captures
         graph()
     return graph
 
 
 class Call(NamedTuple):
-    """A launch that can be made again: ``again()``, and the `Launch` that the device noted."""
+    """A launch that can be repeated: ``again()``, and the `Launch` that the device noted."""
 
     launch: Launch
     again: Callable[[], None]
@@ -73,7 +73,7 @@ class Call(NamedTuple):
 
 @contextmanager
 def recorded(device: Device, *, run: bool = True) -> Iterator[list[Call]]:
-    """Every launch inside the block as a `Call`, in order; made as well, unless not ``run``. Calls hold their arrays, so memory stays."""
+    """Every launch inside the block as a `Call`, in order; with ``run`` it is also executed. Calls hold their arrays, so memory stays."""
     calls: list[Call] = []
     methods: dict[str, Callable[..., None]] = {"triton": device.triton, "cuda": device.cuda}
     runs: dict[str, Callable[..., None]] = {"_run_triton": device._run_triton, "_run_cuda": device._run_cuda}

@@ -1,4 +1,4 @@
-"""Launches of `convolve_kernel`: which form a convolution takes, how its operands are brought into shape, which tile.
+"""Launches of the convolution kernel: how a convolution becomes one matrix product, how its operands are packed, which tile.
 
 Axis letters: N images, H W rows and columns of the larger image, OH OW of the smaller, KH KW kernel, Ci Co channels.
 """
@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.cuda.device.base import Descriptor, Device
-from kernels.cuda.products import tiles
-from kernels.cuda.products.convolve_kernel import convolve_kernel
+from kernels.cuda.products import convolve_kernel, tiles
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
 from kernels.cuda.products.few_outputs import few_outputs, takes_few_outputs
 from kernels.cuda.products.images import PIXEL, image_convolve
@@ -24,23 +23,23 @@ from kernels.ledger import cost
 LARGEST = 31
 #: Channels are padded to a multiple of this.
 CHANNELS = 16
-#: And inputs of a linear layer which that does not divide (attributes behind them, say) to a multiple of this: a whole step of any tile.
+#: Inputs of a linear layer that 16 does not divide (with attributes appended, say) to a multiple of this: a whole step of any tile.
 DEEP = 64
 #: Up to this many output channels the four phases of a fractional stride are one product: 44 % more operations, but the source is read
 #: for 9 taps and 4 times the columns instead of for 25 taps.
 FUSED_COLUMNS = 32
 
 
-class Form(NamedTuple):
-    """A convolution as `convolve_kernel` sees it.
+class Lowering(NamedTuple):
+    """A convolution as one matrix product.
 
     Attributes:
         kind: of tile.
         stride, kernel: S, (KH, KW).
         positions: (PH, PW).
         columns: N.
-        back, fractional, shuffled: the constexprs.
-        transposed, turned: how the weights lie, as they are or packed.
+        back, fractional, shuffled: the constexprs of the kernel.
+        transposed, flipped: the order of the weights, as given or packed.
         mode: of `pack_weights` where the weights must be packed.
     """
 
@@ -53,7 +52,7 @@ class Form(NamedTuple):
     fractional: bool = False
     shuffled: bool = False
     transposed: bool = False
-    turned: bool = False
+    flipped: bool = False
     mode: str | None = None
 
 
@@ -74,33 +73,33 @@ def convolve(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: s
         return image_convolve(dev, precision, out, src, w, kind=kind, stride=stride, epilogue=epilogue)
     if takes_few_outputs(out, src, w, stride, epilogue):
         return few_outputs(dev, precision, out, src, w, kind=kind, epilogue=epilogue)
-    form = _form(dev, precision, out, src, w, kind, stride)
+    lowering = _lower(dev, precision, out, src, w, kind, stride)
     if src.shape[3] % CHANNELS:
-        padded = dev.scratch("convolve.src", (*src.shape[:3], _padded(src.shape[3], form.kind == "linear")), src.dtype)
+        padded = dev.scratch("convolve.src", (*src.shape[:3], _padded_channels(src.shape[3], lowering.kind == "linear")), src.dtype)
         pad_channels(dev, padded, src)
         src = padded
-    _launch(dev, precision, out, src, _packed(dev, w, form, src.shape[3]), form, epilogue)
+    _launch(dev, precision, out, src, _packed(dev, w, lowering, src.shape[3]), lowering, epilogue)
 
 
 def linear_splits(dev: Device, precision: str, rows: int, inputs: int, outputs: int) -> int:
-    """Programs among which `convolve` cuts the inputs of a linear layer; more than one leave no tile to take statistics of."""
-    depth = _padded(inputs, True)
+    """Programs among which `convolve` divides the inputs of a linear layer; with more than one, none has a finished tile for statistics."""
+    depth = _padded_channels(inputs, True)
     return _splits(dev, precision, rows, outputs, depth, _tile(dev, precision, "linear", rows, outputs, depth, depth))[0]
 
 
-def _form(dev: Device, precision: str, out: Any, src: Any, w: Any, kind: str, stride: int) -> Form:
+def _lower(dev: Device, precision: str, out: Any, src: Any, w: Any, kind: str, stride: int) -> Lowering:
     kernel, positions, columns = w.shape[:2], out.shape[1:3], out.shape[3]
     name = "linear" if _is_linear(out, w) else kind
     if kind == "forward":
-        # tf32 wgmma reads only operands whose summed axis is contiguous: the weights are transposed, which the packing does turned
-        turn = precision == "tf32" and dev.chip.tma
-        return Form(name, stride, kernel, positions, columns, transposed=turn, turned=turn, mode="dgrad1" if turn else None)
+        # tf32 wgmma reads only operands whose summed axis is contiguous: the packing transposes the weights, and flips them
+        packed = precision == "tf32" and dev.chip.tma
+        return Lowering(name, stride, kernel, positions, columns, transposed=packed, flipped=packed, mode="dgrad1" if packed else None)
     if stride == 1:
-        return Form(name, 1, kernel, positions, columns, back=True, transposed=True)
+        return Lowering(name, 1, kernel, positions, columns, back=True, transposed=True)
     even = out.shape[1] % 2 == 0 and out.shape[2] % 2 == 0
     if even and kernel == (5, 5) and columns <= FUSED_COLUMNS and precision == "bf16":
-        return Form("fused", 1, (3, 3), src.shape[1:3], 4 * columns, shuffled=True, mode="phases")
-    return Form("phases", 1, kernel, src.shape[1:3], columns, back=True, fractional=True, transposed=True)
+        return Lowering("fused", 1, (3, 3), src.shape[1:3], 4 * columns, shuffled=True, mode="phases")
+    return Lowering("phases", 1, kernel, src.shape[1:3], columns, back=True, fractional=True, transposed=True)
 
 
 def _is_linear(out: Any, w: Any) -> bool:
@@ -108,30 +107,30 @@ def _is_linear(out: Any, w: Any) -> bool:
     return out.shape[1:3] == w.shape[:2] == (1, 1)
 
 
-def _padded(channels: int, linear: bool = False) -> int:
+def _padded_channels(channels: int, linear: bool = False) -> int:
     unit = DEEP if linear and channels > DEEP and channels % CHANNELS else CHANNELS
     return -(-channels // unit) * unit
 
 
-def _packed(dev: Device, w: Any, form: Form, channels: int) -> Any:
+def _packed(dev: Device, w: Any, lowering: Lowering, channels: int) -> Any:
     """Weights [taps, WR, WC] for a source of ``channels``: w itself where it fits, else packed in scratch.
 
-    Of a linear layer w may have fewer channels than the source where a descriptor reads zeros behind them: the copy of a large layer
+    A linear layer's w may have fewer channels than the source where a descriptor reads zeros past its end: the copy of a large layer
     would cost as much as the product.
     """
     kh, kw, ci, co = w.shape
-    zeros_behind = form.kind == "linear" and dev.chip.tma and dev._address(w) % 16 == 0
-    if form.mode is None and co * w.dtype.itemsize % 16 == 0 and (zeros_behind or channels == (co if form.transposed else ci)):
+    zeros_past_end = lowering.kind == "linear" and dev.chip.tma and dev._address(w) % 16 == 0
+    if lowering.mode is None and co * w.dtype.itemsize % 16 == 0 and (zeros_past_end or channels == (co if lowering.transposed else ci)):
         return w.reshape(kh * kw, ci, co)
-    taps = form.kernel[0] * form.kernel[1]
-    shape = (taps, form.columns, channels) if form.transposed else (taps, channels, _padded(form.columns))
+    taps = lowering.kernel[0] * lowering.kernel[1]
+    shape = (taps, lowering.columns, channels) if lowering.transposed else (taps, channels, _padded_channels(lowering.columns))
     packed = dev.scratch("convolve.w", shape, w.dtype)
-    pack_weights(dev, packed, w, mode=form.mode or "forward")
+    pack_weights(dev, packed, w, mode=lowering.mode or "forward")
     return packed
 
 
-def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form, epilogue: Epilogue) -> None:
-    """One `convolve_kernel` over operands in shape, and what combines its partial results.
+def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, lowering: Lowering, epilogue: Epilogue) -> None:
+    """One launch over packed operands, and what combines its partial results.
 
     Args:
         out: [N, OH, OW, OC].
@@ -140,31 +139,32 @@ def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, form: Form,
     """
     images, sh, sw, sc = src.shape
     _, oh, ow, oc = out.shape
-    (kh, kw), (ph, pw) = form.kernel, form.positions
-    phases = 4 if form.fractional else 1
+    (kh, kw), (ph, pw) = lowering.kernel, lowering.positions
+    phases = 4 if lowering.fractional else 1
     rows = images * ph * pw
     whole = epilogue.statistics is not None or epilogue.previous is not None
-    name = "linear_whole" if whole and form.kind == "linear" else form.kind
-    chosen = _tile(dev, precision, name, rows * phases, form.columns, kh * kw * sc, sc)
-    boxes = _boxes(dev, src, w, form, chosen)
+    name = "linear_whole" if whole and lowering.kind == "linear" else lowering.kind
+    chosen = _tile(dev, precision, name, rows * phases, lowering.columns, kh * kw * sc, sc)
+    boxes = _boxes(dev, src, w, lowering, chosen)
     if boxes is None:
         chosen = chosen._replace(bm=min(chosen.bm, tiles.POINTER_ROWS))
     bm, bn, bk, stages, warps = chosen
-    nt, chunks = -(-form.columns // bn), sc // bk
-    count, each = _splits(dev, precision, rows, form.columns, sc, chosen) if name == "linear" else (1, kh * kw * chunks)
+    nt, tap_steps = -(-lowering.columns // bn), sc // bk
+    count, each = _splits(dev, precision, rows, lowering.columns, sc, chosen) if name == "linear" else (1, kh * kw * tap_steps)
     result, bias = out, epilogue.bias
     if count > 1:
         result, epilogue = dev.scratch("convolve.partials", (count, *out.shape), np.float32), epilogue._replace(bias=None)
-    plan = prepare(dev, epilogue, result, images=images, positions=ph * pw, phases=phases, columns=form.columns, bm=bm)
-    taps = sum(a * b for a in _phase_taps(kh) for b in _phase_taps(kw)) if form.fractional else kh * kw
+    plan = prepare(dev, epilogue, result, images=images, positions=ph * pw, phases=phases, columns=lowering.columns, bm=bm)
+    taps = sum(a * b for a in _phase_taps(kh) for b in _phase_taps(kw)) if lowering.fractional else kh * kw
     dev.triton(
-        convolve_kernel, (plan.tiles * nt, phases, count), *(boxes or (src, w)), plan.ranges, *plan.arguments, rows, plan.tiles, each,
+        convolve_kernel.convolve, (plan.tiles * nt, phases, count), *(boxes or (src, w)), plan.row_ranges, *plan.arguments,
+        rows, plan.tiles, each,
         PH=ph, PW=pw, OH=oh, OW=ow, OC=oc, SH=sh, SW=sw, SC=sc, WR=w.shape[1], WC=w.shape[2],
-        KH=kh, KW=kw, S=form.stride, BACK=form.back, FRACTIONAL=form.fractional, SHUFFLED=form.shuffled,
-        TRANSPOSED=form.transposed, TURNED=form.turned, SPLIT=count > 1,
+        KH=kh, KW=kw, S=lowering.stride, BACK=lowering.back, FRACTIONAL=lowering.fractional, SHUFFLED=lowering.shuffled,
+        TRANSPOSED=lowering.transposed, FLIPPED=lowering.flipped, SPLIT=count > 1,
         **plan.constants, BM=bm, BN=bn, BK=bk, TMA=boxes is not None,
         PRECISION=DOT[precision], INTERPRETED=dev.interpreted, warps=warps, stages=stages,
-        cost=cost(plan.tiles * nt * taps * chunks * 2 * bm * bn * bk, [_touched(src, form), w, *plan.reads], plan.writes),
+        cost=cost(plan.tiles * nt * taps * tap_steps * 2 * bm * bn * bk, [_touched(src, lowering), w, *plan.reads], plan.writes),
     )  # fmt: skip
     plan.finish()
     if count > 1:
@@ -186,18 +186,18 @@ def _phase_taps(kernel: int) -> tuple[int, int]:
     return (kernel + 1) // 2, kernel // 2
 
 
-def _touched(src: Any, form: Form) -> int:
+def _touched(src: Any, lowering: Lowering) -> int:
     """Bytes of the source that some tap reads: a kernel of one row, with stride 2, passes over every second row."""
     images, sh, sw, sc = src.shape
-    rows = form.positions[0] if form.kernel[0] == 1 else sh
-    columns = form.positions[1] if form.kernel[1] == 1 else sw
+    rows = lowering.positions[0] if lowering.kernel[0] == 1 else sh
+    columns = lowering.positions[1] if lowering.kernel[1] == 1 else sw
     return images * rows * columns * sc * src.dtype.itemsize
 
 
-def _boxes(dev: Device, src: Any, w: Any, form: Form, chosen: tiles.Tile) -> tuple[Descriptor, Descriptor] | None:
+def _boxes(dev: Device, src: Any, w: Any, lowering: Lowering, chosen: tiles.Tile) -> tuple[Descriptor, Descriptor] | None:
     """Descriptors of source and weights, or None where the chip has no TMA, it cannot address them, or a tile's positions are no box."""
     images, sh, sw, sc = src.shape
-    ph, pw = form.positions
+    ph, pw = lowering.positions
     bw = min(pw, chosen.bm)
     bh = min(ph, chosen.bm // bw)
     bi = chosen.bm // (bw * bh)
@@ -205,11 +205,11 @@ def _boxes(dev: Device, src: Any, w: Any, form: Form, chosen: tiles.Tile) -> tup
     if not dev.chip.tma or not aligned or bw & (bw - 1) or bh & (bh - 1) or pw % bw or ph % bh or (bi > 1 and (bh, bw) != (ph, pw)):
         return None
     shape, strides, box = [images, sh, sw, sc], [sh * sw * sc, sw * sc, sc, 1], [bi, bh, bw, chosen.bk]
-    if form.stride == 2:
+    if lowering.stride == 2:
         if sh % 2 or sw % 2:
             return None
         shape, box = [images, sh // 2, 2, sw // 2, 2 * sc], [bi, bh, 1, bw, chosen.bk]
         strides = [sh * sw * sc, 2 * sw * sc, sw * sc, 2 * sc, 1]
     taps, wr, wc = w.shape
-    w_box = [chosen.bn, chosen.bk] if form.transposed else [chosen.bk, chosen.bn]
+    w_box = [chosen.bn, chosen.bk] if lowering.transposed else [chosen.bk, chosen.bn]
     return Descriptor(src, shape, strides, box), Descriptor(w, [taps * wr, wc], [wc, 1], w_box)

@@ -40,7 +40,7 @@ def taps_of_phase(phase, K: tl.constexpr, FRACTIONAL: tl.constexpr, BACK: tl.con
 
 @triton.jit
 def inside_bits(y, taps, SIZE: tl.constexpr, BACK: tl.constexpr):
-    """Bit t: tap t of a row whose tap 0 lies at ``y`` is inside [0, SIZE). At most 31 taps."""
+    """Bit t: tap t of a row whose tap 0 is at ``y`` is inside [0, SIZE). At most 31 taps."""
     if BACK:
         low = y - (SIZE - 1)
         high = y + 1
@@ -58,7 +58,7 @@ def load_source(src, base, row_bits, column_bits, n, i, j, a, b, c,
                 BM: tl.constexpr, BK: tl.constexpr):  # fmt: skip
     """[BM, BK] of the source at tap (a, b), channels from c on; zero outside.
 
-    With TMA, (n, i, j) is where tap (0, 0) of the tile's first row lies; with stride 2 the source is seen as pairs of rows and columns.
+    With TMA, (n, i, j) is the position of tap (0, 0) of the tile's first row; stride 2 sees the source as pairs of rows and columns.
     Otherwise ``base`` has each row's pointer at tap (0, 0).
     """
     if TMA:
@@ -97,11 +97,11 @@ def load_weights(w, w_base, tap, c, first_column, columns,
 
 
 @triton.jit
-def convolve_kernel(
+def convolve(
     src,  # [images, SH, SW, SC], or with TMA its descriptor, stride 2: of [images, SH/2, 2, SW/2, 2·SC]
     w,  # [taps, WR, WC], or with TMA a descriptor of [taps · WR, WC]
-    ranges,  # for `tile_rows`
-    out, bias, partial, counts, previous, mean, var, gamma, beta, eps,  # for `finish_pieces`
+    row_ranges,  # of `tile_rows`
+    out, bias, partial, counts, previous, mean, var, gamma, beta, eps,  # of `finish_pieces`
     rows,  # of a phase
     tiles,  # M-tiles of a phase
     steps,  # of BK channels in one split; all of them where there is one split
@@ -112,7 +112,7 @@ def convolve_kernel(
     FRACTIONAL: tl.constexpr,  # the four phases of a stride-2 gradient, on grid axis 1
     SHUFFLED: tl.constexpr,  # the phases are blocks of columns
     TRANSPOSED: tl.constexpr,  # weights [taps, columns, channels]
-    TURNED: tl.constexpr,  # the last tap of the weights is the first
+    FLIPPED: tl.constexpr,  # the weights have their taps in reverse order
     SPLIT: tl.constexpr,  # out is [splits, rows, N] float32
     N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TMA: tl.constexpr,
@@ -120,7 +120,7 @@ def convolve_kernel(
 ):  # fmt: skip
     """One program: BM rows and BN columns of one phase. Grid: M-tiles × N-tiles (N fastest), phases, splits."""
     NT: tl.constexpr = (N + BN - 1) // BN
-    CHUNKS: tl.constexpr = SC // BK
+    TAP_STEPS: tl.constexpr = SC // BK
     EVERY: tl.constexpr = 2 if FRACTIONAL else 1
     tile = tl.program_id(0) // NT
     first_column = tl.program_id(0) % NT * BN
@@ -130,10 +130,10 @@ def convolve_kernel(
     pw = (phase % 2 + KW // 2) % 2
     first_h, taps_h, shift_h = taps_of_phase(ph, KH, FRACTIONAL, BACK)
     first_w, taps_w, shift_w = taps_of_phase(pw, KW, FRACTIONAL, BACK)
-    first_row, end_row, group = tile_rows(ranges, rows, tile, BM)
+    first_row, end_row, group = tile_rows(row_ranges, rows, tile, BM)
     columns = first_column + tl.arange(0, BN)
 
-    # where tap (0, 0) lies: of the tile's first row (TMA), or of each row
+    # position of tap (0, 0): of the tile's first row (TMA), or of each row
     base, row_bits, column_bits, w_base = None, None, None, None
     if TMA:
         n = first_row // (PH * PW)
@@ -151,7 +151,7 @@ def convolve_kernel(
         if TRANSPOSED:
             w_base = w + first_column.to(tl.int64) * WC + (tl.arange(0, BN) * WC)[None, :]
 
-    all_steps = taps_h * taps_w * CHUNKS
+    all_steps = taps_h * taps_w * TAP_STEPS
     start, end = 0, all_steps
     a = tl.full([], 0, tl.int32)
     b = a
@@ -163,13 +163,13 @@ def convolve_kernel(
     acc = tl.zeros([BM, BN], tl.float32)
     for _ in range(start, end):
         tap = (first_h + EVERY * a) * KW + first_w + EVERY * b
-        if TURNED:
+        if FLIPPED:
             tap = KH * KW - 1 - tap
         x = load_source(src, base, row_bits, column_bits, n, i, j, a, b, c, SW, SC, S, BACK, TMA, BM, BK)
         y = load_weights(w, w_base, tap, c, first_column, columns, N, WR, WC, TRANSPOSED, TMA, BN, BK)
         acc = dot(x, y, acc, PRECISION, INTERPRETED)
         c += BK
-        if KH * KW > 1:  # the next tap behind the last channels
+        if KH * KW > 1:  # after the last channels the next tap
             b += (c == SC).to(tl.int32)
             c = tl.where(c == SC, 0, c)
             a += (b == taps_w).to(tl.int32)

@@ -1,5 +1,5 @@
 """What a matmul kernel does with a finished tile: bias and activation, batch norm statistics of its columns, or the mask and the sums
-of the batch norm and ReLU before; then the store. Triton functions first; then what a launcher needs to call them.
+of the previous layer's batch norm and ReLU; then the store. Triton functions first, then what a launcher needs to call them.
 
 A tile has BM rows (images × positions) and BN of the result's N columns; an M-tile never crosses a group of images that share
 statistics. ``slot`` numbers the tiles of all phases: phase · tiles + tile.
@@ -8,32 +8,30 @@ statistics. ``slot`` numbers the tiles of all phases: phase · tiles + tile.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import triton
 import triton.language as tl
 
+from kernels.contract.previous import Previous
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import constant
 from kernels.cuda.products import partials
 
-if TYPE_CHECKING:
-    from kernels.contract.previous import Previous
-
 
 @triton.jit
-def tile_rows(ranges, rows, tile, BM: tl.constexpr):
-    """First row, end row and group of M-tile ``tile``: from ``ranges`` [tiles, 3], or by arithmetic (one group) where it is None."""
-    if ranges is None:
+def tile_rows(row_ranges, rows, tile, BM: tl.constexpr):
+    """First row, end row and group of M-tile ``tile``: from ``row_ranges`` [tiles, 3], or by arithmetic (one group) where it is None."""
+    if row_ranges is None:
         return tile * BM, rows, 0
     else:
-        return tl.load(ranges + 3 * tile), tl.load(ranges + 3 * tile + 1), tl.load(ranges + 3 * tile + 2)
+        return tl.load(row_ranges + 3 * tile), tl.load(row_ranges + 3 * tile + 1), tl.load(row_ranges + 3 * tile + 2)
 
 
 @triton.jit
 def tanh(x):
-    """The hyperbolic tangent; a series near 0, where the other form would cancel."""
+    """The hyperbolic tangent; a series near 0, where the formula with exp would cancel."""
     s = x * x
     near = x * (1.0 + s * (-0.333333333 + s * (0.133333333 + s * (-0.0539682540 + s * 0.0218694885))))
     e = tl.exp(-2.0 * tl.abs(x))
@@ -67,7 +65,7 @@ def mask_previous(
     acc, inside, offsets, partial, slot, previous, mean, var, gamma, beta, eps, group, columns,
     N: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """acc where the previous layer let its input through, else 0; partial[slot] = (Σ g, Σ g · (pre − mean)), or Σ g alone.
+    """acc where the previous layer's ReLU let its input through, else 0; partial[slot] = (Σ g, Σ g · (pre − mean)), or Σ g alone.
 
     ``previous`` at ``offsets`` is pre where there is a mean (ReLU of batch norm), else y (ReLU alone).
     """
@@ -99,9 +97,9 @@ def finish_tile(
     group,  # of this tile's rows
     out,  # the result; activations or float32
     bias,  # [CHANNELS] float32, or None
-    partial,  # [slots, 2, N] or (ReLU alone before) [slots, N] float32, or None
+    partial,  # [slots, 2, N] or (ReLU alone) [slots, N] float32, or None
     counts,  # [slots] float32: statistics are wanted; or None
-    previous,  # an array like out: the errors are those of the previous layer; or None
+    previous,  # an array like out, of the previous layer, whose errors the result is; or None
     mean, var,  # [G, CHANNELS] of the previous layer, or None
     gamma, beta,  # [CHANNELS] of the previous layer, or None
     eps,
@@ -132,7 +130,7 @@ def finish_pieces(
     ROW: tl.constexpr,  # elements of out in a row of pixels
     N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
-    """`finish_tile` for a few columns after the other: what it needs for all of a tile at once would not fit the registers."""
+    """`finish_tile`, a few columns at a time: what it needs for all columns of a tile would not fit the registers."""
     BN: tl.constexpr = acc.shape[1]
     PIECE: tl.constexpr = 64 if previous is None else 32  # so two blocks of 128 × 128 share a multiprocessor of sm_90
     if BN > PIECE:
@@ -161,8 +159,7 @@ class Statistics(NamedTuple):
 
 
 class Epilogue(NamedTuple):
-    """What happens to a result on its way to memory; ``activation`` is None, "relu" or "tanh". Statistics and previous exclude
-    each other."""
+    """What happens to a result on its way to memory. ``activation``: None, "relu" or "tanh"; ``statistics`` or ``previous``, not both."""
 
     bias: Any = None
     activation: str | None = None
@@ -178,7 +175,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         tiles: M-tiles of one phase.
-        ranges: for `tile_rows`: [tiles, 3] int32, or None.
+        row_ranges: for `tile_rows`: [tiles, 3] int32, or None.
         arguments: `finish_tile`'s from ``out`` to ``eps``.
         constants: its constexprs N, CHANNELS and ACTIVATION.
         reads, writes: arrays (or bytes) that the launch reads and writes because of it, ``out`` included.
@@ -186,7 +183,7 @@ class Prepared(NamedTuple):
     """
 
     tiles: int
-    ranges: Any
+    row_ranges: Any
     arguments: tuple[Any, ...]
     constants: dict[str, Any]
     reads: list[Any]
@@ -195,7 +192,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(dev: Device, epilogue: Epilogue, out: Any, *, images: int, positions: int, phases: int, columns: int, bm: int) -> Prepared:
-    """Scratch, row ranges and arguments of `finish_tile`.
+    """Scratch, constants and arguments of `finish_tile`.
 
     Args:
         out: the result's array.
@@ -205,9 +202,9 @@ def prepare(dev: Device, epilogue: Epilogue, out: Any, *, images: int, positions
     """
     bias, activation, statistics, previous = epilogue
     groups = statistics.groups if statistics else previous.groups if previous and previous.mean is not None else (images,)
-    ranges, starts = _row_ranges(dev, tuple(groups), positions, bm)
+    row_ranges, starts = _row_ranges(dev, tuple(groups), positions, bm)
     tiles = starts[-1]
-    reads, writes = [ranges.nbytes if ranges is not None else 0, bias.nbytes if bias is not None else 0], [out.nbytes]
+    reads, writes = [row_ranges.nbytes if row_ranges is not None else 0, bias.nbytes if bias is not None else 0], [out.nbytes]
     partial = counts = mask = mean = var = gamma = beta = None
     channels, eps = out.shape[-1], 0.0
 
@@ -233,11 +230,11 @@ def prepare(dev: Device, epilogue: Epilogue, out: Any, *, images: int, positions
         writes.append(partial)
     arguments = (out, bias, partial, counts, mask, mean, var, gamma, beta, eps)
     constants = {"N": columns, "CHANNELS": channels, "ACTIVATION": activation}
-    return Prepared(tiles, ranges, arguments, constants, reads, writes, finish)
+    return Prepared(tiles, row_ranges, arguments, constants, reads, writes, finish)
 
 
 def _row_ranges(dev: Device, groups: tuple[int, ...], positions: int, bm: int) -> tuple[Any, tuple[int, ...]]:
-    """The ranges of `tile_rows` (None for one group) and the tile that each group starts with, the number of tiles behind them."""
+    """The row ranges of `tile_rows` (None for one group), and the first tile of each group, then the number of tiles."""
     starts = [0]
     for images in groups:
         starts.append(starts[-1] - (-images * positions // bm))

@@ -10,17 +10,15 @@ from typing import Any
 from kernels.cuda.device.base import Descriptor, Device
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.launch import power_of_two
-from kernels.cuda.products import tiles
+from kernels.cuda.products import few_outputs_kernel, tiles
 from kernels.cuda.products.epilogue import Epilogue
-from kernels.cuda.products.few_outputs_kernel import SLOTS as KERNEL_SLOTS
-from kernels.cuda.products.few_outputs_kernel import few_outputs_kernel
 from kernels.cuda.products.packing import pack_weights
 from kernels.cuda.products.splits import DOT
 from kernels.cuda.products.tiles import Tile
 from kernels.ledger import cost
 
 #: Output channels at most.
-SLOTS = KERNEL_SLOTS.value
+MOST_OUTPUTS = few_outputs_kernel.MOST_OUTPUTS.value
 #: Image columns at most: a tile holds whole rows. Kernel columns at most, and the divisor of the source's channels.
 WIDEST, WIDEST_KERNEL, CHANNELS = 128, 8, 16
 
@@ -30,7 +28,7 @@ def takes_few_outputs(out: Any, src: Any, w: Any, stride: int, epilogue: Epilogu
     width, channels = out.shape[2:]
     return (
         stride == 1
-        and channels <= SLOTS
+        and channels <= MOST_OUTPUTS
         and src.shape[3] % CHANNELS == 0
         and width <= WIDEST
         and width & (width - 1) == 0
@@ -58,7 +56,7 @@ def few_outputs(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind
     images, height, width, channels = out.shape
     kh, kw = w.shape[:2]
     depth = src.shape[3]
-    columns = SLOTS * power_of_two(kw)
+    columns = MOST_OUTPUTS * power_of_two(kw)
     weights = dev.scratch("few_outputs.weights", (kh, columns, depth), src.dtype)
     pack_weights(dev, weights, w, mode="columns" if kind == "forward" else "columns_dgrad1")
     rows = images * height * width
@@ -67,7 +65,7 @@ def few_outputs(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind
     boxes = _boxes(dev, src, weights, chosen)
     bias = epilogue.bias
     dev.triton(
-        few_outputs_kernel, (programs,), *(boxes or (src, weights)), out, bias, rows, warps=chosen.warps, stages=chosen.stages,
+        few_outputs_kernel.few_outputs, (programs,), *(boxes or (src, weights)), out, bias, rows, warps=chosen.warps, stages=chosen.stages,
         cost=cost(programs * 2 * chosen.bm * columns * kh * depth, [src, weights, 0 if bias is None else bias], [out]),
         H=height, W=width, SC=depth, CO=channels, KH=kh, KW=kw, ACTIVATION=epilogue.activation,
         BM=chosen.bm, BN=columns, BK=chosen.bk, TMA=boxes is not None, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,

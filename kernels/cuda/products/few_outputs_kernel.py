@@ -20,12 +20,12 @@ from kernels.cuda.products.convolve_kernel import inside_bits, load_source, load
 from kernels.cuda.products.epilogue import finish_tile
 from kernels.cuda.products.tile_math import dot
 
-#: Columns of the product for each kernel column: the most output channels.
-SLOTS = tl.constexpr(4)
+#: Output channels at most, and columns of the product for each kernel column.
+MOST_OUTPUTS = tl.constexpr(4)
 
 
 @triton.jit
-def few_outputs_kernel(
+def few_outputs(
     src,  # [N, H, W, SC], or with TMA its descriptor
     w,  # [KH, BN, SC], or with TMA a descriptor of [KH · BN, SC]: rows (kw, co), zeros where there is no such tap or channel
     out,  # [N, H, W, CO]
@@ -44,7 +44,7 @@ def few_outputs_kernel(
     r = first + local
     inside = r < rows
     columns = tl.arange(0, BN)
-    # where kernel row 0 lies: of the tile's first row (TMA), or of each row
+    # position of kernel row 0: of the tile's first row (TMA), or of each row
     n, i, row_bits, base, w_base = None, None, None, None, None
     if TMA:
         n = first // (H * W)
@@ -65,12 +65,12 @@ def few_outputs_kernel(
         a += (c == SC).to(tl.int32)
         c = tl.where(c == SC, 0, c)
 
-    # the kernel column of a product's column is known to the compiler where one thread has the whole row: then this takes few shuffles
-    step = (columns // SLOTS - KW // 2)[None, :]
+    # where one thread has the whole row, the compiler knows the kernel column of each column, and this takes few shuffles
+    step = (columns // MOST_OUTPUTS - KW // 2)[None, :]
     column = (local % W)[:, None] + step
-    exists = (column >= 0) & (column < W) & (columns < KW * SLOTS)[None, :]
+    exists = (column >= 0) & (column < W) & (columns < KW * MOST_OUTPUTS)[None, :]
     moved = tl.gather(acc, tl.where(exists, local[:, None] + step, local[:, None]), 0)
-    sums = tl.sum(tl.reshape(tl.where(exists, moved, 0.0), [BM, BN // SLOTS, SLOTS]), 1)
-    channels = tl.arange(0, SLOTS)
+    sums = tl.sum(tl.reshape(tl.where(exists, moved, 0.0), [BM, BN // MOST_OUTPUTS, MOST_OUTPUTS]), 1)
+    channels = tl.arange(0, MOST_OUTPUTS)
     finish_tile(sums, inside, r.to(tl.int64) * CO, channels, channels, 0, 0, out, bias, None, None, None, None, None, None, None, 0.0,
                 CO, CO, ACTIVATION, INTERPRETED)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Launches of the convolutions of images with few channels: forward, the data gradient of the same form, and the weight gradient.
+"""Launches of the convolutions of images with few channels: forward, the data gradient, and the weight gradient.
 
 The images are first copied into a buffer with a border of zeros and eight channels a pixel (kernels.cuda.products.images_kernel).
 
@@ -24,7 +24,7 @@ PIXEL = images_kernel.PIXEL.value
 def image_convolve(
     dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: str, stride: int, epilogue: Epilogue = NOTHING
 ) -> None:  # fmt: skip
-    """out = conv(src, w), or with kind "dgrad" and stride 1 its transpose: the convolution with the kernel turned.
+    """out = conv(src, w), or with kind "dgrad" and stride 1 its transpose: the convolution with the flipped kernel.
 
     Args:
         kind: "forward" or "dgrad".
@@ -48,18 +48,18 @@ def image_convolve(
     k, padded = -(-kh * kw * PIXEL // bk) * bk, -(-columns // bn) * bn
     weights = dev.scratch("image.weights", (1, k, padded), src.dtype)
     pack_weights(dev, weights, w, mode="image" if kind == "forward" else "image_dgrad1")
-    ready = prepare(dev, epilogue, out, images=images, positions=oh * ow, phases=1, columns=columns, bm=bm)
-    buffer, first = _padded(dev, src, kh, kw)
+    plan = prepare(dev, epilogue, out, images=images, positions=oh * ow, phases=1, columns=columns, bm=bm)
+    buffer, first = _with_border(dev, src, kh, kw)
     read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * PIXEL * src.dtype.itemsize
-    programs = ready.tiles * (padded // bn)
+    programs = plan.tiles * (padded // bn)
     dev.triton(
-        images_kernel.image_convolve_kernel, (programs,), first, weights, ready.ranges, images * oh * ow, *ready.arguments,
+        images_kernel.image_convolve, (programs,), first, weights, plan.row_ranges, images * oh * ow, *plan.arguments,
         warps=warps, stages=stages,
-        cost=cost(programs * 2 * bm * bn * k, [read, weights, *ready.reads], ready.writes),
-        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, KH=kh, KW=kw, S=stride, K=k, COLUMNS=padded, **ready.constants,
+        cost=cost(programs * 2 * bm * bn * k, [read, weights, *plan.reads], plan.writes),
+        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, KH=kh, KW=kw, S=stride, K=k, COLUMNS=padded, **plan.constants,
         BM=bm, BN=bn, BK=bk, LONG=buffer.size >= LONG, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
     )  # fmt: skip
-    ready.finish()
+    plan.finish()
 
 
 def takes_image_wgrad(ci: int, co: int, stride: int) -> bool:
@@ -78,25 +78,25 @@ def image_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride
         dy: [N, OH, OW, Co], of x's dtype.
     """
     kh, kw, ci, co = dw.shape
-    turned = ci > PIXEL
-    image, other = (dy, x) if turned else (x, dy)
+    swapped = ci > PIXEL
+    image, other = (dy, x) if swapped else (x, dy)
     images, oh, ow, channels = other.shape
     positions = images * oh * ow
     rows = kh * kw * PIXEL
     chosen = wgrad_tile("image_wgrad", rows=rows, columns=channels, depth=positions, channels=PIXEL, chip=dev.chip, precision=precision)
     bm, bn, bk, _, _ = chosen
-    buffer, first = _padded(dev, image, kh, kw)
+    buffer, first = _with_border(dev, image, kh, kw)
     read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * PIXEL * image.dtype.itemsize
     launch_splits(
-        dev, precision, images_kernel.image_wgrad_kernel, (-(-rows // bm), -(-channels // bn)), dw, (first, other, positions),
+        dev, precision, images_kernel.image_wgrad, (-(-rows // bm), -(-channels // bn)), dw, (first, other, positions),
         (read, other.nbytes), -(-positions // bk), chosen,
-        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, YC=channels, KH=kh, KW=kw, CI=ci, CO=co, S=stride, TURNED=turned,
+        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, YC=channels, KH=kh, KW=kw, CI=ci, CO=co, S=stride, SWAPPED=swapped,
         BM=bm, BN=bn, BK=bk, LONG=max(buffer.size, other.size) >= LONG,
     )  # fmt: skip
 
 
-def _padded(dev: Device, src: Any, kh: int, kw: int) -> tuple[Any, Any]:
-    """src in a zero border, eight channels a pixel, and a view of it from the pixel under tap (0, 0) of the first position."""
+def _with_border(dev: Device, src: Any, kh: int, kw: int) -> tuple[Any, Any]:
+    """src with a border of zeros, eight channels a pixel, and a view of it from the pixel under tap (0, 0) of the first position."""
     images, height, width, _ = src.shape
     border = max(kh, kw) // 2
     wide = width + 2 * border

@@ -1,7 +1,7 @@
 """Convolution and weight gradient of images with few channels (Triton).
 
-The images stand in a buffer with zeros around them and eight channels a pixel, 16 bytes in bf16: a tap is one vector, no tap needs a
-boundary check, and (tap, channel) is one axis of T·8 elements, filled up with taps of weight zero.
+The images are in a buffer with a border of zeros and eight channels a pixel, 16 bytes in bf16: a tap is one vector, no tap needs a
+boundary check, and (tap, channel) is one axis of T·8 elements, padded with taps of weight zero.
 
 Axis letters: N images, PH PW rows and columns of the padded buffer, OH OW output rows and columns, KH KW kernel, T = KH·KW taps,
 S stride. A tile has BM rows, BN columns and BK elements of the summed axis a step.
@@ -37,10 +37,10 @@ def tap_offset(k, PW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr):
 
 
 @triton.jit
-def image_convolve_kernel(
+def image_convolve(
     image,  # [N, PH, PW, 8], from the pixel under tap (0, 0) of the first position
-    weights,  # [K, COLUMNS]: rows (tap, channel), zeros behind the last
-    ranges,  # of `tile_rows`, or None
+    weights,  # [K, COLUMNS]: rows (tap, channel), zeros after the last
+    row_ranges,  # of `tile_rows`, or None
     rows,  # N·OH·OW
     out,  # [N, OH, OW, Co]
     bias, partial, counts, previous, mean, var, gamma, beta, eps,  # of `finish_tile`
@@ -53,7 +53,7 @@ def image_convolve_kernel(
     blocks: tl.constexpr = COLUMNS // BN
     tile = tl.program_id(0) // blocks
     columns = tl.program_id(0) % blocks * BN + tl.arange(0, BN)
-    first, end, group = tile_rows(ranges, rows, tile, BM)
+    first, end, group = tile_rows(row_ranges, rows, tile, BM)
     r = first + tl.arange(0, BM)
     # rows of another group, or past the end, are computed and not stored. ".ca": 25 taps read each pixel, the L1 cache serves most
     start = corner(tl.minimum(r, rows - 1), PH, PW, OH, OW, S, LONG)[:, None]
@@ -70,20 +70,20 @@ def image_convolve_kernel(
 
 
 @triton.jit
-def image_wgrad_kernel(
+def image_wgrad(
     out,  # [splits, T, Ci, Co] float32
     image,  # [N, PH, PW, 8], from the pixel under tap (0, 0) of the first position
     other,  # [N, OH, OW, YC]
     positions,  # N·OH·OW
     steps,  # of BK positions, in one split
     PH: tl.constexpr, PW: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, YC: tl.constexpr,
-    KH: tl.constexpr, KW: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, S: tl.constexpr, TURNED: tl.constexpr,
+    KH: tl.constexpr, KW: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, S: tl.constexpr, SWAPPED: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr,
     PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
     """One program: BM rows (tap, channel of the image) and BN channels of ``other``, summed over the positions of one split.
 
-    The image is x and other dy; with TURNED, which stride 1 allows, the image is dy and other x: a sum over output positions is one
+    The image is x and other dy; with SWAPPED, which stride 1 allows, the image is dy and other x: a sum over output positions is one
     over input positions, and dy's shift is the opposite of x's.
     """
     T: tl.constexpr = KH * KW
@@ -107,7 +107,7 @@ def image_wgrad_kernel(
     tap = m // PIXEL
     c = (m % PIXEL)[:, None]
     size = tl.full([], T * CI * CO, tl.int64)
-    if TURNED:
+    if SWAPPED:
         target = out + split * size + ((T - 1 - tap) * (CI * CO))[:, None] + columns[None, :] * CO + c
         inside = (tap < T)[:, None] & (c < CO) & (columns < CI)[None, :]
     else:

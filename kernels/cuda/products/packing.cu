@@ -1,6 +1,6 @@
-// Matmul operands brought into the form that the matmul kernels read: weights reordered and padded, images and channels padded.
+// Operands in the layout that the matmul kernels read: weights reordered and padded, images and channels padded.
 
-constexpr int THREADS = 256, TILE = 32;
+constexpr int THREADS = 256, SIDE = 32;
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
@@ -17,7 +17,7 @@ __device__ inline i64 origin(int mode, int t, int k, int n, int kh, int kw, int 
         if (mode == COLUMNS_DGRAD1) in = k % 4, out = n, t = all - 1 - t;
     }
     if (t >= all) return -1;
-    if (mode == DGRAD1 || mode == IMAGE_DGRAD1) {  // the turned, transposed kernel
+    if (mode == DGRAD1 || mode == IMAGE_DGRAD1) {  // the flipped, transposed kernel
         in = n, out = k, t = all - 1 - t;
     } else if (mode == PHASES) {  // n = (ph · 2 + pw) · Ci + c, tap (dh, dw) of 3×3: w[2 + ph − 2 dh, 2 + pw − 2 dw, c, k]
         const int phase = n / ci, h = 2 + phase / 2 - 2 * (t / 3 - 1), v = 2 + phase % 2 - 2 * (t % 3 - 1);
@@ -27,31 +27,31 @@ __device__ inline i64 origin(int mode, int t, int k, int n, int kh, int kw, int 
     return in < ci && out < co ? ((i64)t * ci + in) * co + out : -1;
 }
 
-// dst [taps, rows, columns] from w. A block moves TILE × TILE elements of one tap through shared memory, so that both the reading,
-// along k where the mode transposes, and the writing, along n, are of neighbours. Grid: (tiles of columns, tiles of rows, taps).
+// dst [taps, rows, columns] from w. A block moves SIDE × SIDE elements of one tap through shared memory, so that both the reading,
+// along k where the mode transposes, and the writing, along n, are of consecutive elements. Grid: (blocks of columns, of rows, taps).
 extern "C" __global__ void pack_weights(act_t *dst, const act_t *w, int mode, int kh, int kw, int ci, int co, int rows, int columns) {
-    __shared__ float tile[TILE][TILE + 1];
-    const int t = blockIdx.z, first_k = blockIdx.y * TILE, first_n = blockIdx.x * TILE;
+    __shared__ float square[SIDE][SIDE + 1];
+    const int t = blockIdx.z, first_k = blockIdx.y * SIDE, first_n = blockIdx.x * SIDE;
     const bool transposed = mode == DGRAD1 || mode == PHASES || mode == IMAGE_DGRAD1;
-    for (int i = threadIdx.x; i < TILE * TILE; i += THREADS) {
-        const int k = transposed ? i % TILE : i / TILE, n = transposed ? i / TILE : i % TILE;
+    for (int i = threadIdx.x; i < SIDE * SIDE; i += THREADS) {
+        const int k = transposed ? i % SIDE : i / SIDE, n = transposed ? i / SIDE : i % SIDE;
         const i64 from = origin(mode, t, first_k + k, first_n + n, kh, kw, ci, co);
-        tile[k][n] = from < 0 ? 0.0f : to_float(w[from]);
+        square[k][n] = from < 0 ? 0.0f : to_float(w[from]);
     }
     __syncthreads();
-    const int k = threadIdx.x / (TILE / 8), column = threadIdx.x % (TILE / 8) * 8, n = first_n + column;
-    if (k >= TILE || first_k + k >= rows) return;
+    const int k = threadIdx.x / (SIDE / 8), column = threadIdx.x % (SIDE / 8) * 8, n = first_n + column;
+    if (k >= SIDE || first_k + k >= rows) return;
     act_t *out = dst + ((i64)t * rows + first_k + k) * columns + n;
     float v[8];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = tile[k][column + i];
+    for (int i = 0; i < 8; ++i) v[i] = square[k][column + i];
     if (n + 8 <= columns && aligned16(out))
         store8(out, v);
     else
         for (int i = 0; i < 8 && n + i < columns; ++i) out[i] = to_act(v[i]);
 }
 
-// dst [N, DH, DW, DC] from src [N, H, W, C] set in at (border, border), zeros elsewhere; eight neighbours of dst a thread.
+// dst [N, DH, DW, DC] from src [N, H, W, C] set in at (border, border), zeros elsewhere; eight consecutive elements of dst a thread.
 extern "C" __global__ void pad(act_t *dst, const act_t *src, i64 n, int dh, int dw, int dc, int h, int w, int c, int border) {
     const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8;
     int channel = (int)(first % dc), column = (int)(first / dc % dw), row = (int)(first / dc / dw % dh);
@@ -61,7 +61,8 @@ extern "C" __global__ void pad(act_t *dst, const act_t *src, i64 n, int dh, int 
     for (int k = 0; k < 8; ++k) {
         const int y = row - border, x = column - border;
         v[k] = 0.0f;
-        if (first + k < n && channel < c && y >= 0 && y < h && x >= 0 && x < w) v[k] = to_float(src[((image * h + y) * w + x) * c + channel]);
+        if (first + k < n && channel < c && y >= 0 && y < h && x >= 0 && x < w)
+            v[k] = to_float(src[((image * h + y) * w + x) * c + channel]);
         if (++channel == dc) {
             channel = 0;
             if (++column == dw) {

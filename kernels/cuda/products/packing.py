@@ -19,7 +19,7 @@ def pack_weights(dev: Device, dst: Any, w: Any, *, mode: str) -> None:
     """Weights in the order, and padded with zeros to the sizes, that a matmul kernel reads.
 
     Args:
-        dst: [taps, K, N], the engine's dtype; output. n and k below are its indices, t the tap of w, T = KH·KW.
+        dst: [taps, K, N], the engine's dtype; output. k and n index it, t is the tap of w, T = KH·KW.
         w: [KH, KW, Ci, Co], as dst.
         mode: "forward": w[t, k, n]. "dgrad1" (stride 1): w[T−1−t, n, k]. "phases" (fractional stride, 5×5 kernel): taps are 3×3,
             (dh, dw) ∈ −1…1, n = (ph·2 + pw)·Ci + c: w[2+ph−2dh, 2+pw−2dw, c, k]. "image": one tap, K index t·8 + ci: w[t, ci, n].
@@ -75,7 +75,7 @@ def pad_images(dev: Device, dst: Any, src: Any, border: int) -> None:
 
 
 def pad_channels(dev: Device, dst: Any, src: Any) -> None:
-    """src with zeros behind its last axis. Args: dst [..., C'], output; src [..., C], C ≤ C', same dtype.
+    """src with zeros appended to its last axis. Args: dst [..., C'], output; src [..., C], C ≤ C', same dtype.
 
     Raises:
         ValueError: a shape or dtype that does not fit.

@@ -44,19 +44,19 @@ extern "C" __global__ void split_reduce(act_t *out, const float *partials, const
     split_sum(out, partials, bias, splits, n, columns);
 }
 
-// What a thread of the two kernels below sums: V channels from (blockIdx.x · width + t % width) · V on, of group blockIdx.y, and of
-// the group's terms (phases × tiles × column blocks) every (blockDim.x / width)-th, from t / width on.
+// What a thread of the next two kernels sums: V channels from (blockIdx.x · width + t % width) · V on, of group blockIdx.y, and of
+// the group's terms (phases × chunks × column blocks) every (blockDim.x / width)-th, from t / width on.
 struct Share {
     int channel, lane, lanes, blocks, c;
-    int count, start, tiles, all;  // of the group: terms, first tile, tiles a phase; tiles of all groups a phase
+    int count, start, chunks, all;  // of the group: terms, first chunk, chunks a phase; chunks of all groups a phase
     __device__ inline Share(const int *starts, int groups, int phases, int k, int channels, int width, int v) {
         channel = (blockIdx.x * width + threadIdx.x % width) * v;
         lane = threadIdx.x / width, lanes = blockDim.x / width;
         start = starts[blockIdx.y], all = starts[groups];
-        tiles = starts[blockIdx.y + 1] - start, blocks = k, c = channels;
-        count = channel < c ? phases * tiles * blocks : 0;
+        chunks = starts[blockIdx.y + 1] - start, blocks = k, c = channels;
+        count = channel < c ? phases * chunks * blocks : 0;
     }
-    __device__ inline i64 row(int i) const { return i / blocks / tiles * all + start + i / blocks % tiles; }
+    __device__ inline i64 row(int i) const { return i / blocks / chunks * all + start + i / blocks % chunks; }
     __device__ inline int column(int i) const { return i % blocks * c + channel; }
 };
 
@@ -87,11 +87,12 @@ __device__ inline void lane_sums(double *total, const Sum *sums, double *shared,
     for (int k = 0; k < V; ++k) total[k] = shared[k * blockDim.x + threadIdx.x % width];
 }
 
-// mean, var [G, C] from partial [phases · tiles, 2, k · C] = (Σ, Σ of squares about the tile's own mean) and counts [phases · tiles]:
-//     mean = Σ sum / Σ count,   var = (Σ squares + Σ count (tile's mean − mean)²) / Σ count
-// A tile with count 0 adds nothing, whatever its row holds.
+// mean, var [G, C] from partial [phases · chunks, 2, k · C] = (Σ, Σ of squares about the chunk's own mean) and counts [phases · chunks]:
+//     mean = Σ sum / Σ count,   var = (Σ squares + Σ count (chunk's mean − mean)²) / Σ count
+// A chunk with count 0 adds nothing, whatever its row holds.
 template <int V>
-__device__ inline void finalise(float *mean, float *var, const float *partial, const float *counts, const Share share, int width, double *shared) {
+__device__ inline void finalise(
+    float *mean, float *var, const float *partial, const float *counts, const Share share, int width, double *shared) {
     const i64 columns = (i64)share.blocks * share.c;
     const bool aligned = aligned16(partial);
     Sum sum[V], count, squares[V];
@@ -142,14 +143,14 @@ extern "C" __global__ void bn_finalise(
         finalise<1>(mean, var, partial, counts, share, width, shared);
 }
 
-// sums [2, G, C] from partial [phases · tiles, rows, k · C] = (Σ g, Σ g · (x − mean)); the second × rstd = 1 / sqrt(var + eps).
+// sums [2, G, C] from partial [phases · chunks, rows, k · C] = (Σ g, Σ g · (x − mean)); the second × rstd = 1 / sqrt(var + eps).
 // var null: only the first, sums [1, G, C].
 template <int V>
 __device__ inline void sums_finalise(
     float *sums, const float *partial, const float *var, float eps, int groups, int rows, const Share share, int width, double *shared) {
     const i64 columns = (i64)share.blocks * share.c;
     const bool aligned = aligned16(partial);
-    Sum sum[V], product[V];
+    Sum sum_g[V], sum_gx[V];
     double g[V], gx[V];
 #pragma unroll 4
     for (int i = share.lane; i < share.count; i += share.lanes) {
@@ -159,12 +160,12 @@ __device__ inline void sums_finalise(
         if (var) read<V>(u, partial + at + columns, aligned);
 #pragma unroll
         for (int k = 0; k < V; ++k) {
-            sum[k].add(v[k]);
-            if (var) product[k].add(u[k]);
+            sum_g[k].add(v[k]);
+            if (var) sum_gx[k].add(u[k]);
         }
     }
-    lane_sums<V>(g, sum, shared, width);
-    if (var) lane_sums<V>(gx, product, shared, width);
+    lane_sums<V>(g, sum_g, shared, width);
+    if (var) lane_sums<V>(gx, sum_gx, shared, width);
     if (share.lane > 0 || share.channel >= share.c) return;
     const i64 out = (i64)blockIdx.y * share.c + share.channel;
 #pragma unroll
@@ -185,11 +186,11 @@ extern "C" __global__ void bn_sums_finalise(
         sums_finalise<1>(sums, partial, var, eps, groups, rows, share, width, shared);
 }
 
-// partial[tile] = column sums of `tile_rows` rows of matrix [rows, c]; V channels a thread, `lanes` (a power of two) threads along them.
+// partial[chunk] = column sums of `chunk_rows` rows of matrix [rows, c]; V channels a thread, `lanes` (a power of two) threads along them.
 template <int V>
-__device__ inline void column_sum(float *partial, const act_t *matrix, i64 rows, i64 tile_rows, int c, int lanes, float *shared) {
+__device__ inline void column_sum(float *partial, const act_t *matrix, i64 rows, i64 chunk_rows, int c, int lanes, float *shared) {
     const int column = (blockIdx.y * lanes + threadIdx.x % lanes) * V, step = THREADS / lanes;
-    const i64 start = (i64)blockIdx.x * tile_rows, end = min(start + tile_rows, rows);
+    const i64 start = (i64)blockIdx.x * chunk_rows, end = min(start + chunk_rows, rows);
     const bool aligned = aligned16(matrix);
     float sum[V] = {};
     for (i64 row = start + threadIdx.x / lanes; column < c && row < end; row += UNROLL * step) {
@@ -225,10 +226,10 @@ __device__ inline void column_sum(float *partial, const act_t *matrix, i64 rows,
         for (int k = 0; k < V; ++k) partial[(i64)blockIdx.x * c + column + k] = own[k * THREADS];
 }
 
-extern "C" __global__ void column_partials(float *partial, const act_t *matrix, i64 rows, i64 tile_rows, int c, int lanes, int vector) {
+extern "C" __global__ void column_partials(float *partial, const act_t *matrix, i64 rows, i64 chunk_rows, int c, int lanes, int vector) {
     __shared__ float shared[8 * THREADS];
     if (vector)
-        column_sum<8>(partial, matrix, rows, tile_rows, c, lanes, shared);
+        column_sum<8>(partial, matrix, rows, chunk_rows, c, lanes, shared);
     else
-        column_sum<1>(partial, matrix, rows, tile_rows, c, lanes, shared);
+        column_sum<1>(partial, matrix, rows, chunk_rows, c, lanes, shared);
 }

@@ -1,8 +1,9 @@
 """Launchers of partials.cu: partial results summed in a fixed order.
 
-A matmul's epilogue leaves one partial row a tile: partial [P·T, 2, k·C] float32, for P phases (of a fractional-strided convolution), T
-tiles a phase and k column blocks of C channels each. The groups of a batch norm are ranges of tiles, ``tile_starts``: group g has tiles
-tile_starts[g] … tile_starts[g + 1] − 1 of every phase. Sums are the same bits at every run.
+A chunk is the rows whose sums are one partial row: those of a matmul's tile, or of a block in batch_norm.cu. partial is [P·T, 2, k·C]
+float32, for P phases (of a fractional-strided convolution), T chunks a phase and k column blocks of C channels each. The groups of a
+batch norm are ranges of chunks: group g has chunks chunk_starts[g] … chunk_starts[g + 1] − 1 of every phase. Sums are the same bits at
+every run.
 """
 
 from __future__ import annotations
@@ -42,46 +43,46 @@ def split_reduce(dev: Device, out: Any, partials: Any, bias: Any = None) -> None
 
 
 def _reduction(
-    dev: Device, partial: Any, tile_starts: tuple[int, ...], channels: int
+    dev: Device, partial: Any, chunk_starts: tuple[int, ...], channels: int
 ) -> tuple[Any, int, int, int, int, tuple[int, int], int]:
     """How to sum ``partial``: (starts on the device, phases, column blocks, width, vector; grid, threads).
 
-    With ``vector`` 1 a thread has four channels, else one; ``width`` threads lie along the channels.
+    With ``vector`` 1 a thread has four channels, else one; ``width`` threads are arranged along the channels.
     """
-    tiles, columns = tile_starts[-1], partial.shape[-1]
-    if tile_starts[0] != 0 or any(a >= b for a, b in zip(tile_starts[:-1], tile_starts[1:], strict=True)):
-        raise ValueError(f"tile_starts: got {tile_starts}, expected 0 and then larger and larger numbers")
-    if len(partial) % tiles or columns % channels:
-        raise ValueError(f"partial: got shape {partial.shape}, expected a multiple of {tiles} tiles and of {channels} columns")
-    phases, k = len(partial) // tiles, columns // channels
-    terms = phases * k * max(b - a for a, b in zip(tile_starts[:-1], tile_starts[1:], strict=True))
+    chunks, columns = chunk_starts[-1], partial.shape[-1]
+    if chunk_starts[0] != 0 or any(a >= b for a, b in zip(chunk_starts[:-1], chunk_starts[1:], strict=True)):
+        raise ValueError(f"chunk_starts: got {chunk_starts}, expected 0 and then larger and larger numbers")
+    if len(partial) % chunks or columns % channels:
+        raise ValueError(f"partial: got shape {partial.shape}, expected a multiple of {chunks} chunks and of {channels} columns")
+    phases, k = len(partial) // chunks, columns // channels
+    terms = phases * k * max(b - a for a, b in zip(chunk_starts[:-1], chunk_starts[1:], strict=True))
     vector = int(channels % 4 == 0)
     lanes = min(256 if vector else 128, power_of_two(blocks(terms, 4)))  # threads that share a channel
     width = max(2 if vector else 8, THREADS // lanes)  # at least 32 bytes of neighbours; at most 2048 channels a block
-    starts = constant(dev, ("starts", tile_starts), lambda: np.array(tile_starts, np.int32))
-    grid = blocks(channels, width * (4 if vector else 1)), len(tile_starts) - 1
+    starts = constant(dev, ("starts", chunk_starts), lambda: np.array(chunk_starts, np.int32))
+    grid = blocks(channels, width * (4 if vector else 1)), len(chunk_starts) - 1
     return starts, phases, k, width, vector, grid, width * lanes
 
 
-def bn_finalise(dev: Device, mean: Any, var: Any, partial: Any, counts: Any, tile_starts: tuple[int, ...], channels: int) -> None:
-    """Mean and biased variance of each group from tiles' sums and squares about the tiles' own means (Chan et al. 1979).
+def bn_finalise(dev: Device, mean: Any, var: Any, partial: Any, counts: Any, chunk_starts: tuple[int, ...], channels: int) -> None:
+    """Mean and biased variance of each group from chunks' sums and squares about the chunks' own means (Chan et al. 1979).
 
     Args:
         mean, var: float32 [G, C], outputs.
         partial: float32 [P·T, 2, k·C].
-        counts: float32 [P·T], rows that each tile summed; a tile with 0 is not read.
-        tile_starts: G + 1 numbers from 0 to T.
+        counts: float32 [P·T], rows that each chunk summed; a chunk with 0 is not read.
+        chunk_starts: G + 1 numbers from 0 to T.
         channels: C.
 
     Raises:
         ValueError: a shape or dtype that does not fit.
     """
-    groups = len(tile_starts) - 1
+    groups = len(chunk_starts) - 1
     check_array("mean", mean, (groups, channels), np.float32)
     check_array("var", var, (groups, channels), np.float32)
     check_array("partial", partial, (len(partial), 2, partial.shape[-1]), np.float32)
     check_array("counts", counts, (len(partial),), np.float32)
-    starts, phases, k, width, vector, grid, threads = _reduction(dev, partial, tile_starts, channels)
+    starts, phases, k, width, vector, grid, threads = _reduction(dev, partial, chunk_starts, channels)
     dev.cuda(
         FILE, "bn_finalise", grid, threads,
         mean, var, partial, counts, starts, *map(np.int32, (groups, phases, k, channels, width, vector)),
@@ -89,25 +90,25 @@ def bn_finalise(dev: Device, mean: Any, var: Any, partial: Any, counts: Any, til
     )  # fmt: skip
 
 
-def bn_sums_finalise(dev: Device, sums: Any, partial: Any, tile_starts: tuple[int, ...], channels: int, var: Any, eps: float) -> None:
-    """Σ g and Σ g x̂ of each group from the tiles' Σ g and Σ g·(x − mean).
+def bn_sums_finalise(dev: Device, sums: Any, partial: Any, chunk_starts: tuple[int, ...], channels: int, var: Any, eps: float) -> None:
+    """Σ g and Σ g x̂ of each group from the chunks' Σ g and Σ g·(x − mean).
 
     Args:
         sums: float32 [2, G, C], output; [1, G, C] with var None.
         partial: float32 [P·T, 2, k·C]; with var None [P·T, 1 or 2, k·C], of which the first row counts.
-        tile_starts, channels: as in `bn_finalise`.
+        chunk_starts, channels: as in `bn_finalise`.
         var: float32 [G, C], or None where there is no batch norm.
         eps: of the batch norm.
 
     Raises:
         ValueError: a shape or dtype that does not fit.
     """
-    groups, rows = len(tile_starts) - 1, partial.shape[1]
+    groups, rows = len(chunk_starts) - 1, partial.shape[1]
     check_array("sums", sums, (1 if var is None else 2, groups, channels), np.float32)
     check_array("partial", partial, (len(partial), rows if var is None else 2, partial.shape[-1]), np.float32)
     if var is not None:
         check_array("var", var, (groups, channels), np.float32)
-    starts, phases, k, width, vector, grid, threads = _reduction(dev, partial, tile_starts, channels)
+    starts, phases, k, width, vector, grid, threads = _reduction(dev, partial, chunk_starts, channels)
     dev.cuda(
         FILE, "bn_sums_finalise", grid, threads,
         sums, partial, starts, var, np.float32(eps), *map(np.int32, (groups, phases, rows, k, channels, width, vector)),
@@ -128,11 +129,11 @@ def column_sums(dev: Device, out: Any, matrix: Any) -> None:
     rows, columns = rows // k, channels * k
     lanes, vector, column_blocks = channel_layout(columns)
     step = 4 * THREADS // lanes
-    tile_rows = step * min(16, blocks(rows, step * blocks(512, column_blocks)))
-    partial = dev.scratch("column_sums", (blocks(rows, tile_rows), 1, columns), np.float32)
+    chunk_rows = step * min(16, blocks(rows, step * blocks(512, column_blocks)))
+    partial = dev.scratch("column_sums", (blocks(rows, chunk_rows), 1, columns), np.float32)
     dev.cuda(
         FILE, "column_partials", (len(partial), column_blocks), THREADS,
-        partial, matrix, np.int64(rows), np.int64(tile_rows), *map(np.int32, (columns, lanes, vector)),
+        partial, matrix, np.int64(rows), np.int64(chunk_rows), *map(np.int32, (columns, lanes, vector)),
         cost=cost(0, [matrix], [partial]), defines=defines_of(matrix),
     )  # fmt: skip
     bn_sums_finalise(dev, out.reshape(1, 1, channels), partial, (0, len(partial)), channels, None, 0.0)

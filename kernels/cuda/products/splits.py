@@ -1,4 +1,4 @@
-"""The sum over positions in a weight gradient, cut into splits: how many, their launch, and the reduction behind it."""
+"""The sum over positions in a weight gradient, divided into splits: how many, their launch, and the reduction that follows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kernels.cuda.products.partials import split_reduce
 from kernels.cuda.products.tiles import Tile
 from kernels.ledger import cost
 
-#: `tl.dot`'s word for each precision; bf16 operands have only one.
+#: `tl.dot`'s input_precision for each of ours; bf16 operands have only one.
 DOT = {"bf16": "ieee", "tf32": "tf32", "float32": "ieee"}
 #: Matrix operations that a chip does in the time it moves one byte, roughly, from datasheets: H100 295 in bf16, A100 156, RTX 4090 164.
 OPERATIONS_PER_BYTE = {"bf16": 200, "tf32": 100, "float32": 20}
@@ -20,7 +20,7 @@ OPERATIONS_PER_BYTE = {"bf16": 200, "tf32": 100, "float32": 20}
 LONG = 2**31
 #: Steps that a program loses at its start and end: an empty pipeline and the stores.
 OVERHEAD = 4
-#: Fewer warps than this on a multiprocessor cannot hide latencies: what that costs, by guess.
+#: Fewer warps than this on a multiprocessor cannot hide latencies: the estimated factor.
 WARPS, IDLE = 8, 1.25
 
 

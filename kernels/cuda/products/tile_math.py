@@ -1,4 +1,4 @@
-"""What the Triton kernels share: a step of a tile's matrix product."""
+"""What the Triton kernels share: one step of a tile's matrix product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tile sizes of the matmul kernels: a list for each chip, a rule that chooses from it, and a tuner's results, which come first.
+"""Tile sizes of the matmul kernels: a list for each kind of chip, a rule that chooses from it, and a tuner's results, which come first.
 
 The lists follow from shared memory, registers and spills of the compiled code, and from counted traffic; none was timed yet.
 """
@@ -22,7 +22,7 @@ class Tile(NamedTuple):
     warps: int
 
 
-#: Convolutions and linear layers, by chip family and precision. `tile` chooses among a row's, and makes them fit.
+#: Convolutions and linear layers, by chip family and precision. `tile` chooses from a list, and makes its entries fit.
 TILES: dict[str, dict[str, tuple[Tile, ...]]] = {
     "data-centre": {
         "bf16": (
@@ -41,7 +41,7 @@ TILES: dict[str, dict[str, tuple[Tile, ...]]] = {
 #: Rows of a tile at most where rows are loaded by pointers: those and their boundary checks need registers.
 POINTER_ROWS = 128
 
-#: Kinds of product that choose from `TILES`; others have rules of their own beside their launchers.
+#: Kinds of product that choose from TILES; others have rules of their own.
 KINDS = ("forward", "dgrad", "phases", "fused", "linear", "linear_whole")
 
 _overrides: dict[str, Tile] = {}
@@ -107,7 +107,7 @@ def override(path: str | Path | None) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """The table, a tuner's tiles, and the tiles of all products that ran in this process so far, as JSON can hold them."""
+    """TILES, a tuner's tiles, and the tiles of all products that ran in this process so far, as JSON can hold them."""
     table = {family: {precision: [list(t) for t in row] for precision, row in rows.items()} for family, rows in TILES.items()}
     tuned, used = ({name: list(tiles[name]) for name in sorted(tiles)} for tiles in (_overrides, _used))
     return {"table": table, "tuned": tuned, "used": used}
@@ -120,7 +120,7 @@ def _busiest(tile: Tile, kind: str, rows: int, columns: int, depth: int, chip: C
 
 
 def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -> Tile:
-    """A listed tile with no more columns than there are, a depth that divides the channels, stages that fit the shared memory."""
+    """An entry of TILES with no more columns than there are, a depth that divides the channels, stages that fit the shared memory."""
     bm, bn, bk, stages, warps = entry
     bm = bm if chip.tma else min(bm, POINTER_ROWS)
     bn = min(bn, max(16, 1 << (columns - 1).bit_length()))
@@ -134,7 +134,7 @@ def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -
 
 
 def _time(tile: Tile) -> float:
-    """Relative time of a step of one program: its products, and what it loads through the L2 cache, partly at the same time."""
+    """Relative time of a step of one program: its multiplications, and what it loads through the L2 cache, partly at the same time."""
     return tile.bm * tile.bn / 2048 + (tile.bm + tile.bn) / 20
 
 

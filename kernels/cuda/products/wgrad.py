@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from kernels.cuda.device.base import Descriptor, Device
+from kernels.cuda.products import wgrad_kernel
 from kernels.cuda.products.images import image_wgrad, takes_image_wgrad
 from kernels.cuda.products.packing import pad_channels
 from kernels.cuda.products.partials import column_sums
 from kernels.cuda.products.splits import LONG, launch_splits
 from kernels.cuda.products.tiles import Tile, wgrad_tile
-from kernels.cuda.products.wgrad_kernel import wgrad_boxes, wgrad_pointers
 
 #: Channels in memory are a multiple of this: 16 bytes of bf16, what one thread or a descriptor moves.
 VECTOR = 8
@@ -39,7 +39,7 @@ def wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride: int,
         column_sums(dev, dbias, dy.reshape(-1, co))
     if takes_image_wgrad(ci, co, stride):
         return image_wgrad(dev, precision, dw, x, dy, stride=stride)
-    _matmul(dev, precision, dw, _aligned(dev, "wgrad.x", x), _aligned(dev, "wgrad.dy", dy), stride)
+    _by_boxes_or_pointers(dev, precision, dw, _aligned(dev, "wgrad.x", x), _aligned(dev, "wgrad.dy", dy), stride)
 
 
 def linear_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, dbias: Any = None) -> None:
@@ -48,11 +48,11 @@ def linear_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, dbias
         column_sums(dev, dbias, dy)
     (images, inputs), outputs = x.shape, dy.shape[1]
     x, dy = _aligned(dev, "wgrad.x", x.reshape(images, 1, 1, inputs)), dy.reshape(images, 1, 1, outputs)
-    _matmul(dev, precision, dw.reshape(1, 1, inputs, outputs), x, dy, 1)
+    _by_boxes_or_pointers(dev, precision, dw.reshape(1, 1, inputs, outputs), x, dy, 1)
 
 
 def _aligned(dev: Device, key: str, array: Any) -> Any:
-    """``array`` with its channels filled up to a multiple of `VECTOR`."""
+    """``array`` with its channels padded to a multiple of `VECTOR`."""
     channels = array.shape[3]
     if channels % VECTOR == 0:
         return array
@@ -62,7 +62,7 @@ def _aligned(dev: Device, key: str, array: Any) -> Any:
 
 
 class Boxes(NamedTuple):
-    """How `wgrad_boxes` cuts its operands: ``unit`` channels of x, or with ``pair`` of two taps; ``images`` in a box."""
+    """How `wgrad_boxes` divides its operands: ``unit`` channels of x, or with ``pair`` of two taps; ``images`` in a box."""
 
     unit: int
     pair: bool
@@ -78,7 +78,7 @@ def fit_boxes(x: Any, dy: Any, kernel: int, stride: int, bm: int, bk: int) -> Bo
     images, height, width, channels = x.shape
     if channels % VECTOR or dy.shape[3] % VECTOR or (stride == 2 and (height % 2 or width % 2)):
         return None
-    # shorter boxes than half a step would not repay a step's waiting
+    # with boxes shorter than half a step, a step's waiting would cost more than its work
     bk = next((b for b in (bk, bk // 2) if -(-images // b) * b <= WASTE * images), 0)
     if not bk:
         return None
@@ -88,8 +88,8 @@ def fit_boxes(x: Any, dy: Any, kernel: int, stride: int, bm: int, bk: int) -> Bo
     return Boxes(unit, False, bk) if unit else None
 
 
-def _matmul(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int) -> None:
-    """The general product. x and dy may have more channels than dw: zeros."""
+def _by_boxes_or_pointers(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int) -> None:
+    """Boxes where tensor descriptors serve, else pointers. x and dy may have more channels than dw: zeros."""
     rows = dw.shape[0] * dw.shape[1] * x.shape[3]
     shape = {"rows": rows, "columns": dy.shape[3], "depth": dy.size // dy.shape[3], "channels": x.shape[3]}
     if dev.chip.tma:
@@ -119,7 +119,7 @@ def _by_boxes(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int
     dy_boxes = Descriptor(dy, [oh * ow, images, yc], [yc, oh * ow * yc, 1], [1, bk, bn])
     grid, steps = (-(-count // units), -(-yc // bn)), oh * ow * -(-images // bk)
     launch_splits(
-        dev, precision, wgrad_boxes, grid, dw, (x_boxes, dy_boxes, steps), (_touched(x, dw, dy, stride), dy.nbytes), steps,
+        dev, precision, wgrad_kernel.wgrad_boxes, grid, dw, (x_boxes, dy_boxes, steps), (_touched(x, dw, dy, stride), dy.nbytes), steps,
         Tile(units * unit, bn, bk, stages, warps),
         XC=xc, OH=oh, OW=ow, KH=kh, KW=kw, CI=ci, CO=co, S=stride, BM=unit, BN=bn, BK=bk, UNITS=units, PAIR=pair,
     )  # fmt: skip
@@ -134,7 +134,8 @@ def _by_pointers(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: 
     positions = dy.size // yc
     grid = (-(-kh * kw * xc // bm), -(-yc // bn))
     launch_splits(
-        dev, precision, wgrad_pointers, grid, dw, (x, dy, positions), (_touched(x, dw, dy, stride), dy.nbytes), -(-positions // bk), chosen,
+        dev, precision, wgrad_kernel.wgrad_pointers, grid, dw, (x, dy, positions), (_touched(x, dw, dy, stride), dy.nbytes),
+        -(-positions // bk), chosen,
         H=height, W=width, XC=xc, OH=oh, OW=ow, YC=yc, KH=kh, KW=kw, CI=ci, CO=co, S=stride, BM=bm, BN=bn, BK=bk,
         LONG=max(x.size, dy.size) >= LONG,
     )  # fmt: skip

@@ -3,7 +3,7 @@
     dw[t, ci, co] = Σ_r x[position of r shifted by tap t, ci] · dy[r, co]
 
 The product's rows are the pairs (t, ci), its columns co, and its long axis the output positions r = (n, i, j) of all images. That
-axis is cut into splits, a grid axis; each writes a partial result of its own, so that no sum depends on the order of programs.
+axis is divided into splits, a grid axis; each writes its own partial result, so that no sum depends on the order of programs.
 
 Axis letters: N images, H W rows and columns of x, OH OW of dy, KH KW kernel, T = KH·KW taps, Ci Co channels, XC YC the
 channels of x and dy as stored (padding included), S stride. A tile has BM rows, BN columns and BK positions a step.
@@ -93,7 +93,7 @@ def wgrad_pointers(
 
 @triton.jit
 def unit(index, XC: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BM: tl.constexpr, PAIR: tl.constexpr):
-    """(rows, columns) by which unit ``index`` of `wgrad_boxes` shifts x, and its first channel. Past the last unit that one again."""
+    """(rows, columns) by which unit ``index`` of `wgrad_boxes` shifts x, and its first channel. Past the last unit, those of the last."""
     if PAIR:
         LEFT: tl.constexpr = (KW // 2 + 1) // 2  # pairs that begin left of the centre
         ACROSS: tl.constexpr = LEFT + KW // 4 + 1
@@ -163,11 +163,11 @@ def wgrad_boxes(
     first = split * steps
     last = tl.minimum(first + steps, boxes)
     for step in range(first, last):
-        position = step % (OH * OW)
+        pixel = step % (OH * OW)
         n = step // (OH * OW) * BK
-        i = position // OW
-        j = position % OW
-        b = tl.reshape(dy.load([position, n, pn * BN]), [BK, BN])
+        i = pixel // OW
+        j = pixel % OW
+        b = tl.reshape(dy.load([pixel, n, pn * BN]), [BK, BN])
         acc0 = dot(load_box(x, n, i, j, h0, v0, c0, XC, S, BM, BK), b, acc0, PRECISION, INTERPRETED)
         if UNITS > 1:
             acc1 = dot(load_box(x, n, i, j, h1, v1, c1, XC, S, BM, BK), b, acc1, PRECISION, INTERPRETED)

@@ -1,4 +1,4 @@
-"""The launch of a linear layer's weight gradient with the RMSProp update in one kernel: the gradient is never stored.
+"""Launch of the weight gradient of a linear layer fused with its RMSProp update.
 
 Axis letters: N images, I inputs, O outputs.
 """
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda.device.base import Device
+from kernels.cuda.products import wgrad_rmsprop_kernel
 from kernels.cuda.products.splits import DOT
 from kernels.cuda.products.tiles import wgrad_tile
-from kernels.cuda.products.wgrad_rmsprop_kernel import wgrad_rmsprop
 from kernels.ledger import cost
 
 
-def linear_wgrad_rmsprop(
+def wgrad_rmsprop(
     dev: Device, precision: str, w: Any, ms: Any, copy: Any, x: Any, dy: Any, *,
     lr: Any, decay: float, eps: float, weight_decay: float, enabled: Any,
 ) -> None:  # fmt: skip
@@ -41,7 +41,7 @@ def linear_wgrad_rmsprop(
     steps = -(-images // bk)
     read = [a for a in (w, ms, x, dy, lr if by_array else None, enabled) if a is not None]
     dev.triton(
-        wgrad_rmsprop, grid, w, ms, copy, x, dy, enabled, lr if by_array else float(lr),
+        wgrad_rmsprop_kernel.wgrad_rmsprop, grid, w, ms, copy, x, dy, enabled, lr if by_array else float(lr),
         float(decay), 1.0 - decay, float(eps), float(weight_decay), images, warps=warps, stages=stages,
         cost=cost(grid[0] * grid[1] * steps * 2 * bm * bn * bk, read, [w, ms] if copy is None else [w, ms, copy]),
         INPUTS=inputs, OUTPUTS=outputs, RATE_ARRAY=by_array, BM=bm, BN=bn, BK=bk, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,

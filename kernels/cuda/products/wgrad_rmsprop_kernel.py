@@ -1,4 +1,4 @@
-"""Weight gradient of a linear layer used at once for its RMSProp update (Triton).
+"""Weight gradient of a linear layer fused with its RMSProp update (Triton).
 
     g = xᵀ · dy + weight_decay · w;  ms ← decay · ms + (1 − decay) g²;  w ← w − lr · g / (sqrt(ms) + eps)
 
@@ -41,7 +41,7 @@ def wgrad_rmsprop(
         o = tl.program_id(0) * BN + tl.arange(0, BN)
         inside = (i < INPUTS)[:, None] & (o < OUTPUTS)[None, :]
         offset = i.to(tl.int64)[:, None] * OUTPUTS + o[None, :]
-        # asked for before the product, so that they arrive during it
+        # loaded before the product, so that the loads overlap it
         weights = tl.load(w + offset, mask=inside, other=0.0)
         squares = tl.load(ms + offset, mask=inside, other=0.0)
         g = tl.zeros([BM, BN], tl.float32)

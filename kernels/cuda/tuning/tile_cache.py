@@ -1,6 +1,6 @@
-"""The tiles that a tuner found faster, kept in the user's cache for each chip.
+"""The tiles that a tuner found faster, in the user's cache, one file a chip.
 
-The file is ``tiles-<chip>.json`` in $XDG_CACHE_HOME/vaegan-kernels or ~/.cache/vaegan-kernels, in the form of `tiles.override`.
+The file is ``tiles-<chip>.json`` in $XDG_CACHE_HOME/vaegan-kernels or ~/.cache/vaegan-kernels, in the format of `tiles.override`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def cache_path(chip: Chip) -> Path:
 
 
 def save(chip: Chip, chosen: dict[str, Tile], settled: Iterable[str] = ()) -> Path:
-    """Write winners, at once, beside those of earlier runs. Raises `OSError`.
+    """Write winners atomically, together with those of earlier runs. Raises `OSError`.
 
     Args:
-        settled: products that were measured: an earlier winner of theirs that did not win again goes.
+        settled: products that were measured: an earlier winner of theirs that did not win again is removed.
     """
     path = cache_path(chip)
     path.parent.mkdir(parents=True, exist_ok=True)

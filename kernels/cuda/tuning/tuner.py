@@ -1,9 +1,9 @@
 """The tuner: measures other tiles for each product of a step on the user's GPU, and keeps the winners in the user's cache.
 
-It watches a step run. The first time that an operation asks for the tile of a product, its launches are made with each candidate and
-timed, those alone that the candidate changed; a candidate that wins must also give the results that the table's tile gives.
+It watches a step run. The first time that an operation asks for the tile of a product, its launches are repeated with each candidate and
+timed, only those that the candidate changed; a candidate that wins must also give the results of the default tile.
 
-Other tiles add in another order: a tuned engine's bits differ from an untuned one's, and `CUDAEngine.describe` tells which it is. The
+Other tiles add in another order: a tuned engine's bits differ from an untuned one's, and `CUDAEngine.describe` says which it is. The
 winners are kept by kernels.cuda.tuning.tile_cache.
 """
 
@@ -37,12 +37,12 @@ PRODUCTS = tuple(name for name in OPERATIONS if name.startswith(("conv", "upconv
 
 
 class Outcome(NamedTuple):
-    """What became of one product: its name, the table's tile, the winner (or the same), their seconds, candidates measured, failures."""
+    """The result for one product: its name, the default tile, the winner (or the same), their seconds, candidates measured, failures."""
 
     name: str
-    table: Tile
+    default: Tile
     best: Tile
-    table_seconds: float
+    default_seconds: float
     best_seconds: float
     measured: int
     failed: tuple[str, ...]
@@ -93,7 +93,7 @@ def candidates(kind: str, default: Tile, chip: Chip, precision: str) -> list[Til
 
 @contextmanager
 def trial(chosen: dict[str, Tile]) -> Iterator[dict[str, Tile]]:
-    """Inside, products have these tiles; gives the tiles that were used inside, by product."""
+    """Inside, products have these tiles; yields the tiles that were used inside, by product."""
     tuned, used = dict(tiles._overrides), dict(tiles._used)
     tiles._overrides.update(chosen)
     tiles._used.clear()
@@ -113,7 +113,7 @@ class Tuner:
     Args:
         budget: seconds after which nothing more is measured.
         measure: (calls) → seconds of making them once; by default a captured graph of them between two events.
-        listener: told each `Outcome`.
+        listener: called with each `Outcome`.
         keep_each: called after each product with the winners so far and the products measured, so that a crash loses nothing.
 
     Attributes:
@@ -178,7 +178,7 @@ class Tuner:
             operation()
 
     def _launches(self, operation: Callable[[], None], chosen: dict[str, Tile]) -> tuple[list[Call], dict[str, Tile]]:
-        """The launches of an operation with these tiles, none of them made, and the tiles that it used."""
+        """The launches of an operation with these tiles, none of them executed, and the tiles that it used."""
         with trial(chosen) as used, recorded(self.device, run=False) as calls:
             operation()
             return calls, dict(used)
@@ -203,26 +203,26 @@ class Tuner:
             if time.monotonic() > self.end:
                 break
             calls = self._try(operation, name, tile)
-            mine, table = _differing(calls, base), _differing(base, calls)
-            if not mine:
+            changed, replaced = _differing(calls, base), _differing(base, calls)
+            if not changed:
                 continue
             try:
-                times.append((self.measure(mine), self.measure(table), tile))
+                times.append((self.measure(changed), self.measure(replaced), tile))
             except RuntimeError as error:  # does not compile, or asks for too much
                 failed.append(f"{list(tile)}: {str(error)[:120]}")
-        best, seconds, of_table = default, 0.0, 0.0
-        for mine_seconds, table_seconds, tile in sorted(times, key=lambda t: t[0] - t[1]):
-            if mine_seconds > (1.0 - GAIN) * table_seconds:
+        best, seconds, of_default = default, 0.0, 0.0
+        for new_seconds, default_seconds, tile in sorted(times, key=lambda t: t[0] - t[1]):
+            if new_seconds > (1.0 - GAIN) * default_seconds:
                 break
             if why := self._wrong(operation, arrays, name, tile):
                 failed.append(f"{list(tile)}: {why}")
                 continue
-            best, seconds, of_table = tile, mine_seconds, table_seconds
+            best, seconds, of_default = tile, new_seconds, default_seconds
             self.chosen[name] = tile
             break
         if best == default and times:
-            seconds = of_table = min(t[1] for t in times)
-        outcome = Outcome(name, default, best, of_table, seconds, len(times), tuple(failed))
+            seconds = of_default = min(t[1] for t in times)
+        outcome = Outcome(name, default, best, of_default, seconds, len(times), tuple(failed))
         self.outcomes.append(outcome)
         if self.keep_each is not None:
             self.keep_each(self.chosen, [o.name for o in self.outcomes])
@@ -238,7 +238,7 @@ class Tuner:
         return timed(self.device, repeated(self.device, work, times), rounds=5, seconds=0.003).median / times
 
     def _wrong(self, operation: Callable[[], None], arrays: list[Any], name: str, tile: Tile) -> str:
-        """What differs between the results with ``tile`` and with the table's; empty where they agree. The arrays are put back."""
+        """What differs between the results with ``tile`` and with the default; empty where they agree. The arrays are restored."""
         before = [self.device.download(array) for array in arrays]
         results = []
         for chosen in (self.chosen, {**self.chosen, name: tile}):

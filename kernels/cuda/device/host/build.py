@@ -1,4 +1,4 @@
-"""CUDA C files as host libraries: built by g++ with the emulation, kept by content in a cache folder."""
+"""CUDA C files as host libraries: built by g++ with the emulation, cached by content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLAGS = (
     "-fsanitize=bounds,alignment",
 )  # fmt: skip
 # Without -fsanitize: the header has the handlers, and no run-time library is needed. Symbolic: a kernel may have the name of
-# a function that the process has already.
+# a function that the process already has.
 LINKING = ("-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic")
 DYNAMIC = re.compile(r"extern\s+__shared__\s+(?:(?:__align__|alignas)\s*\(\s*\d+\s*\)\s*)?([\w\s:]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
@@ -83,4 +83,4 @@ def _build(compiler: str, file: str, text: str, defines: tuple[str, ...], path: 
                 lines = done.stderr.splitlines()
                 errors = [line for line in lines if "error" in line or "undefined reference" in line] or lines
                 raise RuntimeError(f"{file}: {compiler}: {'; '.join(errors[:5])}")
-        os.replace(built, path)  # at once: another process may build the same
+        os.replace(built, path)  # atomically: another process may build the same

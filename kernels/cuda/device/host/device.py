@@ -75,7 +75,7 @@ class HostDevice(Device):
         if type(launch.source).__name__ != "InterpretedFunction":
             raise RuntimeError(f"{launch.name}: the host device interprets Triton: set TRITON_INTERPRET=1 before Python starts")
         self._require_on_device(launch.name, values)
-        _mend_interpreter().clear()
+        _patch_interpreter().clear()
         given = {name: _interpreted(value) for name, value in values.items()}
         try:
             with np.errstate(invalid="ignore"):  # NaN is no error on a GPU
@@ -133,7 +133,7 @@ def _zone(kind: np.dtype[Any], number: int) -> bytes:
 
 
 class HostPointer:
-    """An array in the form that Triton's interpreter takes; its copies between devices do nothing."""
+    """An array as Triton's interpreter takes it; its copies between devices do nothing."""
 
     def __init__(self, array: np.ndarray):
         self.array, self.dtype = array, array.dtype
@@ -178,8 +178,8 @@ def _interpreted(value: Any) -> Any:
 
 
 @functools.cache
-def _mend_interpreter() -> set[frozenset[int]]:
-    """Two repairs of Triton's interpreter. Returns the set of language modules patched in this launch, to be cleared before each.
+def _patch_interpreter() -> set[frozenset[int]]:
+    """Two patches of Triton's interpreter. Returns the set of language modules patched in this launch, to be cleared before each.
 
     Loops with run-time bounds: Triton 3.6 makes int() of an array of one element, which NumPy 2.4 refuses. And speed: each call of a
     jit function from another patches the language again, a third of the interpreter's time; once a launch is enough.
@@ -190,7 +190,7 @@ def _mend_interpreter() -> set[frozenset[int]]:
     patch, patch_tensor = interpreter._patch_lang, interpreter._patch_lang_tensor
     languages = (interpreter.tl, interpreter.tl.core)
 
-    def patch_and_mend(tensor: Any, scope: Any) -> None:
+    def patch_with_index(tensor: Any, scope: Any) -> None:
         patch_tensor(tensor, scope)
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
@@ -204,7 +204,7 @@ def _mend_interpreter() -> set[frozenset[int]]:
         patched.add(used(fn))
         return patch(fn)
 
-    interpreter._patch_lang_tensor, interpreter._patch_lang = patch_and_mend, patch_once
+    interpreter._patch_lang_tensor, interpreter._patch_lang = patch_with_index, patch_once
     return patched
 
 

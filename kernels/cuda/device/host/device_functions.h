@@ -100,7 +100,7 @@ using std::isinf;
 using std::isnan;
 #define assert(condition) ((condition) ? (void)0 : emulation::fail("assert(" #condition ")"))
 
-// GCC wants alignas before `static`, CUDA's compilers take it behind __shared__.
+// GCC wants alignas before `static`, CUDA's compilers after __shared__.
 #define alignas(n) __attribute__((aligned(n)))
 
 // NVRTC, which sees no system header, does not know these.

@@ -1,7 +1,7 @@
 // CUDA C on the host, for tests: each thread of a block is a fiber, run in shuffled order from one barrier to the next. Shared memory
-// holds NaN bytes when a block starts, blocks run in shuffled order, one after the other. Found this way: a barrier that not all threads reach,
-// threads that depend on an order, reads of what nobody wrote, an index outside a fixed array, a misaligned vector. Not found: races between
-// barriers that every tried order survives.
+// holds NaN bytes when a block starts; blocks run in shuffled order, one after the other. Found this way: a barrier that not all
+// threads reach, threads that depend on an order, reads of unwritten memory, an index outside a fixed array, a misaligned vector. Not
+// found: races between barriers that every tried order survives.
 #pragma once
 #include <signal.h>
 #include <sys/mman.h>
@@ -70,14 +70,15 @@ static char* dynamic_shared;
 static char message[512];
 static uint64_t random_state;
 
-static unsigned random_below(unsigned n) {
+static unsigned random_index(unsigned n) {
     random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
     return (unsigned)((random_state >> 33) % n);
 }
 
 [[noreturn]] static void fail(const char* text) {
     if (!message[0])
-        snprintf(message, sizeof message, "%s (block %u,%u,%u thread %u,%u,%u)", text, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
+        snprintf(message, sizeof message, "%s (block %u,%u,%u thread %u,%u,%u)", text, blockIdx.x, blockIdx.y, blockIdx.z,
+                 threadIdx.x, threadIdx.y, threadIdx.z);
     setcontext(&scheduler);
     abort();
 }
@@ -124,8 +125,8 @@ static void explain() {
         int k = waiting[0] == 0 || lines[0] == thread.line ? 0 : 1;
         lines[k] = thread.line, waiting[k]++;
     }
-    int n = snprintf(message, sizeof message, "divergent %s: of %u threads in block %u,%u,%u %d wait at line %d", warp ? "warp operation or barrier" : "__syncthreads()",
-                     count, blockIdx.x, blockIdx.y, blockIdx.z, waiting[0], lines[0]);
+    int n = snprintf(message, sizeof message, "divergent %s: of %u threads in block %u,%u,%u %d wait at line %d",
+                     warp ? "warp operation or barrier" : "__syncthreads()", count, blockIdx.x, blockIdx.y, blockIdx.z, waiting[0], lines[0]);
     if (waiting[1]) n += snprintf(message + n, sizeof message - n, ", %d at line %d", waiting[1], lines[1]);
     if (done) snprintf(message + n, sizeof message - n, ", %d have returned", done);
 }
@@ -166,7 +167,7 @@ static bool run_block() {
             continue;
         }
         for (unsigned left = ready; left > 0; left--) {
-            std::swap(order[left - 1], order[random_below(left)]);
+            std::swap(order[left - 1], order[random_index(left)]);
             current = order[left - 1], threadIdx = threads[current].index;
             swapcontext(&scheduler, &threads[current].context);
             if (message[0]) return false;
@@ -177,7 +178,7 @@ static bool run_block() {
     return true;
 }
 
-// One exchange between the lanes of a warp: all give a value, each reads that of `lane`; values of lanes that are not there are NaN bytes.
+// One exchange between the lanes of a warp: all give a value, each reads that of `lane`; values of missing lanes are NaN bytes.
 template <class T>
 static T exchange(unsigned mask, T value, int lane, int line) {
     static_assert(sizeof(T) <= SLOT, "a warp exchanges at most 16 bytes");
@@ -205,7 +206,8 @@ static unsigned ballot(unsigned mask, F chosen, int line) {
 template <class T> struct Code { static constexpr const char* text = "x"; };
 #define CODE(T, code) template <> struct Code<T> { static constexpr const char* text = code; };
 CODE(float, "f4") CODE(double, "f8") CODE(int, "i4") CODE(unsigned, "u4") CODE(long, "i8") CODE(long long, "i8") CODE(unsigned long, "u8")
-CODE(unsigned long long, "u8") CODE(unsigned char, "u1") CODE(signed char, "i1") CODE(unsigned short, "u2") CODE(short, "i2") CODE(bool, "b1")
+CODE(unsigned long long, "u8") CODE(unsigned char, "u1") CODE(signed char, "i1") CODE(unsigned short, "u2") CODE(short, "i2")
+CODE(bool, "b1")
 
 template <class A>
 static void describe(char*& out) {
@@ -251,7 +253,7 @@ static const char* launch(void (*kernel)(void*), void** values, const unsigned* 
     sigaction(SIGSEGV, &action, &former[0]), sigaction(SIGBUS, &action, &former[1]);
     char* raw = (char*)malloc(shared + 2 * 256);  // dynamic shared memory between two zones that must stay untouched
     dynamic_shared = (char*)(((uintptr_t)raw + 255) / 256 * 256);
-    uint64_t blocks = (uint64_t)gridDim.x * gridDim.y * gridDim.z, step = 1, block = random_below((unsigned)blocks);
+    uint64_t blocks = (uint64_t)gridDim.x * gridDim.y * gridDim.z, step = 1, block = random_index((unsigned)blocks);
     for (uint64_t prime : {7919ull, 104729ull, 1299709ull})
         if (blocks % prime) step = prime % blocks ? prime : 1;  // coprime to the count: every block once, out of order
     bool good = true;
@@ -260,7 +262,10 @@ static const char* launch(void (*kernel)(void*), void** values, const unsigned* 
         memset(dynamic_shared, 0xff, shared + 128);
         good = run_block();
         for (unsigned k = shared; good && k < shared + 128; k++)
-            if ((unsigned char)dynamic_shared[k] != 0xff) good = false, snprintf(message, sizeof message, "wrote past its %u bytes of dynamic shared memory", shared);
+            if ((unsigned char)dynamic_shared[k] != 0xff) {
+                good = false;
+                snprintf(message, sizeof message, "wrote past its %u bytes of dynamic shared memory", shared);
+            }
     }
     free(raw);
     sigaction(SIGSEGV, &former[0], nullptr), sigaction(SIGBUS, &former[1], nullptr);
@@ -270,15 +275,15 @@ static const char* launch(void (*kernel)(void*), void** values, const unsigned* 
 }  // namespace emulation
 
 // What g++ -fsanitize=bounds,alignment calls where a kernel goes wrong.
-struct SanitizedPlace { const char* file; unsigned line, column; };
+struct SanitizedLocation { const char* file; unsigned line, column; };
 extern "C" __attribute__((visibility("hidden"), used)) void __ubsan_handle_out_of_bounds(void* data, void* index) {
     char text[160];
-    snprintf(text, sizeof text, "index %ld outside a fixed array at line %u", (long)index, ((SanitizedPlace*)data)->line);
+    snprintf(text, sizeof text, "index %ld outside a fixed array at line %u", (long)index, ((SanitizedLocation*)data)->line);
     emulation::fail(text);
 }
 extern "C" __attribute__((visibility("hidden"), used)) void __ubsan_handle_type_mismatch_v1(void* data, void* pointer) {
     char text[160];
-    snprintf(text, sizeof text, "misaligned address %p at line %u", pointer, ((SanitizedPlace*)data)->line);
+    snprintf(text, sizeof text, "misaligned address %p at line %u", pointer, ((SanitizedLocation*)data)->line);
     emulation::fail(text);
 }
 #include "device_functions.h"
