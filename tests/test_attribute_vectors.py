@@ -11,9 +11,12 @@ from app_case import TINY, arrays_of, call, one_line, tree, write_tiny
 from PIL import Image
 
 import vaegan_kernels
-from vaegan_kernels import attribute_vectors, sample
+from vaegan_kernels import attribute_vectors as command
+from vaegan_kernels import sample
 from vaegan_kernels.data import Dataset, read_packed, write_packed
+from vaegan_kernels.measures import attribute_vectors
 from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.settings import edits
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.train import main
 
@@ -118,7 +121,7 @@ def test_cosines(rng):
 
 def test_the_command_keeps_them_in_the_checkpoint(run, packed, capfd, rng):
     before = arrays_of(run / "checkpoint.h5")
-    assert call(attribute_vectors.main, run, "--threads", 1) == 0
+    assert call(command.main, run, "--threads", 1) == 0
     printed = capfd.readouterr().out
     assert "2 attribute vectors" in printed and "Big" in printed and "cosine" in printed
     after = arrays_of(run / "checkpoint.h5")
@@ -130,7 +133,7 @@ def test_the_command_keeps_them_in_the_checkpoint(run, packed, capfd, rng):
     computed, names = attribute_vectors.compute(model, read_packed(packed))
     assert list(vectors) == list(names) == ["Big", "Red"]
     np.testing.assert_array_equal(np.stack(list(vectors.values())), computed)
-    assert call(attribute_vectors.main, run / "checkpoint.h5", "--data", packed, "--split", "test", "--quiet") == 0
+    assert call(command.main, run / "checkpoint.h5", "--data", packed, "--split", "test", "--quiet") == 0
     assert not np.array_equal(attribute_vectors.load(run)["Big"], vectors["Big"])
 
 
@@ -151,18 +154,18 @@ def test_load_refuses_what_does_not_fit(run):
 def test_directions(rng):
     vectors = dict(zip("abc", rng.standard_normal((3, 4)), strict=True))
     np.testing.assert_allclose(
-        attribute_vectors.direction(vectors, ["a", "b"], ["c"], 2.0), 2 * (vectors["a"] + vectors["b"] - vectors["c"]), rtol=1e-12
+        edits.direction(vectors, ["a", "b"], ["c"], 2.0), 2 * (vectors["a"] + vectors["b"] - vectors["c"]), rtol=1e-12
     )
-    np.testing.assert_allclose(attribute_vectors.direction(vectors, [], ["c"], None), -1.5 * vectors["c"], rtol=1e-12)
-    assert attribute_vectors.names_of(["Smiling, Male", "Young,"]) == ["Smiling", "Male", "Young"]
+    np.testing.assert_allclose(edits.direction(vectors, [], ["c"], None), -1.5 * vectors["c"], rtol=1e-12)
+    assert edits.names_of(["Smiling, Male", "Young,"]) == ["Smiling", "Male", "Young"]
     with pytest.raises(UserError, match=r"--remove: .* 'd'; it has a, b, c"):
-        attribute_vectors.direction(vectors, ["a"], ["d"], 1.0)
+        edits.direction(vectors, ["a"], ["d"], 1.0)
     with pytest.raises(UserError, match="a is given twice"):
-        attribute_vectors.direction(vectors, ["a"], ["a"], 1.0)
+        edits.direction(vectors, ["a"], ["a"], 1.0)
 
 
 def test_sample_adds_them(run, tmp_path, monkeypatch):
-    assert call(attribute_vectors.main, run, "--quiet") == 0
+    assert call(command.main, run, "--quiet") == 0
     drawn = []
     from vaegan_kernels.pictures import figures
 
@@ -195,7 +198,7 @@ def test_bad_input_of_the_command(run, tmp_path, packed, capfd, words, expected)
     tiny = read_packed(packed)
     write_packed(tmp_path / "bare.h5", Dataset("bare", tiny.images, tiny.splits))
     before = tree(tmp_path)
-    assert call(attribute_vectors.main, run, *(word.format(x=tmp_path) for word in words)) == 2
+    assert call(command.main, run, *(word.format(x=tmp_path) for word in words)) == 2
     assert expected in one_line(capfd.readouterr().err)
     assert tree(tmp_path) == before
 
@@ -203,7 +206,7 @@ def test_bad_input_of_the_command(run, tmp_path, packed, capfd, words, expected)
 def test_data_that_moved_is_told(run, packed, tmp_path, capfd):
     with h5py.File(run / "checkpoint.h5", "r+") as file:
         file.attrs["config"] = file.attrs["config"].replace(str(packed), str(tmp_path / "gone.h5"))
-    assert call(attribute_vectors.main, run) == 2
+    assert call(command.main, run) == 2
     assert "--data says where" in one_line(capfd.readouterr().err)
 
 
@@ -218,7 +221,7 @@ def test_data_that_moved_is_told(run, packed, tmp_path, capfd):
     ],
 )
 def test_bad_edits_of_sample(run, tmp_path, capfd, words, expected):
-    assert call(attribute_vectors.main, run, "--quiet") == 0
+    assert call(command.main, run, "--quiet") == 0
     capfd.readouterr()
     assert call(sample.main, run, "--out", tmp_path / "s.png", *words) == 2
     assert expected in one_line(capfd.readouterr().err)

@@ -10,7 +10,9 @@ from app_case import TINY, call, one_line, tree, write_tiny
 from PIL import Image
 
 import vaegan_kernels
-from vaegan_kernels import attribute_vectors, edit
+from vaegan_kernels import attribute_vectors as command
+from vaegan_kernels import edit
+from vaegan_kernels.measures import attribute_vectors
 from vaegan_kernels.pictures.labelled_grid import labelled_grid, shortened, wrap
 from vaegan_kernels.train import main
 
@@ -29,7 +31,7 @@ def home(tmp_path_factory):
     for name in ("old", "new"):
         (home / "runs" / name).mkdir()
         (home / "runs" / name / "checkpoint.h5").write_bytes((home / "runs" / "plain" / "checkpoint.h5").read_bytes())
-        assert call(attribute_vectors.main, home / "runs" / name, "--quiet") == 0
+        assert call(command.main, home / "runs" / name, "--quiet") == 0
     for age, name in enumerate(("plain", "given", "gan", "new", "old")):
         os.utime(home / "runs" / name / "checkpoint.h5", (10**9 - age, 10**9 - age))
     (home / "runs" / "broken").mkdir()

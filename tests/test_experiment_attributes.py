@@ -10,11 +10,11 @@ from app_case import call, one_line, tree, write_tiny
 from PIL import Image
 
 import vaegan_kernels
-from vaegan_kernels import attribute_vectors as vectors
 from vaegan_kernels.data import Dataset, read_packed, write_packed
 from vaegan_kernels.experiments import attribute_similarity, attribute_vectors, correlations, similarity
+from vaegan_kernels.measures import attribute_vectors as vectors
 from vaegan_kernels.measures import quality
-from vaegan_kernels.regressor import load_regressor
+from vaegan_kernels.measures.regressor import load_regressor
 from vaegan_kernels.runs.trainer import Trainer
 from vaegan_kernels.shell.errors import UserError
 

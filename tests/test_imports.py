@@ -124,6 +124,21 @@ def test_a_circle_is_found():
     assert circle({name: uses(name, text, known) for name, text in texts.items()}) == ["a", "a.b", "a.c", "a.d"]
 
 
+def test_rooms_import_no_command():
+    """Commands use the rooms beside them, never the other way round; only an experiment is made of commands."""
+    known = modules()
+    own = {"vaegan_kernels", "vaegan_kernels.files", "vaegan_kernels.version"}  # of everyone
+    commands = {name for name in known if name.count(".") == 1 and name.startswith("vaegan_kernels.")} - own
+    commands -= {name for name in commands if known[name].name == "__init__.py"}
+    wrong = [
+        f"{name} imports {other}"
+        for name, path in known.items()
+        if name.startswith("vaegan_kernels.") and name.count(".") > 1 and not name.startswith("vaegan_kernels.experiments.")
+        for other in uses(name, path.read_text(encoding="utf-8"), known) & commands
+    ]
+    assert len(commands) > 10 and not wrong, wrong
+
+
 def test_every_folder_says_what_lives_there():
     for folder in sorted({path.parent for path in modules().values()}):
         text = (folder / "__init__.py").read_text(encoding="utf-8")

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from app_case import TINY, arrays_of, call, one_line, write_tiny
 
+from models.regressor import Regressor
 from vaegan_kernels import evaluate, load_model, regressor, train
 from vaegan_kernels.data import load_dataset
 from vaegan_kernels.measures import quality
-from vaegan_kernels.regressor import load_regressor, scores, train_regressor
+from vaegan_kernels.measures.regressor import load_regressor, scores, train_regressor
 from vaegan_kernels.runs import regressor_file
 from vaegan_kernels.shell.errors import UserError
 
@@ -72,7 +73,7 @@ def test_scores_of_one_attribute():
 
 def test_stopped_and_resumed_is_the_same_regressor(place, tmp_path, monkeypatch):
     dataset, settings = data_of(place), {"steps": 6, "batch_size": 8, "device": "cpu", "quiet": True}
-    out, real = tmp_path / "r.h5", regressor.Regressor.train_step
+    out, real = tmp_path / "r.h5", Regressor.train_step
 
     def stop_in_the_third(self, *batch):
         real(self, *batch)
@@ -81,13 +82,13 @@ def test_stopped_and_resumed_is_the_same_regressor(place, tmp_path, monkeypatch)
             signal.raise_signal(signal.SIGINT)
 
     stop_in_the_third.calls = 0
-    monkeypatch.setattr(regressor.Regressor, "train_step", stop_in_the_third)
+    monkeypatch.setattr(Regressor, "train_step", stop_in_the_third)
     with pytest.raises(SystemExit) as stop:
         train_regressor(dataset, out=out, **settings)
     assert stop.value.code == 130 and regressor_file.read_header(out).step == 3
     with pytest.raises(UserError, match="trained for 3 of 6 steps"):
         load_regressor(out)
-    monkeypatch.setattr(regressor.Regressor, "train_step", real)
+    monkeypatch.setattr(Regressor, "train_step", real)
     train_regressor(dataset, out=out, **settings)
     one, two = arrays_of(out), arrays_of(place / "r.h5")
     assert one.keys() == two.keys() and all(one[name].tobytes() == two[name].tobytes() for name in one)

@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset = data_of(model, arguments.data)
     if arguments.regressor is not None:
         from vaegan_kernels.measures.quality import measure
-        from vaegan_kernels.regressor import load_regressor
+        from vaegan_kernels.measures.regressor import load_regressor
 
         regressor = load_regressor(arguments.regressor, **place)
         if regressor.image_shape != model.image_shape:

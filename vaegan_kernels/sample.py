@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vaegan_kernels import attribute_vectors
-from vaegan_kernels.attribute_vectors import add_edits, direction, names_of, wording
 from vaegan_kernels.files import check_output, save_image
+from vaegan_kernels.measures import attribute_vectors
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
+from vaegan_kernels.settings.edits import add_edits, direction, names_of, wording
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 

@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.attribute_vectors import Vectors, check_model, cosines, float_of, measure, save
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, config_of, parse, run_of, train_flags
 from vaegan_kernels.experiments.correlations import agreement, correlations, order_of, pairs_table, write_matrix
 from vaegan_kernels.experiments.reconstructions import test_images
 from vaegan_kernels.experiments.results import about, load_data, open_model
 from vaegan_kernels.files import save_image, write_json
-from vaegan_kernels.regressor import RegressorModel
+from vaegan_kernels.measures.attribute_vectors import Vectors, check_model, cosines, measure, save
+from vaegan_kernels.measures.regressor import RegressorModel
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import check_count
+from vaegan_kernels.settings.edits import float_of
 from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def regressor_if_any(arguments: argparse.Namespace) -> RegressorModel | None:
     """--regressor, or OUT/regressor.h5 if it is there and complete, else None."""
-    from vaegan_kernels.regressor import load_regressor
+    from vaegan_kernels.measures.regressor import load_regressor
 
     try:
         return load_regressor(arguments.regressor or Path(arguments.out) / "regressor.h5", threads=arguments.threads)

@@ -11,7 +11,7 @@ from typing import Any
 
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.experiments.common import config_of, train_flags
-from vaegan_kernels.regressor import RegressorModel
+from vaegan_kernels.measures.regressor import RegressorModel
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.runs.run_folder import RunFolder
@@ -95,7 +95,7 @@ def add_regressor(parser: argparse.ArgumentParser) -> None:
 
 def regressor_of(arguments: argparse.Namespace, dataset: Dataset) -> RegressorModel:
     """The regressor that samples are judged by: --regressor, or OUT/regressor.h5, trained now if need be."""
-    from vaegan_kernels.regressor import BATCH, load_regressor, train_regressor
+    from vaegan_kernels.measures.regressor import BATCH, load_regressor, train_regressor
 
     config = config_of(train_flags(arguments))
     place: dict[str, Any] = {"device": config.device, "threads": config.threads}

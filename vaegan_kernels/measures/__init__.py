@@ -1,1 +1,1 @@
-"""How good images are: distances, sharpness, diversity."""
+"""How good images and models are: distances, sharpness, diversity; attribute vectors, and the regressor that judges attributes."""

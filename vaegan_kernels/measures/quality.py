@@ -1,6 +1,6 @@
 """How good a system is, without any download: measures of its reconstructions, its samples and its attribute vectors.
 
-A regressor (`vaegan_kernels.regressor`), trained on the attributes of real images, is the judge of what images show. `measure` has all
+A regressor (`measures.regressor`), trained on the attributes of real images, is the judge of what images show. `measure` has all
 of it. N images, S pixels a side, C channels, A attributes, L latent numbers.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.measures.quality_faces import diverse_faces as diverse_faces
 from vaegan_kernels.measures.quality_images import as_float, frechet, laplacian_variance, mean_distance, pixel_mse, ssim
-from vaegan_kernels.regressor import RegressorModel
+from vaegan_kernels.measures.regressor import RegressorModel
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.errors import UserError
 
@@ -159,7 +159,7 @@ def measure(
                 result["frechet_rebuilt"] = frechet(regressor.features(rebuilt), seen)
         if known and not model.attribute_names:
             if vectors is None:
-                from vaegan_kernels.attribute_vectors import compute
+                from vaegan_kernels.measures.attribute_vectors import compute
 
                 made, names = compute(model, dataset)
                 vectors = dict(zip(names, made, strict=True))
