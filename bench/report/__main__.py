@@ -18,13 +18,19 @@ from bench.report.tables import breakdown_table, kernel_table, scaling_table, so
 HERE = Path(__file__).resolve().parents[1]
 HEAD = """# Benchmarks
 
-Written by `python -m bench.report` from the files in [results/](results); nothing here is typed by hand. Times are medians of rounds in
+Written by `python -m bench.report` from the files in [results/](results); no figure below is typed by hand. Times are medians of rounds in
 which the contestants alternate in one process; "x" is PyTorch's time over ours in the same round (above 1: ours is faster). Machines are
 shared and noisy: read the ratios.
 
-Contestants: *plain*, eager PyTorch as public VAE/GAN code is written, three backward passes with `retain_graph`; *lean*, PyTorch that
-shares forwards and wastes no gradient; *compiled*, that with `torch.compile`, bf16, channels last and one CUDA graph. All give the same
-gradients (tests/test_peers.py), and each gets the fastest of its memory layouts.
+- *plain*: eager PyTorch as public VAE/GAN code is written, three backward passes with `retain_graph`;
+- *lean*: PyTorch that shares forward passes and wastes no gradient;
+- *compiled*: that with `torch.compile`, bf16, channels last and one CUDA graph.
+
+All give the same gradients ([tests/test_peers.py](../tests/test_peers.py)), and each gets the fastest of its memory layouts.
+
+Most of the difference is arithmetic. The wide stride-2 convolutions and their gradients use Winograd's F(4, 3) on the four phases of the
+stride, with a third of the multiplications ([winograd.py](../kernels/cpu/winograd.py)). The layers of `small32` are too narrow for it, and
+products of 16 columns are not what BLAS is good at ([what was tried](tuning.md)).
 """
 
 

@@ -17,10 +17,10 @@ FILE = "batch_norm.cu"
 UNROLL = 4  # rows that a thread loads at once
 
 
-def _tiles(dev: Device, x: Any, groups: tuple[int, ...], wanted: int, most: int) -> tuple[Any, tuple[int, ...], int, int, int]:
-    """x's rows in about ``wanted`` tiles of at most ``most`` · UNROLL rows a thread, none across a group.
+def _chunks(dev: Device, x: Any, groups: tuple[int, ...], wanted: int, most: int) -> tuple[Any, tuple[int, ...], int, int, int]:
+    """x's rows in about ``wanted`` chunks of at most ``most`` · UNROLL rows a thread, none across a group.
 
-    Returns (int64 [T, 4] of group, first row, end row, rows of the group; first tile of each group; lanes, vector, column blocks).
+    Returns (int64 [T, 4] of group, first row, end row, rows of the group; first chunk of each group; lanes, vector, column blocks).
     """
     per_image = x.size // (len(x) * x.shape[-1])
     lanes, vector, column_blocks = channel_layout(x.shape[-1])
@@ -46,11 +46,11 @@ class BatchNorm(Operations):
 
     def _batch_norm_statistics(self, mean: Array, var: Array, x: Array, groups: tuple[int, ...]) -> None:
         dev, c = self.device, x.shape[-1]
-        tiles, starts, lanes, vector, column_blocks = _tiles(dev, x, groups, 512, 16)
-        partial = dev.scratch("bn.partial", (len(tiles), 2, c), np.float32)
-        counts = dev.scratch("bn.counts", (len(tiles),), np.float32)
+        chunks, starts, lanes, vector, column_blocks = _chunks(dev, x, groups, 512, 16)
+        partial = dev.scratch("bn.partial", (len(chunks), 2, c), np.float32)
+        counts = dev.scratch("bn.counts", (len(chunks),), np.float32)
         dev.cuda(
-            FILE, "bn_statistics", (len(tiles), column_blocks), THREADS, partial, counts, x, tiles, *map(np.int32, (c, lanes, vector)),
+            FILE, "bn_statistics", (len(chunks), column_blocks), THREADS, partial, counts, x, chunks, *map(np.int32, (c, lanes, vector)),
             cost=cost(0, [x], [partial, counts]), defines=defines_of(x),
         )  # fmt: skip
         bn_finalise(dev, mean, var, partial, counts, starts, c)
@@ -59,9 +59,9 @@ class BatchNorm(Operations):
         self, y: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...], *,
         eps: float, relu: bool = False,
     ) -> None:  # fmt: skip
-        tiles, _, lanes, vector, column_blocks = _tiles(self.device, x, groups, 2048, 2)
+        chunks, _, lanes, vector, column_blocks = _chunks(self.device, x, groups, 2048, 2)
         self.device.cuda(
-            FILE, "bn_forward", (len(tiles), column_blocks), THREADS, y, x, mean, var, gamma, beta, tiles,
+            FILE, "bn_forward", (len(chunks), column_blocks), THREADS, y, x, mean, var, gamma, beta, chunks,
             *map(np.int32, (x.shape[-1], lanes)), np.float32(eps), *map(np.int32, (relu, vector)),
             cost=cost(0, [x, mean, var, gamma, beta], [y]), defines=defines_of(x),
         )  # fmt: skip
@@ -78,10 +78,10 @@ class BatchNorm(Operations):
         if sums is None and (batch_statistics or wanted):
             sums = dev.scratch("bn.sums", (2, len(groups), c), np.float32)
             self._backward_sums(sums, dy, x, mask, mean, var, groups, eps)
-        tiles, _, lanes, vector, column_blocks = _tiles(dev, x, groups, 2048, 2)
+        chunks, _, lanes, vector, column_blocks = _chunks(dev, x, groups, 2048, 2)
         reads = [dy, var, gamma, *([x, mean, sums] if batch_statistics else []), *([mask] if masked else [])]
         dev.cuda(
-            FILE, "bn_backward", (len(tiles), column_blocks), THREADS, dx, dgamma, dbeta, dy, x, mask, mean, var, gamma, sums, tiles,
+            FILE, "bn_backward", (len(chunks), column_blocks), THREADS, dx, dgamma, dbeta, dy, x, mask, mean, var, gamma, sums, chunks,
             *map(np.int32, (c, len(groups), lanes)), np.float32(eps), *map(np.int32, (not batch_statistics, vector)),
             cost=cost(0, reads, [dx, *wanted]), defines=defines_of(x),
         )  # fmt: skip
@@ -91,10 +91,10 @@ class BatchNorm(Operations):
     ) -> None:
         """sums = (Σ g, Σ g x̂) of each group; ``mask`` is the forward's output, or None."""
         dev, c = self.device, x.shape[-1]
-        tiles, starts, lanes, vector, column_blocks = _tiles(dev, x, groups, 512, 16)
-        partial = dev.scratch("bn.partial", (len(tiles), 2, c), np.float32)
+        chunks, starts, lanes, vector, column_blocks = _chunks(dev, x, groups, 512, 16)
+        partial = dev.scratch("bn.partial", (len(chunks), 2, c), np.float32)
         dev.cuda(
-            FILE, "bn_backward_sums", (len(tiles), column_blocks), THREADS, partial, dy, x, mask, mean, tiles,
+            FILE, "bn_backward_sums", (len(chunks), column_blocks), THREADS, partial, dy, x, mask, mean, chunks,
             *map(np.int32, (c, lanes, vector)),
             cost=cost(0, [dy, x, mean, *([] if mask is None else [mask])], [partial]), defines=defines_of(x),
         )  # fmt: skip
