@@ -160,13 +160,21 @@ class Outcome(NamedTuple):
 
 
 class Run:
-    """``case`` on ``engine``: its arrays, each ``shift`` elements behind an aligned address, and the call. ``seed``: of the values."""
+    """``case`` on ``engine``: its arrays, and the call.
 
-    def __init__(self, engine: Any, case: Case, seed: int = 0, shift: int = 0):
+    ``seed``: of the values. ``shift``: elements that (inputs, outputs) lie behind an aligned address.
+    """
+
+    def __init__(self, engine: Any, case: Case, seed: int = 0, shift: tuple[int, int] = (0, 0)):
         self.engine, self.case = engine, case
         self.args, self.kwargs = case.build(Draw(engine.precision, zlib.crc32(case.name.encode()) + seed))
-        self.slots = list(_slots((self.args, self.kwargs)))
-        self.arrays = {id(slot): _place(engine, slot, shift) for slot in self.slots}
+        self.slots = self.slots_of((self.args, self.kwargs))
+        self.arrays = {id(slot): _place(engine, slot, shift[slot.use == "out"]) for slot in self.slots}
+
+    @staticmethod
+    def slots_of(built: Any) -> list[Slot]:
+        """Each array of a case's arguments once, in their order."""
+        return list(_slots(built))
 
     def __call__(self) -> Run:
         with np.errstate(all="ignore"):  # what is not finite is compared
@@ -189,12 +197,12 @@ class Run:
         return {id(s): np.asarray(self.engine.to_numpy(self.arrays[id(s)])) for s in self.slots if s.use in ("out", "inout")}
 
 
-def check(engine: Any, reference: Any, case: Case, seed: int = 0, shift: int = 0) -> list[Outcome]:
+def check(engine: Any, reference: Any, case: Case, seed: int = 0, shift: tuple[int, int] = (0, 0)) -> list[Outcome]:
     """Run ``case`` on both engines and compare every output; inputs must be left as they were.
 
     Args:
         reference: the NumPy engine in float64.
-        seed: other seeds draw other values. shift: elements that ``engine``'s arrays lie behind an aligned address.
+        seed, shift: as of `Run`; other seeds draw other values.
     """
     run = Run(engine, case, seed, shift)
     theirs, results = run.expect(reference), run().results()
@@ -228,7 +236,7 @@ def _compared(slot: Slot, name: str, got: np.ndarray, expected: np.ndarray, prec
 def launch(engine: Any, case: Case) -> None:
     """Run ``case`` on ``engine`` alone: for a device that only records."""
     args, kwargs = case.build(Outline(engine.precision))
-    placed = {id(slot): engine.empty(slot.shape, _dtype(engine, slot.role)) for slot in _slots((args, kwargs))}
+    placed = {id(slot): engine.empty(slot.shape, dtype_of(engine, slot.role)) for slot in _slots((args, kwargs))}
     _call(engine, case, _fill(args, placed), _fill(kwargs, placed))
 
 
@@ -248,14 +256,15 @@ def _call(engine: Any, case: Case, args: Any, kwargs: Any) -> None:
         getattr(engine, case.operation)(*args, **kwargs)
 
 
-def _dtype(engine: Any, role: str) -> np.dtype[Any]:
+def dtype_of(engine: Any, role: str) -> np.dtype[Any]:
+    """Of a slot's role on ``engine``."""
     if role == "act":
         return np.dtype(engine.dtype)
     return np.dtype(engine.wide if role == "wide" else role)
 
 
 def _place(engine: Any, slot: Slot, shift: int = 0) -> Any:
-    return place(engine, slot.values, slot.shape, _dtype(engine, slot.role), shift)
+    return place(engine, slot.values, slot.shape, dtype_of(engine, slot.role), shift)
 
 
 def place(engine: Any, values: Any, shape: tuple[int, ...], dtype: Any, shift: int = 0) -> Any:

@@ -155,37 +155,13 @@ def test_running_statistics_keep_a_fraction_and_average_groups_by_size(engine, r
     assert np.array_equal(engine.to_numpy(device[2]), mean), "an input was written"
 
 
-def test_batch_norm_refuses(engine, rng):
-    """Wrong shape, dtype, layout or groups: a ValueError with got and expected."""
-    groups = (2, 3)
-    good = {
-        "y": poisoned(engine, 5, 2, 2, 3), "x": put(engine, draw(engine, rng, 5, 2, 2, 3)),
-        "mean": put(engine, draw(engine, rng, 2, 3)), "var": put(engine, np.ones((2, 3))),
-        "gamma": put(engine, np.ones(3)), "beta": put(engine, np.ones(3)),
-        "dx": poisoned(engine, 5, 2, 2, 3), "dy": put(engine, draw(engine, rng, 5, 2, 2, 3)),
-        "dgamma": poisoned(engine, 3), "dbeta": poisoned(engine, 3),
-    }  # fmt: skip
-
-    def call(a, groups=groups):
-        engine.batch_norm_statistics(a["mean"], a["var"], a["x"], groups)
-        engine.batch_norm_forward(a["y"], a["x"], a["mean"], a["var"], a["gamma"], a["beta"], groups, eps=1e-5)
-        engine.batch_norm_backward(
-            a["dx"], a["dy"], a["x"], a["y"], a["mean"], a["var"], a["gamma"], groups, eps=1e-5, relu=True,
-            dgamma=a["dgamma"], dbeta=a["dbeta"],
-        )  # fmt: skip
-
-    call(good)
-    other = np.float64 if engine.dtype == np.float32 else np.float32
-    for name, array in good.items():
-        shape = array.shape
-        for bad in (
-            put(engine, np.zeros((*shape[:-1], shape[-1] + 1))),
-            put(engine, np.zeros(shape), other),
-            put(engine, np.zeros((*shape[:-1], 2 * shape[-1])))[..., ::2],
-        ):
-            with pytest.raises(ValueError, match="got .*expected"):
-                call({**good, name: bad})
-                pytest.fail(f"{name} of shape {bad.shape}, {bad.dtype} was accepted")
-    for bad_groups in ((2, 2), (5, 0), (), (6, -1)):
+@pytest.mark.parametrize("groups", [(2, 2), (5, 0), (), (6, -1)])
+def test_groups_sum_to_the_batch(engine, rng, groups):
+    x, row, c = put(engine, draw(engine, rng, 5, 2, 2, 3)), put(engine, np.ones((2, 3))), put(engine, np.ones(3))
+    for call in (
+        lambda: engine.batch_norm_statistics(row, row, x, groups),
+        lambda: engine.batch_norm_forward(x, x, row, row, c, c, groups, eps=1e-5),
+        lambda: engine.batch_norm_backward(x, x, x, x, row, row, c, groups, eps=1e-5),
+    ):
         with pytest.raises(ValueError, match=r"groups: got .*expected"):
-            call(good, bad_groups)
+            call()

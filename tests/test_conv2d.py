@@ -78,52 +78,14 @@ def test_conv2d_of_inputs_that_change_between_calls(engine64, rng):
         check_conv2d(engine64, rng, n, h, h, 3, 4, 3, 3, 1)
 
 
-def arrays(engine, rng):
-    return {
-        "y": poisoned(engine, 2, 4, 4, 5), "x": put(engine, draw(engine, rng, 2, 8, 8, 3)),
-        "w": put(engine, draw(engine, rng, 5, 5, 3, 5)), "dx": poisoned(engine, 2, 8, 8, 3),
-        "dy": put(engine, draw(engine, rng, 2, 4, 4, 5)), "dw": poisoned(engine, 5, 5, 3, 5),
-        "bias": put(engine, draw(engine, rng, 5)), "dbias": poisoned(engine, 5),
-    }  # fmt: skip
-
-
-def call(engine, a):
-    engine.conv2d_forward(a["y"], a["x"], a["w"], a["bias"], stride=2)
-    engine.conv2d_dgrad(a["dx"], a["dy"], a["w"], stride=2)
-    engine.conv2d_wgrad(a["dw"], a["x"], a["dy"], stride=2, dbias=a["dbias"])
-
-
-def wrong_shape(engine, array):
-    return put(engine, np.zeros((*array.shape[:-1], array.shape[-1] + 1)))
-
-
-def wrong_dtype(engine, array):
-    return put(engine, np.zeros(array.shape), np.float64 if engine.dtype == np.float32 else np.float32)
-
-
-def not_contiguous(engine, array):
-    return put(engine, np.zeros((*array.shape[:-1], 2 * array.shape[-1])))[..., ::2]
-
-
-@pytest.mark.parametrize("spoil", [wrong_shape, wrong_dtype, not_contiguous])
-@pytest.mark.parametrize("name", ["y", "x", "w", "bias", "dx", "dy", "dw", "dbias"])
-def test_conv2d_refuses(engine, rng, name, spoil):
-    """The message says which argument, what was got and what was expected."""
-    a = arrays(engine, rng)
-    call(engine, a)
-    a[name] = spoil(engine, a[name])
-    with pytest.raises(ValueError, match="got .*expected"):
-        call(engine, a)
-
-
 def test_conv2d_names_the_argument(engine64, rng):
-    a = arrays(engine64, rng)
+    x, w = put(engine64, draw(engine64, rng, 2, 8, 8, 3)), put(engine64, draw(engine64, rng, 5, 5, 3, 5))
     with pytest.raises(ValueError, match=r"^y: got shape \(2, 8, 8, 5\), expected \(2, 4, 4, 5\)"):
-        engine64.conv2d_forward(poisoned(engine64, 2, 8, 8, 5), a["x"], a["w"], stride=2)
+        engine64.conv2d_forward(poisoned(engine64, 2, 8, 8, 5), x, w, stride=2)
     with pytest.raises(ValueError, match=r"^stride: got 3, expected"):
-        engine64.conv2d_forward(a["y"], a["x"], a["w"], stride=3)
+        engine64.conv2d_forward(poisoned(engine64, 2, 4, 4, 5), x, w, stride=3)
     with pytest.raises(ValueError, match=r"^w: got .*expected odd"):
-        engine64.conv2d_forward(a["y"], a["x"], put(engine64, np.zeros((4, 4, 3, 5))), stride=2)
+        engine64.conv2d_forward(poisoned(engine64, 2, 4, 4, 5), x, put(engine64, np.zeros((4, 4, 3, 5))), stride=2)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -77,42 +77,11 @@ def test_conv_transpose2d_is_the_dgrad_of_the_convolution(engine, rng):
     assert_close(engine.to_numpy(up), engine.to_numpy(back), tolerance(engine.dtype, 150))
 
 
-def arrays(engine, rng):
-    return {
-        "y": poisoned(engine, 2, 8, 8, 5), "x": put(engine, draw(engine, rng, 2, 4, 4, 3)),
-        "w": put(engine, draw(engine, rng, 5, 5, 5, 3)), "dx": poisoned(engine, 2, 4, 4, 3),
-        "dy": put(engine, draw(engine, rng, 2, 8, 8, 5)), "dw": poisoned(engine, 5, 5, 5, 3),
-        "bias": put(engine, draw(engine, rng, 5)), "dbias": poisoned(engine, 5),
-    }  # fmt: skip
-
-
-def call(engine, a):
-    engine.conv_transpose2d_forward(a["y"], a["x"], a["w"], a["bias"])
-    engine.conv_transpose2d_dgrad(a["dx"], a["dy"], a["w"])
-    engine.conv_transpose2d_wgrad(a["dw"], a["x"], a["dy"], dbias=a["dbias"])
-
-
-@pytest.mark.parametrize("name", ["y", "x", "w", "bias", "dx", "dy", "dw", "dbias"])
-def test_conv_transpose2d_refuses(engine, rng, name):
-    """Wrong shape, wrong dtype, non-contiguous: a ValueError with got and expected."""
-    good = arrays(engine, rng)
-    call(engine, good)
-    shape = good[name].shape
-    other = np.float64 if engine.dtype == np.float32 else np.float32
-    for bad in (
-        put(engine, np.zeros((*shape[:-1], shape[-1] + 1))),
-        put(engine, np.zeros(shape), other),
-        put(engine, np.zeros((*shape[:-1], 2 * shape[-1])))[..., ::2],
-    ):
-        with pytest.raises(ValueError, match="got .*expected"):
-            call(engine, {**good, name: bad})
-
-
 def test_conv_transpose2d_refuses_an_output_that_is_not_about_twice_the_input(engine64, rng):
-    a = arrays(engine64, rng)
+    x, weight = put(engine64, draw(engine64, rng, 2, 4, 4, 3)), put(engine64, draw(engine64, rng, 5, 5, 5, 3))
     for h, w in ((9, 8), (8, 6), (4, 4)):
         with pytest.raises(ValueError, match="got .*expected"):
-            engine64.conv_transpose2d_forward(poisoned(engine64, 2, h, w, 5), a["x"], a["w"])
+            engine64.conv_transpose2d_forward(poisoned(engine64, 2, h, w, 5), x, weight)
 
 
 @pytest.mark.parametrize("stride", [2])

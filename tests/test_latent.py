@@ -55,19 +55,3 @@ def test_prior_costs_nothing(engine):
     assert float(engine.to_numpy(kl)[0]) == pytest.approx(0.0, abs=1e-12)
     assert np.allclose(engine.to_numpy(dmu), 3.0)
     assert np.allclose(engine.to_numpy(dlogvar), 3.0)  # dz * eps * sigma / 2
-
-
-@pytest.mark.parametrize("position", range(5))
-def test_reparametrize_refuses(engine, rng, position):
-    other = np.float64 if engine.dtype == np.float32 else np.float32
-    for bad in (
-        put(engine, np.zeros((2, 4))),
-        put(engine, np.zeros((2, 3)), other),
-        put(engine, np.zeros((2, 6)))[:, ::2],
-    ):
-        args = [put(engine, draw(engine, rng, 2, 3)) for _ in range(6)]
-        args[position + 1] = bad
-        with pytest.raises(ValueError, match="got .*expected"):
-            engine.reparametrize_backward(*args)
-    with pytest.raises(ValueError, match="got .*expected"):
-        engine.reparametrize_forward(put(engine, np.zeros((2, 3))), poisoned(engine, 2, dtype=np.float64), *args[3:5], args[5])

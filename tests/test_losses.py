@@ -172,27 +172,15 @@ def test_equilibrium_and_margin_are_the_callers(engine):
     assert engine.to_numpy(flags).tolist() == [0, 1]
 
 
-def test_losses_refuse(engine, rng):
-    logits, double = put(engine, draw(engine, rng, 6)), losses_array(engine, 2)
-    other = np.float64 if engine.dtype == np.float32 else np.float32
+@pytest.mark.parametrize("n_real", [7, -1])
+def test_real_rows_are_some_of_all(engine, rng, n_real):
+    logits = put(engine, draw(engine, rng, 6), engine.wide)
+    with pytest.raises(ValueError, match="n_real: got .*expected"):
+        engine.gan_loss(losses_array(engine, 2), None, logits, n_real, (1.0, 1.0))
+    with pytest.raises(ValueError, match="n_real: got .*expected"):
+        engine.generator_loss(losses_array(engine, 1), poisoned(engine, 6), logits, n_real)
 
-    def gan(losses=double, dlogits=None, at=logits, n_real=2):
-        engine.gan_loss(losses, dlogits, at, n_real, (1.0, 1.0))
 
-    gan()
-    bad_logits = [put(engine, np.zeros((3, 2))), put(engine, np.zeros(12))[::2], put(engine, np.zeros(6), np.int64)]
-    for bad in [{"at": a} for a in bad_logits] + [
-        {"losses": losses_array(engine, 3)}, {"losses": poisoned(engine, 2, dtype=np.float32)},
-        {"dlogits": poisoned(engine, 5)}, {"dlogits": poisoned(engine, 6, dtype=other)}, {"n_real": 7}, {"n_real": -1},
-    ]:  # fmt: skip
-        with pytest.raises(ValueError, match="got .*expected"):
-            gan(**bad)
-    pred = put(engine, np.zeros((2, 3)))
-    for args in (
-        (double, pred, pred, pred), (losses_array(engine, 1), pred, pred, put(engine, np.zeros((2, 4)))),
-        (losses_array(engine, 1), put(engine, np.zeros((2, 6)))[:, ::2], pred, pred),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match="got .*expected"):
-            engine.feature_likelihood(*args)
-    with pytest.raises(ValueError, match="got .*expected"):
-        engine.equilibrium_gate(put(engine, [1], np.uint8), double, 1, 1, equilibrium=0.68, margin=0.35)
+def test_logits_are_one_column(engine):
+    with pytest.raises(ValueError, match="logits: got .*expected"):
+        engine.gan_loss(losses_array(engine, 2), None, put(engine, np.zeros((3, 2))), 2, (1.0, 1.0))

@@ -99,24 +99,6 @@ def test_a_gated_update_freezes_parameters_and_state(engine, rng, flag):
     assert int(engine.to_numpy(t)[0]) == 3 + flag, "t counts the updates that were applied"
 
 
-def test_optimizers_refuse(engine, rng):
-    other = np.float64 if engine.dtype == np.float32 else np.float32
-    bad_arrays = [put(engine, np.zeros((2, 4))), put(engine, np.zeros((2, 3)), other), put(engine, np.ones((2, 6)))[:, ::2]]
-    for position in range(3):
-        for bad in bad_arrays:
-            args = [poisoned(engine, 2, 3) for _ in range(3)]
-            args[position] = bad
-            with pytest.raises(ValueError, match="got .*expected"):
-                engine.rmsprop_update(*args, lr=0.1)
-    for position in (0, 1, 2, 4):
-        for bad in bad_arrays:
-            args = [poisoned(engine, 2, 3) for _ in range(5)]
-            args[3] = put(engine, [0], np.int64)
-            args[position] = bad
-            with pytest.raises(ValueError, match="got .*expected"):
-                engine.adam_update(*args, lr=0.1)
-
-
 def entries_of(engine, rng, kind):
     """Parameters of several shapes, with and without decay, gate and gradient: (entries, their twins)."""
     entries, twins = [], []
@@ -153,14 +135,8 @@ def test_a_table_is_its_updates(engine, rng, kind, rate):
 
 def test_a_table_refuses(engine, rng):
     entries, _ = entries_of(engine, rng, "rmsprop")
-    for bad in (
-        entries[0]._replace(states=()),
-        entries[0]._replace(grad=put(engine, np.ones((5, 5, 4, 3)))),
-        entries[0]._replace(states=(put(engine, np.ones(3)),)),
-        entries[0]._replace(enabled=put(engine, [1, 1], np.uint8)),
-    ):
-        with pytest.raises(ValueError, match="got .*expected"):
-            engine.update_table("rmsprop", [*entries, bad])
+    with pytest.raises(ValueError, match="states: got .*expected"):
+        engine.update_table("rmsprop", [*entries, entries[0]._replace(states=())])
     with pytest.raises(ValueError, match="kind: got 'sgd', expected"):
         engine.update_table("sgd", entries)
 
