@@ -70,6 +70,34 @@ def numpy(tensor: Any) -> np.ndarray:
     return tensor.detach().numpy() if isinstance(tensor, torch.Tensor) else np.asarray(tensor)
 
 
+def check_products(
+    engine: Any, rng: np.random.Generator, kind: str, reference: Any, x: Any, w: Any, y: Any, bias: bool, terms: Any, **options: Any
+) -> None:
+    """Forward, dgrad and wgrad of `kind` ("conv2d", …), given the shapes of x, w and y, against `reference(x, w, bias)` in torch.
+
+    `terms`: products summed in an element of (y, dx, dw); `bias`: whether there is one; `options` of all three operations.
+    """
+    count = y[-1]
+    x, w, dy, b = draw(engine, rng, *x), draw(engine, rng, *w), draw(engine, rng, *y), draw(engine, rng, count) * bias
+    leaves = leaf(x), leaf(w), leaf(b)
+    ty = reference(*leaves)
+    assert ty.shape == y
+    ex, ew, eb = gradients(ty, dy, *leaves)
+    limits = [tolerance(engine.dtype, n) for n in terms]
+
+    got = poisoned(engine, *y)
+    getattr(engine, f"{kind}_forward")(got, put(engine, x), put(engine, w), put(engine, b) if bias else None, **options)
+    assert_close(engine.to_numpy(got), ty, limits[0], "y")
+    dx = poisoned(engine, *x.shape)
+    getattr(engine, f"{kind}_dgrad")(dx, put(engine, dy), put(engine, w), **options)
+    assert_close(engine.to_numpy(dx), ex, limits[1], "dx")
+    dw, db = poisoned(engine, *w.shape), poisoned(engine, count) if bias else None
+    getattr(engine, f"{kind}_wgrad")(dw, put(engine, x), put(engine, dy), dbias=db, **options)
+    assert_close(engine.to_numpy(dw), ew, limits[2], "dw")
+    if bias:
+        assert_close(engine.to_numpy(db), eb, 10 * tolerance(engine.dtype, dy.size // count), "dbias")
+
+
 # Torch forms of the layouts of this repository: activations NHWC, convolution weights [KH, KW, Ci, Co].
 
 

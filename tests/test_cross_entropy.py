@@ -80,3 +80,9 @@ def test_labels_are_classes(engine64, label):
         engine64.softmax_cross_entropy_forward(poisoned(engine64, 1), poisoned(engine64, 2, 3), p, labels)
     with pytest.raises(ValueError, match="got .*expected"):
         engine64.softmax_cross_entropy_backward(poisoned(engine64, 2, 3), p, labels)
+
+
+def test_there_are_classes(engine):
+    none = poisoned(engine, 2, 0)
+    with pytest.raises(ValueError, match="got .*expected"):
+        engine.softmax_cross_entropy_forward(poisoned(engine, 1, dtype=np.float64), none, none, put(engine, [0, 1], np.int32))
