@@ -5,7 +5,9 @@ Needs NumPy alone, so that a GPU machine without PyTorch or pytest can run it. T
 
 from __future__ import annotations
 
+import contextlib
 import math
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,7 +108,8 @@ class _Ones:
     def __getattr__(self, name: str) -> Callable[..., np.ndarray]:
         def draw(*args: Any, **_: Any) -> np.ndarray:
             sizes = [a for a in args if isinstance(a, int | tuple)]
-            dtype = np.uint8 if name == "integers" else np.int32 if name == "permutation" else np.float64
+            types = [a for a in args if isinstance(a, type)]
+            dtype = types[0] if types else np.int64 if name in ("integers", "permutation") else np.float64
             return np.ones(sizes[-1] if sizes else 1, dtype)
 
         return draw
@@ -177,7 +180,7 @@ class Run:
         return list(_slots(built))
 
     def __call__(self) -> Run:
-        with np.errstate(all="ignore"):  # what is not finite is compared
+        with self._quiet():
             _call(self.engine, self.case, _fill(self.args, self.arrays), _fill(self.kwargs, self.arrays))
         return self
 
@@ -185,12 +188,17 @@ class Run:
         """The arrays of the same call on ``reference``, or by the case's formula."""
         theirs = {id(slot): _place(reference, slot) for slot in self.slots}
         args, kwargs = _fill(self.args, theirs), _fill(self.kwargs, theirs)
-        with np.errstate(all="ignore"):
+        with self._quiet():
             if self.case.formula:
                 self.case.formula(*args, **kwargs)
             else:
                 _call(reference, self.case, args, kwargs)
         return theirs
+
+    def _quiet(self) -> Any:
+        """No warning, in no thread, of values that are meant not to be finite."""
+        meant = any(slot.kind == "finite" for slot in self.slots)
+        return warnings.catch_warnings(action="ignore", category=RuntimeWarning) if meant else contextlib.nullcontext()
 
     def results(self) -> dict[int, np.ndarray]:
         """The host's copies of the arrays that are compared."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_cases import cases, part_cases
-from kernel_check import TOLERANCE, Case, Draw, check, relative_error, round_to, tolerance
+from kernel_check import TOLERANCE, Case, Draw, check, launch, relative_error, round_to, tolerance
 from kernel_shapes import CORE, FEW, ODD, PAPER
 
 from bench.gpu.__main__ import LIMITS as TIMES
@@ -79,6 +79,18 @@ def test_the_cases_hold_for_the_numpy_engine(precision, request, engine64, engin
     engine = engine32 if precision == "float32" else engine64
     wrong = [(case.name, o) for case in cases(ODD) for o in check(engine, engine64, case, seed=3) if not o.ok]
     assert not wrong, wrong[:5]
+
+
+def test_every_case_can_be_recorded():
+    """What compiles the kernels ahead of time: the launches without the values."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from kernels.cuda.device.chips import CHIPS
+    from kernels.cuda.engine import dry_engine
+
+    for case in [*cases(ODD), *part_cases()]:
+        engine = dry_engine(CHIPS["sm_90"], "bf16")
+        launch(engine, case)
+        assert engine.device.launches, case.name
 
 
 class Spoiled:
