@@ -195,10 +195,13 @@ class Run:
                 _call(reference, self.case, args, kwargs)
         return theirs
 
-    def _quiet(self) -> Any:
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
         """No warning, in no thread, of values that are meant not to be finite."""
-        meant = any(slot.kind == "finite" for slot in self.slots)
-        return warnings.catch_warnings(action="ignore", category=RuntimeWarning) if meant else contextlib.nullcontext()
+        with warnings.catch_warnings():
+            if any(slot.kind == "finite" for slot in self.slots):
+                warnings.simplefilter("ignore", RuntimeWarning)
+            yield
 
     def results(self) -> dict[int, np.ndarray]:
         """The host's copies of the arrays that are compared."""
