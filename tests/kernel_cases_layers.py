@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kernel_check import Case, Draw, Slot
+from kernel_check import Case
+from kernel_draw import Draw, Slot
 from kernel_shapes import EPS, Conv, Dense, below_norm, below_relu, masked_sums, normal_layer, weights
 
 Built = tuple[tuple[Any, ...], dict[str, Any]]

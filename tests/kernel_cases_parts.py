@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from kernel_check import Case, Draw, Slot
+from kernel_check import Case
+from kernel_draw import Draw, Slot
 from kernel_shapes import EPS
 
 Built = tuple[tuple[Any, ...], dict[str, Any]]

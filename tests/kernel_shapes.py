@@ -10,7 +10,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from kernel_check import Draw, Slot
+from kernel_draw import Draw, Slot
 
 EPS = 1e-5  # of batch norm, in every case
 

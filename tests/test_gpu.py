@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_cases import cases, part_cases
-from kernel_check import TOLERANCE, Case, Draw, check, launch, relative_error, round_to, tolerance
+from kernel_check import TOLERANCE, Case, check, launch, relative_error, tolerance
+from kernel_draw import Draw, round_to
 from kernel_shapes import CORE, FEW, ODD, PAPER
 
 from bench.gpu.__main__ import LIMITS as TIMES

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kernel_cases import cases
-from kernel_check import Draw, Run, dtype_of, place
+from kernel_check import Run, dtype_of, place
+from kernel_draw import Draw
 from kernel_shapes import FEW
 
 import kernels
