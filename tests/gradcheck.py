@@ -1,4 +1,4 @@
-"""What every test of an operation shares: the tolerance table, the error measure, drawing, poisoning and torch views.
+"""What every test of an operation against PyTorch shares: drawing, comparison and torch views; table and placing are kernel_check's.
 
 A gradient is never checked by `y.sum().backward()` (its true value can be 0): each test draws an upstream error `dy`
 of its own, and a reference of zero norm, a NaN or an unwritten output is a failure, not a small error.
@@ -6,32 +6,17 @@ of its own, and a reference of zero norm, a NaN or an unwritten output is a fail
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import kernel_check
 import numpy as np
 import torch
-
-# Relative error ||got - expected|| / ||expected|| allowed, by the engine's dtype. The float32 rows are a floor that
-# grows with the square root of the number of terms summed (rounding errors of a sum add up like a random walk).
-BASE_TOLERANCE = {"float64": 1e-9, "float32": 1e-6}
-GROWTH = {"float64": 0.0, "float32": 1e-7}
+from kernel_check import relative_error
 
 
 def tolerance(dtype: Any, reduction: int = 1) -> float:
     """Allowed relative error of a result that sums `reduction` products in `dtype`."""
-    name = np.dtype(dtype).name
-    return BASE_TOLERANCE[name] + GROWTH[name] * math.sqrt(reduction)
-
-
-def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
-    """||got - expected|| / ||expected|| in float64; inf where it means nothing (NaN, zero reference, wrong shape)."""
-    got = np.asarray(got, np.float64)
-    expected = np.asarray(expected, np.float64)
-    if got.shape != expected.shape or not np.isfinite(got).all() or not np.isfinite(expected).all():
-        return math.inf
-    norm = float(np.linalg.norm(expected))
-    return math.inf if norm == 0.0 else float(np.linalg.norm(got - expected)) / norm
+    return kernel_check.tolerance(np.dtype(dtype).name, "wide", reduction)
 
 
 def assert_close(got: Any, expected: Any, limit: float, name: str = "result") -> None:
@@ -62,18 +47,12 @@ def draw(engine: Any, rng: np.random.Generator, *shape: int, scale: float = 1.0,
 
 def put(engine: Any, array: Any, dtype: Any = None) -> Any:
     """A fresh device array of the engine's dtype (or of `dtype`) with the values of `array`."""
-    array = np.ascontiguousarray(array, dtype=engine.dtype if dtype is None else dtype)
-    out = engine.empty(array.shape, array.dtype)
-    if hasattr(out, "set"):  # a CuPy array
-        out.set(array)
-    else:
-        out[...] = array
-    return out
+    return kernel_check.place(engine, array, np.shape(array), engine.dtype if dtype is None else dtype)
 
 
 def poisoned(engine: Any, *shape: int, dtype: Any = None) -> Any:
     """An output full of NaN: an element that an operation leaves alone, or accumulates into, shows."""
-    return put(engine, np.full(shape, np.nan), dtype)
+    return kernel_check.place(engine, None, shape, engine.dtype if dtype is None else dtype)
 
 
 def leaf(array: Any) -> torch.Tensor:
@@ -89,6 +68,34 @@ def gradients(y: torch.Tensor, dy: Any, *leaves: torch.Tensor) -> list[np.ndarra
 def numpy(tensor: Any) -> np.ndarray:
     """A tensor or array as NumPy."""
     return tensor.detach().numpy() if isinstance(tensor, torch.Tensor) else np.asarray(tensor)
+
+
+def check_products(
+    engine: Any, rng: np.random.Generator, kind: str, reference: Any, x: Any, w: Any, y: Any, bias: bool, terms: Any, **options: Any
+) -> None:
+    """Forward, dgrad and wgrad of `kind` ("conv2d", …), given the shapes of x, w and y, against `reference(x, w, bias)` in torch.
+
+    `terms`: products summed in an element of (y, dx, dw); `bias`: whether there is one; `options` of all three operations.
+    """
+    count = y[-1]
+    x, w, dy, b = draw(engine, rng, *x), draw(engine, rng, *w), draw(engine, rng, *y), draw(engine, rng, count) * bias
+    leaves = leaf(x), leaf(w), leaf(b)
+    ty = reference(*leaves)
+    assert ty.shape == y
+    ex, ew, eb = gradients(ty, dy, *leaves)
+    limits = [tolerance(engine.dtype, n) for n in terms]
+
+    got = poisoned(engine, *y)
+    getattr(engine, f"{kind}_forward")(got, put(engine, x), put(engine, w), put(engine, b) if bias else None, **options)
+    assert_close(engine.to_numpy(got), ty, limits[0], "y")
+    dx = poisoned(engine, *x.shape)
+    getattr(engine, f"{kind}_dgrad")(dx, put(engine, dy), put(engine, w), **options)
+    assert_close(engine.to_numpy(dx), ex, limits[1], "dx")
+    dw, db = poisoned(engine, *w.shape), poisoned(engine, count) if bias else None
+    getattr(engine, f"{kind}_wgrad")(dw, put(engine, x), put(engine, dy), dbias=db, **options)
+    assert_close(engine.to_numpy(dw), ew, limits[2], "dw")
+    if bias:
+        assert_close(engine.to_numpy(db), eb, 10 * tolerance(engine.dtype, dy.size // count), "dbias")
 
 
 # Torch forms of the layouts of this repository: activations NHWC, convolution weights [KH, KW, Ci, Co].

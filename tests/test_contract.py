@@ -7,30 +7,42 @@ from __future__ import annotations
 
 import inspect
 
-import kernel_check as kernel
 import numpy as np
 import pytest
 from kernel_cases import cases
-from kernel_shapes import TINY
+from kernel_check import Run, place
+from kernel_draw import Draw, Slot
+from kernel_shapes import FEW
 
 import kernels
 
-CASES = [case for case in cases(TINY) if case.operation in kernels.OPERATIONS]
-
-#: What may be otherwise, by kind of change: lengths that nothing else has, dtypes that do not count.
+#: Arguments that may be otherwise, by kind of change: lengths that nothing else has, dtypes that do not count.
+ALONE = {("fill", "out"), ("normal", "out"), ("uniform_init", "out")}
+LONGER = {("look_up_rate", "rates"), ("gather_batch", "order"), ("augment_batch", "order"), ("gather_rows", "order")}
 FREE = {
     "dtype": {("fill", "out"), ("gather_images", "indices")},
-    "columns": {
-        ("fill", "out"), ("normal", "out"), ("uniform_init", "out"), ("look_up_rate", "rates"), ("gather_batch", "order"),
-        ("augment_batch", "order"), ("gather_rows", "order"),
+    "layout": {("gather_images", "indices")},
+    "axes": ALONE,
+    "last": ALONE | LONGER,
+    "middle": ALONE | {("batch_norm_statistics", "x")},
+    "first": ALONE | LONGER | {
+        ("gather_images", "images"), ("gather_batch", "images"), ("augment_batch", "images"), ("gather_rows", "rows"),
+        ("gather_rows", "out"),
     },
-    "rows": {
-        ("fill", "out"), ("normal", "out"), ("uniform_init", "out"), ("look_up_rate", "rates"), ("gather_batch", "order"),
-        ("augment_batch", "order"), ("gather_rows", "order"), ("gather_images", "images"), ("gather_batch", "images"),
-        ("augment_batch", "images"), ("gather_rows", "rows"), ("gather_rows", "out"),
-    },
-    "axes": {("fill", "out"), ("normal", "out"), ("uniform_init", "out")},
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["cpu-float64", "cpu-float32", "cuda-float32", "cuda-bf16"])
+def checking(request):
+    """An engine that need not execute anything: on "cuda" launches are recorded."""
+    device, precision = request.param.split("-")
+    if device == "cpu":
+        return kernels.engine("cpu", precision)
+    pytest.importorskip("triton", reason="Triton is not installed (Linux only)")
+    from kernels.cuda.device.chips import CHIPS
+    from kernels.cuda.engine import dry_engine
+
+    return dry_engine(CHIPS["sm_90"], precision)
 
 
 def bound(case, args, kwargs):
@@ -39,12 +51,12 @@ def bound(case, args, kwargs):
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def slots_of(arguments):
-    """{name: slot} of the arrays, those within named tuples and lists as "previous.sums", without those that are not read."""
+def named(arguments):
+    """{name: slot} of the arrays; those within named tuples and lists as "previous.sums"."""
     found = {}
 
     def walk(name, value):
-        if isinstance(value, kernel.Slot):
+        if isinstance(value, Slot):
             found[name] = value
         elif isinstance(value, tuple | list):
             for field, part in zip(getattr(value, "_fields", range(len(value))), value, strict=True):
@@ -55,43 +67,70 @@ def slots_of(arguments):
     return found
 
 
-def changed(engine, array, kind):
-    """An array like ``array`` with another dtype, layout, last axis, first axis or number of axes."""
-    first, *rest = array.shape
-    last = array.shape[-1]
-    if kind == "dtype":
-        return engine.empty(array.shape, np.int16)
-    if kind == "layout":
-        return engine.empty((*array.shape[:-1], 2 * last + 2), array.dtype)[..., : 2 * last : 2]
-    shape = {"columns": (*array.shape[:-1], last + 1), "rows": (first + 1, *rest), "axes": (*array.shape, 1)}[kind]
-    return engine.empty(shape, array.dtype)
+def fullest():
+    """{operation: its case with most arrays}, and of gradients one that is given the sums and reads no y."""
+    found = {}
+    for case in cases(FEW):
+        arguments = bound(case, *case.build(Draw("float32", 0)))
+        slots = named(arguments)
+        apart = len({id(slot) for slot in slots.values()}) == len(slots)  # not in place
+        rank = apart and arguments.get("sums") is None and arguments.get("relu") is not False, len(slots)
+        if case.operation in kernels.OPERATIONS and rank > found.get(case.operation, ((), None))[0]:
+            found[case.operation] = rank, case
+        if arguments.get("sums") is not None:
+            found[f"{case.operation}, sums given"] = rank, case
+    return {title: case for title, (_, case) in found.items()}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_an_array_that_does_not_fit_is_refused(engine, case):
-    args, kwargs = case.build(kernel.Draw(engine.precision, 0))
-    arguments = bound(case, args, kwargs)
-    slots = slots_of(arguments)
-    unread = "y" if arguments.get("sums") is not None or arguments.get("relu") is False else None  # of a gradient
-    for name, slot in slots.items():
-        for kind in ("dtype", "layout", "columns", "rows", "axes"):
-            if (case.operation, name) in FREE.get(kind, ()) or (case.operation.endswith("backward") and name == unread):
+CASES = fullest()
+
+
+def changes(engine, array):
+    """(kind, an array like ``array`` that is otherwise in that)."""
+    for axis, length in enumerate(array.shape):
+        kind = "last" if axis == array.ndim - 1 else "middle" if axis else "first"
+        shape = (*array.shape[:axis], length + 3, *array.shape[axis + 1 :])  # 3: no odd kernel, no picture of as many outputs
+        yield kind, place(engine, None, shape, array.dtype)
+    yield "axes", place(engine, None, (*array.shape, 1), array.dtype)
+    yield "dtype", place(engine, None, array.shape, np.int16)
+    yield "dtype", place(engine, None, array.shape, np.float64 if array.dtype == np.float32 else np.float32)
+    if array.shape[-1] > 1:
+        yield "layout", place(engine, None, (*array.shape[:-1], 2 * array.shape[-1]), array.dtype)[..., ::2]
+
+
+def test_every_operation_is_here():
+    assert {title.split(",")[0] for title in CASES} == set(kernels.OPERATIONS)
+
+
+@pytest.mark.parametrize("title", CASES)
+def test_an_array_that_does_not_fit_is_refused(checking, title):
+    """In one line that says what was got and what was expected; and nothing was computed."""
+    case, accepted = CASES[title], []
+    first = Run(checking, case)
+    for name, slot in named(bound(case, first.args, first.kwargs)).items():
+        if "sums given" in title and name == "y" or (checking.dtype != checking.wide and case.operation == "copy"):
+            continue  # not read; converted
+        for kind, bad in changes(checking, first.arrays[id(slot)]):
+            if (case.operation, name) in FREE.get(kind, ()):
                 continue
-            if kind == "layout" and slot.shape[-1] < 2:
-                continue
-            arrays = {id(s): kernel._place(engine, s) for s in slots.values()}
-            before = {key: np.array(engine.to_numpy(array)) for key, array in arrays.items()}
-            given = {**arrays, id(slot): changed(engine, arrays[id(slot)], kind)}
-            with pytest.raises(ValueError, match="got .*expected") as caught:
-                kernel._call(engine, case, kernel._fill(args, given), kernel._fill(kwargs, given))
-                pytest.fail(f"{name}: other {kind} were taken")
-            assert "\n" not in str(caught.value)
+            run = Run(checking, case)
+            arrays = {id(s): run.arrays[id(s)] for s in run.slots}
+            before = {key: np.array(checking.to_numpy(array)) for key, array in arrays.items()}
+            number = first.slots.index(slot)
+            run.arrays[id(run.slots[number])] = bad
+            with pytest.raises(ValueError) as caught:
+                run()
+                accepted.append((name, kind, bad.shape, bad.dtype))
+                raise ValueError("got, expected")
+            assert "got" in str(caught.value) and "expected" in str(caught.value) and "\n" not in str(caught.value), (
+                name,
+                kind,
+                caught.value,
+            )
             for key, array in arrays.items():
-                assert np.array_equal(engine.to_numpy(array), before[key], equal_nan=before[key].dtype.kind == "f"), (name, kind)
-
-
-def test_every_operation_is_among_the_cases():
-    assert {case.operation for case in CASES} == set(kernels.OPERATIONS)
+                now = checking.to_numpy(array)
+                assert np.array_equal(now, before[key], equal_nan=before[key].dtype.kind == "f"), (name, kind)
+    assert not accepted
 
 
 def resized(**sizes):
@@ -154,16 +193,14 @@ READ = [
 def test_a_value_that_does_not_fit_is_refused(engine, operation, name, change, message):
     if (operation, name, change, message) in READ and not engine.host_memory:
         pytest.skip("a GPU's values are not read before a launch")
-    for case in CASES:
+    for case in cases(FEW):
         if case.operation == operation and case.call is None:
-            args, kwargs = case.build(kernel.Draw(engine.precision, 0))
-            arguments = bound(case, args, kwargs)
+            run = Run(engine, case)
+            arguments = bound(case, *run.filled())
             if arguments.get(name) is not None:
                 break
     else:
         raise AssertionError(f"no case of {operation} has {name}")
-    arrays = {id(slot): kernel._place(engine, slot) for slot in slots_of(arguments).values()}
-    arguments = kernel._fill(arguments, arrays)
     arguments[name] = change(engine, arguments[name]) if callable(change) else change
     with pytest.raises(ValueError, match=message):
         getattr(engine, operation)(**arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from gradcheck import assert_close, draw, gradients, leaf, poisoned, put, tolerance, torch_conv2d
+from gradcheck import assert_close, check_products, draw, leaf, poisoned, put, tolerance, torch_conv2d
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,29 +29,9 @@ CASES = [
 
 
 def check_conv2d(engine, rng, n, h, w, ci, co, kh, kw, stride, bias=True):
-    x, weight = draw(engine, rng, n, h, w, ci), draw(engine, rng, kh, kw, ci, co)
-    b = draw(engine, rng, co) if bias else None
     oh, ow = -(-h // stride), -(-w // stride)
-    dy = draw(engine, rng, n, oh, ow, co)
-
-    tx, tw, tb = leaf(x), leaf(weight), leaf(b if bias else np.zeros(co))
-    ty = torch_conv2d(tx, tw, tb, stride)
-    assert ty.shape == (n, oh, ow, co)
-    ex, ew, eb = gradients(ty, dy, tx, tw, tb)
-
-    y = poisoned(engine, n, oh, ow, co)
-    engine.conv2d_forward(y, put(engine, x), put(engine, weight), put(engine, b) if bias else None, stride=stride)
-    assert_close(engine.to_numpy(y), ty, tolerance(engine.dtype, kh * kw * ci), "y")
-
-    dx = poisoned(engine, n, h, w, ci)
-    engine.conv2d_dgrad(dx, put(engine, dy), put(engine, weight), stride=stride)
-    assert_close(engine.to_numpy(dx), ex, tolerance(engine.dtype, kh * kw * co), "dx")
-
-    dw, db = poisoned(engine, kh, kw, ci, co), poisoned(engine, co) if bias else None
-    engine.conv2d_wgrad(dw, put(engine, x), put(engine, dy), stride=stride, dbias=db)
-    assert_close(engine.to_numpy(dw), ew, tolerance(engine.dtype, n * oh * ow), "dw")
-    if bias:
-        assert_close(engine.to_numpy(db), eb, 10 * tolerance(engine.dtype, n * oh * ow), "dbias")
+    shapes, terms = ((n, h, w, ci), (kh, kw, ci, co), (n, oh, ow, co)), (kh * kw * ci, kh * kw * co, n * oh * ow)
+    check_products(engine, rng, "conv2d", lambda *a: torch_conv2d(*a, stride), *shapes, bias, terms, stride=stride)
 
 
 @pytest.mark.parametrize(("n", "h", "w", "ci", "co", "kh", "kw", "stride"), CASES)

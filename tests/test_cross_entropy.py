@@ -70,3 +70,19 @@ def test_no_row_has_a_label(engine, rng):
     loss, _, dlogits = computed(engine, draw(engine, rng, 5, 3), np.full(5, -1))
     assert loss[0] == 0
     assert_zero(dlogits)
+
+
+@pytest.mark.parametrize("label", [3, -2])
+def test_labels_are_classes(engine64, label):
+    """A device does not read them first: tests/test_cuda_c.py."""
+    p, labels = put(engine64, np.full((2, 3), 1 / 3)), put(engine64, [0, label], np.int32)
+    with pytest.raises(ValueError, match="got .*expected"):
+        engine64.softmax_cross_entropy_forward(poisoned(engine64, 1), poisoned(engine64, 2, 3), p, labels)
+    with pytest.raises(ValueError, match="got .*expected"):
+        engine64.softmax_cross_entropy_backward(poisoned(engine64, 2, 3), p, labels)
+
+
+def test_there_are_classes(engine):
+    none = poisoned(engine, 2, 0)
+    with pytest.raises(ValueError, match="got .*expected"):
+        engine.softmax_cross_entropy_forward(poisoned(engine, 1, dtype=np.float64), none, none, put(engine, [0, 1], np.int32))

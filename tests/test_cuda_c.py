@@ -1,176 +1,236 @@
-"""Element-wise operations in CUDA C on the emulated device against the NumPy engine in float64, and proof that the emulation shows what
-it is there for: real kernels, broken on purpose."""
+"""What the CUDA C kernels do beyond their results, which are in test_kernels: launches, costs, bits, grids smaller than the work, indices
+that are not there, refusals; and proof that the emulation shows what it is there for: real kernels, broken on purpose."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_case import FLOAT32, PRECISIONS, ROUNDED, Operations, draw, float64
-from gradcheck import assert_close
 
-from kernels.cpu import activations, elementwise
-from kernels.cuda import batch_norm
+pytest.importorskip("ml_dtypes", reason="ml_dtypes, NumPy's bfloat16, is not installed")
+if shutil.which("g++") is None:
+    pytest.skip("no g++ to compile the CUDA C kernels for the host", allow_module_level=True)
+
+from kernel_cases_parts import pack_weights
+from kernel_check import place, relative_error
+
+from kernels import UpdateEntry, philox
+from kernels.cpu import conv2d
+from kernels.cuda import batch_norm, elementwise
 from kernels.cuda.device.base import BFLOAT16
 from kernels.cuda.device.source import CUDA
-from kernels.cuda.products import partials
+from kernels.cuda.engine import emulated_engine
+from kernels.cuda.products import packing, partials
 from kernels.ledger import cost
 
-SIZES = [(1,), (3, 5), (16 * 256,), (2, 3, 1031)]  # one element, one incomplete block, exactly one, one and a part
+FLOAT32 = np.float32
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("shift", [0, 3], ids=["aligned", "unaligned"])
-@pytest.mark.parametrize("shape", SIZES)
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid"])
-def test_activations(rng, precision, shift, shape, name):
-    ops = Operations(precision)
-    x, dy = draw(rng, precision, *shape, scale=3.0), draw(rng, precision, *shape)
-    y = np.empty(shape)
-    getattr(activations, f"{name}_forward")(y, x)
-    device_x = ops.put(x, shift=shift)
-    for got in (ops.out(shape, shift=shift), device_x):
-        getattr(ops, f"{name}_forward")(got, device_x)
-        assert_close(float64(got) + 1e-9, y + 1e-9, ROUNDED[precision])
-    y = y.astype(ops.dtype).astype(np.float64)
-    dx = np.empty(shape)
-    getattr(activations, f"{name}_backward")(dx, dy, y)
-    error, output = ops.put(dy, shift=shift), ops.put(y, shift=shift)
-    for got in (ops.out(shape), error):
-        getattr(ops, f"{name}_backward")(got, error, output)
-        assert_close(float64(got) + 1e-9, dx + 1e-9, ROUNDED[precision])
+@pytest.fixture
+def engine():
+    """A device of its own: what a test leaves behind is no other's."""
+    return emulated_engine("float32")
 
 
-def test_sigmoid_of_float32_logits_in_a_bfloat16_engine(rng):
-    ops = Operations("bf16")
-    x = np.concatenate([draw(rng, "float32", 37, scale=4.0), [-200.0, 200.0]])
-    y, got = np.empty(39), ops.out((39,), FLOAT32)
-    activations.sigmoid_forward(y, x)
-    ops.sigmoid_forward(got, ops.put(x, FLOAT32))
-    assert_close(float64(got), y, 1e-6)
+@pytest.fixture
+def bf16():
+    return emulated_engine("bf16")
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid"])
-def test_activations_let_non_finite_values_through(name):
-    ops = Operations()
-    x = np.array([np.nan, np.inf, -np.inf, 0.0, -1.0], np.float32)
-    dy = np.array([1.0, 2.0, np.inf, np.nan, np.inf], np.float32)
-    y, got = np.empty_like(x), ops.out((5,))
-    getattr(activations, f"{name}_forward")(y, x)
-    getattr(ops, f"{name}_forward")(got, ops.put(x))
-    assert np.array_equal(np.isnan(got), np.isnan(y)) and np.array_equal(np.isfinite(got), np.isfinite(y))
-    dx, got = np.empty_like(x), ops.out((5,))
-    with np.errstate(invalid="ignore"):
-        getattr(activations, f"{name}_backward")(dx, dy, y)
-    getattr(ops, f"{name}_backward")(got, ops.put(dy), ops.put(y))
-    assert np.array_equal(np.isfinite(got), np.isfinite(dx))
+def names(engine, call):
+    """The launches of ``call``."""
+    engine.device.launches = []
+    call()
+    return [launch.name for launch in engine.device.launches]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("shift", [0, 1], ids=["aligned", "unaligned"])
-@pytest.mark.parametrize("shape", SIZES)
-def test_add_and_scale(rng, precision, shift, shape):
-    ops = Operations(precision)
-    a, b = draw(rng, precision, *shape), draw(rng, precision, *shape)
-    for alpha, beta in ((1.0, 1.0), (0.25, -3.0)):
-        device_b, expected = ops.put(b, shift=shift), np.empty(shape)
-        elementwise.add(expected, a, b, alpha=alpha, beta=beta)
-        for out in (ops.out(shape), device_b):
-            ops.add(out, ops.put(a), device_b, alpha=alpha, beta=beta)
-            assert_close(float64(out), expected, ROUNDED[precision])
-    device_a = ops.put(a, shift=shift)
-    for out in (ops.out(shape), device_a):
-        ops.scale(out, device_a, -1.7)
-        assert_close(float64(out), -1.7 * a, ROUNDED[precision])
+# ---- launches and costs ----
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("shift", [0, 1], ids=["aligned", "unaligned"])
-@pytest.mark.parametrize(("n", "columns", "attributes"), [(1, 1, 1), (5, 24, 3), (4, 2056, 40), (3, 33, 73)])
-def test_concatenate(rng, precision, shift, n, columns, attributes):
-    """The same bits in any order of threads; attributes rounded as NumPy rounds; a NaN stays one."""
-    x, a = draw(rng, precision, n, columns), rng.standard_normal((n, attributes)).astype(np.float32)
-    x[0, -1] = a[0, 0] = np.nan
-    for seed in range(2):
-        ops = Operations(precision, seed)
-        y = ops.out((n, columns + attributes), shift=shift)
-        ops.concatenate(y, ops.put(x, shift=shift), ops.put(a, FLOAT32, shift))
-        expected = np.concatenate([x.astype(ops.dtype), a.astype(ops.dtype)], axis=1).astype(np.float64)
-        assert np.array_equal(y.astype(np.float64), expected, equal_nan=True)
+def test_batch_norm_backward_sums_what_is_wanted_alone(engine, rng):
+    """Sums that are given, or not asked for, cost no launch; with them dy and x are read once."""
+
+    def normal(*shape):
+        return engine.asarray(rng.standard_normal(shape))
+
+    dx, dy, x = engine.empty((2, 4, 4, 8)), normal(2, 4, 4, 8), normal(2, 4, 4, 8)
+    mean, gamma, sums = normal(1, 8), normal(8), normal(2, 1, 8)
+    arguments, options = (dx, dy, x, x, mean, engine.asarray(np.ones((1, 8))), gamma, (2,)), {"eps": 1e-5, "relu": True}
+    assert names(engine, lambda: engine.batch_norm_backward(*arguments, **options, batch_statistics=False)) == ["bn_backward"]
+    assert len(names(engine, lambda: engine.batch_norm_backward(*arguments, **options))) > 1
+    assert names(engine, lambda: engine.batch_norm_backward(*arguments, **options, sums=sums)) == ["bn_backward"]
+    found, small = engine.device.launches[0].cost, 4 * (3 * 8 + 2 * 8)
+    assert (found.reads, found.writes, found.flops) == (2 * x.size * 4 + small, x.size * 4, 0)
 
 
-def test_more_rows_than_the_grid_has(rng):
-    """The kernel by itself on a grid of two rows: the rows behind them are taken in further rounds."""
-    ops = Operations()
-    x, a, y = draw(rng, "float32", 7, 9), draw(rng, "float32", 7, 2), ops.out((7, 11))
-    scalars = np.int64(7), np.int64(9), np.int64(2)
-    ops.device.cuda("elementwise.cu", "concatenate", (1, 2), 256, y, ops.put(x), ops.put(a), *scalars, cost=cost(0))
+@pytest.mark.parametrize(("kind", "count"), [("rmsprop", 1), ("adam", 2)])
+def test_launches_and_cost_of_a_list(bf16, kind, count):
+    """One launch for RMSProp, two for Adam; none for a list without gradients."""
+
+    def wide(value=1.0):
+        return bf16.asarray(np.full(10, value), FLOAT32)
+
+    states = tuple(wide() for _ in range(count)) + ((bf16.asarray([0], np.int64),) if kind == "adam" else ())
+    entry = UpdateEntry(wide(), bf16.empty((10,)), states, wide(), 0.0, None)
+    update = getattr(bf16, f"{kind}_update_all")
+    updates = bf16.update_list(kind, [entry, entry._replace(grad=None)])
+    assert (updates.device.cost.reads, updates.device.cost.writes) == (40 * (2 + count), 40 * (1 + count) + 20)
+    assert len(names(bf16, lambda: update(updates, lr=0.1))) == count
+    assert np.array_equal(entry.copy, entry.w.astype(BFLOAT16)), "the copy is not the new parameter"
+    assert names(bf16, lambda: update(bf16.update_list(kind, [entry._replace(grad=None)]), lr=0.1)) == []
+    with pytest.raises(ValueError, match="updates: got .*expected"):
+        update(bf16.update_list("adam" if kind == "rmsprop" else "rmsprop", []), lr=0.1)
+
+
+# ---- bits ----
+
+
+def test_normal_draws_have_numpys_bits(bf16):
+    """But for the odd last one; a narrow draw is the wide one rounded."""
+    wide, narrow = bf16.empty((2, 7, 333), FLOAT32), bf16.empty((2, 7, 333))
+    key = {"seed": 2**64 - 1, "step": 2**40 + 3, "stream": 2**32 - 1}
+    for out in (wide, narrow):
+        bf16.normal(out, **key)
+    assert (wide == philox.normal(wide.shape, **key).astype(FLOAT32)).mean() >= 0.99
+    assert np.array_equal(narrow, wide.astype(BFLOAT16))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_every_byte_becomes_numpys_float32(precision):
+    engine = emulated_engine(precision)
+    images, x = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), engine.empty((1, 16, 16, 1))
+    engine.gather_images(x, engine.upload_images(images), np.array([0]))
+    assert x.tobytes() == (images.astype(FLOAT32) / FLOAT32(127.5) - FLOAT32(1)).astype(engine.dtype).tobytes()
+    assert (x.min(), x.max()) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 4099])
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("dtype", [np.float32, BFLOAT16, np.float64, np.uint8, np.int64])
+def test_fill_leaves_the_neighbours(engine, dtype, size, shift):
+    whole = engine.empty((size + shift + 3,), dtype)
+    before = whole.copy()
+    engine.fill(whole[shift : shift + size], 3.0)
+    assert (whole[shift : shift + size] == 3).all()
+    for part in (slice(0, shift), slice(shift + size, None)):
+        assert whole[part].tobytes() == before[part].tobytes()
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_copy_converts_as_numpy_does(bf16, rng, shift):
+    """float32 → bfloat16: to nearest, ties to even; what is too large becomes infinite."""
+    values = rng.standard_normal((2, 3, 1031)).astype(FLOAT32)
+    values[0, 0, :5] = 1.00390625, np.nan, np.inf, -np.inf, 3.4e38  # first halfway between two bfloat16 values: down to the even one
+    narrow, wide = bf16.empty(values.shape), bf16.empty(values.shape, FLOAT32)
+    bf16.copy(narrow, place(bf16, values, values.shape, FLOAT32, shift))
+    bf16.copy(wide, narrow)
+    with np.errstate(over="ignore"):
+        expected = values.astype(BFLOAT16)
+    assert np.array_equal(narrow.astype(FLOAT32), expected.astype(FLOAT32), equal_nan=True)
+    assert np.array_equal(wide, expected.astype(FLOAT32), equal_nan=True)
+
+
+# ---- grids smaller than the work, the kernels by themselves ----
+
+
+def test_feature_likelihood_goes_round_the_grid(engine, rng):
+    n = 5 * 2048 + 77
+    pred, target = (engine.asarray(rng.standard_normal(n)) for _ in range(2))
+    partial, dpred = engine.empty((2,), np.float64), engine.empty((n,))
+    engine.device.cuda("losses.cu", "feature_likelihood", 2, 256, partial, dpred, pred, target, np.int64(n), cost=cost(0))
+    assert relative_error(partial.sum(), ((pred - target).astype(np.float64) ** 2).sum()) < 1e-6
+    assert np.array_equal(dpred, pred - target)
+
+
+def test_more_images_than_rows_of_the_grid(engine, rng):
+    images, x = rng.integers(0, 256, (5, 2, 2, 1), dtype=np.uint8), engine.empty((5, 2, 2, 1))
+    arrays = x, engine.upload_images(images), engine.asarray(np.arange(5), np.int64), None
+    scalars = np.int32(1), np.int64(5), np.int32(5), np.int32(2), np.int32(1), np.int64(4)
+    engine.device.cuda("random.cu", "gather_images", (1, 2), 256, *arrays, *scalars, cost=cost(0))
+    assert np.array_equal(x, images.astype(FLOAT32) / FLOAT32(127.5) - FLOAT32(1))
+
+
+def test_more_rows_than_the_grid_has(engine, rng):
+    x, a, y = engine.asarray(rng.standard_normal((7, 9))), engine.asarray(rng.standard_normal((7, 2))), engine.empty((7, 11))
+    engine.device.cuda("elementwise.cu", "concatenate", (1, 2), 256, y, x, a, np.int64(7), np.int64(9), np.int64(2), cost=cost(0))
     assert np.array_equal(y, np.concatenate([x, a], axis=1))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, BFLOAT16, np.float64, np.uint8, np.int64])
-@pytest.mark.parametrize("size", [1, 5, 16, 4099])
-@pytest.mark.parametrize("shift", [0, 1])
-def test_fill_and_copy_of_every_type(dtype, size, shift):
-    ops = Operations()
-    whole = ops.out((size + shift + 3,), dtype)
-    before = whole.tobytes()
-    ops.fill(whole[shift : shift + size], 3.0)
-    assert (whole[shift : shift + size] == 3).all()
-    for part in (slice(0, shift), slice(shift + size, None)):  # neighbours are not touched
-        length = len(whole[part].tobytes())
-        assert whole[part].tobytes() == before[:length]
-    given, got = ops.put(np.arange(size) % 200, dtype, shift), ops.out((size,), dtype)
-    ops.copy(got, given)
-    assert got.tobytes() == given.tobytes()
+# ---- a device does not read indices before it computes: NaN, and no stray access ----
 
 
-@pytest.mark.parametrize("shape", SIZES)
-@pytest.mark.parametrize("shift", [0, 1])
-def test_copy_converts_as_numpy_does(rng, shape, shift):
-    """float32 → bfloat16: to nearest, ties to even; NaN and infinity stay what they are."""
-    ops = Operations("bf16")
-    values = rng.standard_normal(shape).astype(np.float32)
-    values.reshape(-1)[:1] = np.float32(1.00390625)  # halfway between two bfloat16 values: down to the even one
-    x = ops.put(values, FLOAT32, shift)
-    narrow, wide = ops.out(shape), ops.out(shape, FLOAT32, shift)
-    ops.copy(narrow, x)
-    assert narrow.tobytes() == values.astype(BFLOAT16).tobytes()
-    ops.copy(wide, narrow)
-    assert wide.tobytes() == values.astype(BFLOAT16).astype(np.float32).tobytes()
-    special = ops.out((4,))
-    ops.copy(special, ops.put([np.nan, np.inf, -np.inf, 3.4e38], FLOAT32))
-    assert np.isnan(special[0]) and list(special[1:].astype(float)) == [np.inf, -np.inf, np.inf]
-    with pytest.raises(ValueError, match="got .*expected"):
-        ops.copy(ops.out(shape, np.float64), x)
-    with pytest.raises(ValueError, match="got .*expected"):
-        ops.copy(ops.out((7, 7)), x)
+@pytest.mark.parametrize("label", [-2, 3, 2**31 - 1])
+def test_a_label_that_is_no_class_shows(engine, label):
+    labels, loss = engine.asarray([0, label], np.int32), engine.empty((1,), np.float64)
+    p, slope = engine.empty((2, 3)), engine.empty((2, 3))
+    engine.softmax_cross_entropy_forward(loss, p, engine.asarray(np.zeros((2, 3))), labels)
+    engine.softmax_cross_entropy_backward(slope, p, labels)
+    assert np.isnan(loss[0]) and np.isfinite(p).all() and np.isfinite(slope[0]).all() and np.isnan(slope[1]).all()
 
 
-def test_element_wise_operations_refuse():
-    ops = Operations()
-    good, bad, other = ops.out((2, 3)), ops.out((3, 2)), ops.out((2, 3), np.float64)
+def test_an_index_outside_the_data_set_shows(engine, rng):
+    images, x = engine.upload_images(rng.integers(0, 256, (4, 3, 3, 1), dtype=np.uint8)), engine.empty((3, 3, 3, 1))
+    order, counter = engine.asarray([2, 1 << 30, -7], np.int32), engine.asarray([0], np.int64)
+    engine.gather_batch(x, images, order, counter, per_epoch=1, seed=1, flip=False)
+    assert np.isfinite(x[0]).all() and np.isnan(x[1:]).all()
+
+
+# ---- the kernels that serve the products ----
+
+
+def test_the_phases_are_a_fractional_strided_convolution(rng):
+    """A 3×3 convolution with the packed weights and a pixel shuffle = the data gradient of the 5×5 stride-2 convolution."""
+    n, h, ci, co = 2, 4, 3, 5
+    w, dy = rng.standard_normal((5, 5, ci, co)), rng.standard_normal((n, h, h, co))
+    dx, packed, y = np.empty((n, 2 * h, 2 * h, ci)), np.empty((9, co, 4 * ci)), np.empty((n, h, h, 4 * ci))
+    conv2d.conv2d_dgrad(dx, dy, w, stride=2)
+    pack_weights(packed, w, mode="phases")
+    conv2d.conv2d_forward(y, dy, packed.reshape(3, 3, co, 4 * ci), stride=1)
+    shuffled = y.reshape(n, h, h, 2, 2, ci).transpose(0, 1, 3, 2, 4, 5).reshape(dx.shape)
+    assert relative_error(shuffled, dx) < 1e-12
+
+
+def test_partials_and_packing_refuse(bf16):
+    dev, out = bf16.device, bf16.empty
+
+    def wide(*shape):
+        return out(shape, FLOAT32)
+
+    narrow, w, partial, row, counts = out((3, 4)), out((5, 5, 3, 9)), wide(6, 2, 8), wide(1, 4), wide(6)
     for call in (
-        lambda: ops.relu_forward(good, bad),
-        lambda: ops.relu_forward(other, other),
-        lambda: ops.tanh_backward(good, good, other),
-        lambda: ops.add(good, good, bad),
-        lambda: ops.scale(bad, good, 2.0),
+        lambda: partials.split_reduce(dev, narrow, wide(2, 3, 5)),
+        lambda: partials.split_reduce(dev, narrow, out((2, 3, 4))),
+        lambda: partials.split_reduce(dev, wide(3, 4), wide(2, 3, 4), wide(3)),
+        lambda: partials.split_reduce(dev, out((3, 4), np.float64), wide(2, 3, 4)),
+        lambda: partials.bn_finalise(dev, row, row, partial, counts, (0, 4), 4),
+        lambda: partials.bn_finalise(dev, row, row, partial, counts, (0, 3, 2), 4),
+        lambda: partials.bn_finalise(dev, row, row, partial, counts[:5], (0, 6), 4),
+        lambda: partials.bn_sums_finalise(dev, row, partial, (0, 6), 4, None, 0.0),
+        lambda: partials.bn_sums_finalise(dev, wide(1, 1, 3), partial, (0, 6), 3, None, 0.0),
+        lambda: partials.column_sums(dev, wide(3), wide(3, 4)),
+        lambda: packing.pack_weights(dev, out((25, 16, 16)), w, mode="backward"),
+        lambda: packing.pack_weights(dev, out((25, 2, 16)), w, mode="forward"),
+        lambda: packing.pack_weights(dev, wide(25, 16, 16), w, mode="forward"),
+        lambda: packing.pack_weights(dev, out((9, 16, 16)), out((3, 3, 3, 9)), mode="phases"),
+        lambda: packing.pack_weights(dev, out((1, 256, 16)), w, mode="image_dgrad1"),
+        lambda: packing.pack_weights(dev, out((5, 32, 16)), out((5, 5, 16, 5)), mode="columns"),
+        lambda: packing.pad_images(dev, out((1, 5, 5, 8)), out((1, 4, 4, 3)), 2),
+        lambda: packing.pad_channels(dev, out((3, 2)), narrow),
     ):
-        with pytest.raises(ValueError, match="got .*expected"):
+        with pytest.raises(ValueError, match="got .*expected|at most 4 channels"):
             call()
 
 
 # ---- what the emulation is there for ----
 
-HERE = CUDA
 BARRIER = "    __syncthreads();\n"
 
 
 def broken(tmp_path, file, old, new, index=0):
     """``file`` with the index-th ``old`` replaced: the path of the broken copy."""
-    parts = (HERE / file).read_text(encoding="utf-8").split(old)
+    parts = (CUDA / file).read_text(encoding="utf-8").split(old)
     assert len(parts) > index + 1, f"{file} has no {index + 1} of {old!r}"
     path = tmp_path / Path(file).name
     path.write_text(old.join(parts[: index + 1]) + new + old.join(parts[index + 1 :]), encoding="utf-8")
@@ -178,31 +238,26 @@ def broken(tmp_path, file, old, new, index=0):
 
 
 def column_sums(rng, seed, rows):
-    ops = Operations(seed=seed)
-    matrix, out = rng.standard_normal((rows, 16)).astype(np.float32), ops.out((16,))
-    partials.column_sums(ops.device, out, ops.put(matrix))
+    engine = emulated_engine("float32", seed=1000 * seed)
+    matrix, out = rng.standard_normal((rows, 16)).astype(np.float32), engine.empty((16,))
+    partials.column_sums(engine.device, out, engine.asarray(matrix))
     return np.abs(out - matrix.sum(axis=0)).max()
 
 
 def test_a_missing_barrier_shows(rng, tmp_path, monkeypatch):
     assert all(column_sums(rng, seed, 130) < 1e-4 for seed in range(3))
-    monkeypatch.setattr(
-        partials, "FILE", broken(tmp_path, "products/partials.cu", BARRIER, "", index=-2 + count("products/partials.cu", BARRIER))
-    )
+    last_but_one = (CUDA / "products/partials.cu").read_text(encoding="utf-8").count(BARRIER) - 2
+    monkeypatch.setattr(partials, "FILE", broken(tmp_path, "products/partials.cu", BARRIER, "", last_but_one))
     assert not all(column_sums(rng, seed, 130) < 1e-4 for seed in range(3))
-
-
-def count(file, text):
-    return (HERE / file).read_text(encoding="utf-8").count(text)
 
 
 def test_a_missing_barrier_in_the_statistics_shows(rng, tmp_path, monkeypatch):
     x = rng.standard_normal((300, 8)).astype(np.float32)
 
     def error(seed):
-        ops = Operations(seed=seed)
-        mean, var = ops.out((1, 8)), ops.out((1, 8))
-        ops.batch_norm_statistics(mean, var, ops.put(x), (300,))
+        engine = emulated_engine("float32", seed=1000 * seed)
+        mean, var = engine.empty((1, 8)), engine.empty((1, 8))
+        engine.batch_norm_statistics(mean, var, engine.asarray(x), (300,))
         return np.abs(var - x.var(axis=0)).max()
 
     assert all(error(seed) < 1e-5 for seed in range(3))
@@ -229,21 +284,15 @@ def test_a_read_outside_an_array_shows(rng, tmp_path, monkeypatch):
     assert np.isnan(column_sums(rng, 0, 130))
 
 
-def test_a_write_outside_an_array_shows(tmp_path, monkeypatch):
-    from kernels.cuda import elementwise
-
-    ops = Operations()
+def test_a_write_outside_an_array_shows(engine, tmp_path, monkeypatch):
     monkeypatch.setattr(elementwise, "FILE", broken(tmp_path, "elementwise.cu", "min(first + PER_BLOCK, n)", "first + PER_BLOCK - 4000"))
     with pytest.raises(RuntimeError, match="wrote out of bounds: after argument 0"):
-        ops.relu_forward(ops.out((90,)), ops.put(np.ones(90)))
+        engine.relu_forward(engine.empty((90,)), engine.asarray(np.ones(90)))
 
 
-def test_a_misaligned_vector_shows(tmp_path, monkeypatch):
-    from kernels.cuda import elementwise
-
-    ops = Operations()
-    x = ops.put(np.ones(4096), shift=1)
-    ops.relu_forward(ops.out((4096,)), x)
+def test_a_misaligned_vector_shows(engine, tmp_path, monkeypatch):
+    x = place(engine, np.ones(4096), (4096,), FLOAT32, shift=1)
+    engine.relu_forward(engine.empty((4096,)), x)
     monkeypatch.setattr(elementwise, "FILE", broken(tmp_path, "elementwise.cu", "return ((u64)p & 15) == 0;", "return true;"))
     with pytest.raises(RuntimeError, match="misaligned"):
-        ops.relu_forward(ops.out((4096,)), x)
+        engine.relu_forward(engine.empty((4096,)), x)

@@ -1,5 +1,4 @@
-"""What conditional models and the other systems ask of the CUDA engine, interpreted and emulated on the host, against the NumPy engine:
-linear layers with attributes behind their inputs, and whole steps."""
+"""Whole steps of conditional models and of the other systems on the CUDA engine, interpreted and emulated on the host, against NumPy's."""
 
 from __future__ import annotations
 
@@ -7,104 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cuda_case import draw
-from kernel_check import relative_error, tolerance
+from kernel_check import relative_error
 from test_cuda_step import LIMIT, TINY, batch, errors, twins
 from test_cuda_step import N as STEP_IMAGES
 
 from kernels import engine as make_engine
-from kernels.cuda.device.chips import CHIPS
-from kernels.cuda.engine import emulated_engine
 from models.classifier import Classifier
 from models.objective import Objective
 from models.regressor import Regressor
 from models.system import SYSTEMS
-
-N, FEATURES, OUTPUTS = 5, 96, 24
-ATTRIBUTES = [3, 40, 73]
-PATHS = [("sm_90", "float32"), ("sm_90", "bf16"), ("sm_90", "tf32"), ("sm_80", "float32"), ("sm_80", "bf16")]  # TMA, and pointers
-
-
-class Layer:
-    """A linear layer's arrays on one engine and in float64; ``launches`` made by each operation."""
-
-    def __init__(self, rng, chip, precision, attributes):
-        self.engine = emulated_engine(precision, chip=CHIPS[chip]._replace(multiprocessors=1))
-        stored = "bf16" if precision != "float32" else precision  # tf32 multiplies what bfloat16 holds exactly
-        width = FEATURES + attributes
-        self.x, self.a = draw(rng, stored, N, FEATURES), draw(rng, stored, N, attributes)
-        self.w, self.dy = draw(rng, stored, width, OUTPUTS), draw(rng, stored, N, OUTPUTS)
-        self.joined = np.concatenate([self.x, self.a], axis=1)
-        self.device_x = self.engine.empty((N, width))
-        self.engine.concatenate(self.device_x, self.engine.asarray(self.x), self.engine.asarray(self.a, np.float32))
-        self.device_w, self.device_dy = self.engine.asarray(self.w), self.engine.asarray(self.dy)
-
-    def call(self, operation, *arguments, **options):
-        """The launches of an operation of the engine."""
-        self.engine.device.launches = []
-        getattr(self.engine, operation)(*arguments, **options)
-        return self.engine.device.launches
-
-    def check(self, got, expected, kind, terms):
-        precision = self.engine.precision
-        limit = tolerance(precision, kind, terms) * (2 if precision == "bf16" else 1)  # the interpreter cuts bfloat16 off
-        assert relative_error(self.engine.to_numpy(got), expected) < limit
-
-
-@pytest.mark.parametrize("attributes", ATTRIBUTES)
-@pytest.mark.parametrize(("chip", "precision"), PATHS)
-def test_linear_products_with_attributes_behind_the_inputs(rng, chip, precision, attributes):
-    layer = Layer(rng, chip, precision, attributes)
-    engine, width = layer.engine, FEATURES + attributes
-
-    y = engine.empty((N, OUTPUTS), np.float32)
-    launches = layer.call("linear_forward", y, layer.device_x, layer.device_w)
-    layer.check(y, layer.joined @ layer.w, "wide", width)
-    names = [launch.name for launch in launches]
-    if chip == "sm_90" and precision != "tf32":  # zeros behind the weights are the descriptor's: no copy of a large layer
-        assert "pack_weights" not in names
-
-    dx = engine.empty((N, FEATURES))  # attributes get no error: the first rows of the weights
-    layer.call("linear_dgrad", dx, layer.device_dy, layer.device_w[:FEATURES])
-    layer.check(dx, layer.dy @ layer.w[:FEATURES].T, "act", OUTPUTS)
-
-    dw = engine.empty((width, OUTPUTS), np.float32)
-    launches = layer.call("linear_wgrad", dw, layer.device_x, layer.device_dy)
-    gradient = layer.joined.T @ layer.dy
-    layer.check(dw, gradient, "wide", N)
-    # no descriptor where rows are no multiple of 16 bytes, or no unit of channels divides them
-    assert not any("tensordesc" in kind for launch in launches for kind in launch.signature.values())
-
-    w, ms = rng.standard_normal((2, width, OUTPUTS))
-    ms, decay = ms**2, 2e-5
-    arrays = engine.asarray(w, np.float32), engine.asarray(ms, np.float32), engine.empty((width, OUTPUTS))
-    launches = layer.call("linear_wgrad_rmsprop", *arrays, layer.device_x, layer.device_dy, lr=1e-2, weight_decay=decay)
-    assert [launch.name for launch in launches] == ["wgrad_rmsprop"]
-    gradient += decay * w
-    expected_ms = 0.9 * ms + 0.1 * gradient**2
-    change = 1e-2 * gradient / (np.sqrt(expected_ms) + 1e-8)
-    layer.check(arrays[1], expected_ms, "loose", N)
-    layer.check(engine.to_numpy(arrays[0]) - w, -change, "loose", N * 2**8)  # float32's rounding of w, in a change of 1 %
-    layer.check(arrays[2], w - change, "act", N)
-
-
-@pytest.mark.parametrize(("chip", "precision"), PATHS[1:2] + PATHS[4:])
-def test_a_block_with_attributes(rng, chip, precision):
-    """Enc's and Dis's FC as one operation."""
-    layer = Layer(rng, chip, precision, 73)
-    engine, width = layer.engine, FEATURES + 73
-    outputs = engine.empty((N, OUTPUTS)), engine.empty((N, OUTPUTS))
-    statistics = engine.empty((1, OUTPUTS), np.float32), engine.empty((1, OUTPUTS), np.float32)
-    ones, zeros = engine.asarray(np.ones(OUTPUTS), np.float32), engine.asarray(np.zeros(OUTPUTS), np.float32)
-    layer.call("linear_bn_relu_forward", *outputs, *statistics, layer.device_x, layer.device_w, ones, zeros, (N,), eps=1e-5)
-    expected = layer.joined @ layer.w
-    layer.check(outputs[1], expected, "act", width)
-    layer.check(statistics[0], expected.mean(0)[None], "loose", width)
-    normal = (expected - expected.mean(0)) / np.sqrt(expected.var(0) + 1e-5)
-    layer.check(outputs[0], np.maximum(normal, 0), "loose", width)
-
-
-# ---- whole steps ----
 
 CONDITIONAL = replace(TINY, attributes=5)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from interpreter_counts import counted
+from kernel_counts import counted
 from test_cuda_step import TINY, batch, twins
 
 from bench.ledger import TARGET_BYTES, TARGET_FLOPS, ledger, main

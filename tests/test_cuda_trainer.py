@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gradcheck import relative_error
+from kernel_check import relative_error, tolerance
 
 import kernels
 from models.networks import NetworkSpec
@@ -53,7 +53,8 @@ def test_every_step_is_given_what_the_numpy_engine_gives(cuda, monkeypatch):
     expected, got = steps_of(kernels.engine("cpu"), monkeypatch), steps_of(cuda, monkeypatch)
     assert len(got) == len(expected) == STEPS
     for one, two in zip(got, expected, strict=True):
-        for array, reference, limit in zip(one, two, (1e-6 if cuda.precision == "float32" else 2**-8, 1e-6, 1e-6, 0.0), strict=True):
+        limits = tolerance(cuda.precision, "act"), 1e-6, 1e-6, 0.0
+        for array, reference, limit in zip(one, two, limits, strict=True):
             assert relative_error(array, reference) <= limit
     rates = [float(lr[0]) for *_, lr in got]
     assert rates[0] == np.float32(1e-3) and sorted(rates, reverse=True) == rates and len(set(rates)) == STEPS

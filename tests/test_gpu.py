@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_cases import cases
-from kernel_check import TOLERANCE, Case, Draw, check, relative_error, round_to, tolerance
-from kernel_shapes import CORE, PAPER, TINY
+from kernel_cases import cases, part_cases
+from kernel_check import TOLERANCE, Case, check, launch, relative_error, tolerance
+from kernel_draw import Draw, round_to
+from kernel_shapes import CORE, FEW, ODD, PAPER
 
 from bench.gpu.__main__ import LIMITS as TIMES
 from bench.gpu.__main__ import chosen
@@ -66,19 +67,31 @@ def test_on_the_gpu(gpu, section, tmp_path):
 
 def test_every_operation_has_a_case():
     checked = {case.operation for case in cases(PAPER)}
-    assert checked >= set(OPERATIONS)
-    for shapes in (TINY, CORE):
+    assert checked >= {*OPERATIONS, "normal", "uniform_init"}
+    for shapes in (ODD, CORE, FEW):
         assert {case.operation for case in cases(shapes)} == checked
-    names = [case.name for case in cases(PAPER)]
+    names = [case.name for case in [*cases(PAPER, ODD), *part_cases()]]
     assert len(names) == len(set(names)), "each case has a name of its own: results are found by it"
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_the_cases_hold_for_the_numpy_engine(precision, request, engine64, engine32):
-    """In float32 against float64; and in float64 against itself, which must differ by nothing."""
+    """In float32 against float64; and in float64 against itself."""
     engine = engine32 if precision == "float32" else engine64
-    wrong = [(case.name, o) for case in cases(TINY) for o in check(engine, engine64, case, seed=3) if not o.ok]
+    wrong = [(case.name, o) for case in cases(ODD) for o in check(engine, engine64, case, seed=3) if not o.ok]
     assert not wrong, wrong[:5]
+
+
+def test_every_case_can_be_recorded():
+    """What compiles the kernels ahead of time: the launches without the values."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from kernels.cuda.device.chips import CHIPS
+    from kernels.cuda.engine import dry_engine
+
+    for case in [*cases(ODD), *part_cases()]:
+        engine = dry_engine(CHIPS["sm_90"], "bf16")
+        launch(engine, case)
+        assert engine.device.launches, case.name
 
 
 class Spoiled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from gradcheck import assert_close, draw, gradients, leaf, poisoned, put, tolerance
+from gradcheck import assert_close, check_products, draw, poisoned, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,23 +20,8 @@ CASES = [
 
 
 def check_linear(engine, rng, n, inputs, outputs, bias=True):
-    x, w, dy = draw(engine, rng, n, inputs), draw(engine, rng, inputs, outputs), draw(engine, rng, n, outputs)
-    b = draw(engine, rng, outputs)
-    tx, tw, tb = leaf(x), leaf(w), leaf(b)
-    ty = tx @ tw + tb if bias else tx @ tw + 0 * tb
-    ex, ew, eb = gradients(ty, dy, tx, tw, tb)
-
-    y = poisoned(engine, n, outputs)
-    engine.linear_forward(y, put(engine, x), put(engine, w), put(engine, b) if bias else None)
-    assert_close(engine.to_numpy(y), ty, tolerance(engine.dtype, inputs), "y")
-    dx = poisoned(engine, n, inputs)
-    engine.linear_dgrad(dx, put(engine, dy), put(engine, w))
-    assert_close(engine.to_numpy(dx), ex, tolerance(engine.dtype, outputs), "dx")
-    dw, db = poisoned(engine, inputs, outputs), poisoned(engine, outputs) if bias else None
-    engine.linear_wgrad(dw, put(engine, x), put(engine, dy), dbias=db)
-    assert_close(engine.to_numpy(dw), ew, tolerance(engine.dtype, n), "dw")
-    if bias:
-        assert_close(engine.to_numpy(db), eb, 10 * tolerance(engine.dtype, n), "dbias")
+    shapes = (n, inputs), (inputs, outputs), (n, outputs)
+    check_products(engine, rng, "linear", lambda x, w, b: x @ w + b, *shapes, bias, (inputs, outputs, n))
 
 
 @pytest.mark.parametrize(("n", "inputs", "outputs"), CASES)

@@ -127,7 +127,10 @@ def test_engine_draws_the_same_normals(engine):
     assert np.abs(engine.to_numpy(out) - philox.normal((3, 5), seed=1, step=2, stream=3)).max() < 1e-6
 
 
-@pytest.mark.parametrize("bad", [{"seed": -1}, {"step": -1}, {"stream": -1}, {"seed": 2**64}])
-def test_negative_and_too_large_keys_are_refused(bad):
+@pytest.mark.parametrize("bad", [{"seed": -1}, {"step": -1}, {"stream": -1}, {"seed": 2**64}, {"stream": 2**32}])
+def test_negative_and_too_large_keys_are_refused(engine, bad):
+    key = {"seed": 0, "step": 0, "stream": 0, **bad}
     with pytest.raises(ValueError, match="got .*expected"):
-        philox.uint32(4, **{"seed": 0, "step": 0, "stream": 0, **bad})
+        philox.uint32(4, **key)
+    with pytest.raises(ValueError, match="got .*expected"):
+        engine.normal(engine.empty((4,), engine.wide), **key)

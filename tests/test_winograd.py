@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gradcheck import assert_close, draw, gradients, leaf, poisoned, put, torch_conv2d
+from gradcheck import assert_close, draw, gradients, leaf, poisoned, put, tolerance, torch_conv2d
 
 import kernels.cpu.winograd as winograd
 from kernels.cpu import conv2d
-
-TOLERANCE = {"float64": 1e-9, "float32": 1e-5}  # the transforms' coefficients (up to 8) cost a digit in float32
 
 # (N, H, W, Ci, Co) and why it is here
 CASES = [
@@ -43,7 +41,8 @@ def test_matches_autograd(engine, rng, n, h, w, ci, co):
     ty = torch_conv2d(tx, tw, None, 2)
     expected = (ty, *gradients(ty, dy, tx, tw))
     for name, got, want in zip(("y", "dx", "dw"), run(engine, x, weight, dy, winograd), expected, strict=True):
-        assert_close(got, want, TOLERANCE[engine.precision], name)
+        # the transforms' coefficients (up to 8) cost a digit
+        assert_close(got, want, 10 * tolerance(engine.dtype), name)
 
 
 def test_lots_of_wgrad_add_up(engine64, rng, monkeypatch):
@@ -67,7 +66,7 @@ def test_wide_layers_take_this_way_and_agree_with_im2col(engine, rng, monkeypatc
     assert calls == ["forward", "dgrad", "wgrad"]
     monkeypatch.setattr(winograd, "suits", lambda *a, **k: False)
     for name, got, want in zip(("y", "dx", "dw"), fast, run(engine, *arrays, conv2d), strict=True):
-        assert_close(got, want, TOLERANCE[engine.precision], name)
+        assert_close(got, want, 10 * tolerance(engine.dtype), name)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "channels"), [(3, 2, 128), (5, 1, 128), (5, 2, 32)])

@@ -22,10 +22,13 @@ PRODUCTS = ("conv", "upconv", "linear")
 def case_list(options: Options, part: str = "all") -> list[Any]:
     """The cases for this device: "all", or the "core" of them; with --quick some."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from kernel_cases import cases
-    from kernel_shapes import CORE, PAPER, TINY
+    from kernel_cases import cases, part_cases
+    from kernel_shapes import CORE, FEW, ODD, PAPER
 
-    found = list(cases(TINY if options.host else PAPER if part == "all" else CORE))
+    if part == "all":
+        found = [*cases(*((ODD,) if options.host else (PAPER, ODD))), *part_cases()]
+    else:
+        found = list(cases(FEW if options.host else CORE))
     every = 9 if options.host else 3
     return found[options.seed % every :: every] if options.quick else found
 
