@@ -151,16 +151,18 @@ ODD = Shapes(
     ],
     vectors=[(3, 5), (1,), (16 * 256,), (2, 3, 1031)],  # an incomplete block, one element, exactly one block, one and a part
     products=(
-        Conv("rows ≠ columns", 3, 8, 16, 32, 20, 1, (), (3, 3)), Conv("channels padded", 2, 7, 9, 12, 18, 2),
-        Conv("even height, odd width", 1, 6, 9, 16, 11, 2), Conv("most pixels unread", 3, 5, 6, 16, 24, 2, (), (1, 1)),
-        Conv("1x1", 2, 4, 4, 48, 16, 1, (), (1, 1)), Conv("not square", 2, 6, 7, 9, 17, 2, (), (3, 5)),
-        Conv("kernel of one row", 2, 6, 6, 16, 16, 2, (), (1, 5)), Conv("one row", 2, 1, 9, 16, 16, 2),
-        Conv("one pixel", 1, 1, 1, 16, 16, 1),
-        Conv("kernel larger than the picture", 1, 2, 4, 16, 16, 2, (), (7, 7)), Conv("largest kernel", 1, 3, 3, 16, 16, 1, (), (31, 1)),
+        # positions that are boxes
+        Conv("rows ≠ columns", 3, 8, 16, 32, 20, 1, (), (3, 3)), Conv("1x1", 2, 4, 4, 48, 16, 1, (), (1, 1)),
+        Conv("one pixel", 1, 1, 1, 16, 16, 1), Conv("kernel larger than the picture", 1, 2, 4, 16, 16, 2, (), (7, 7)),
         Conv("boxes beyond the last image", 5, 2, 4, 16, 18, 1, (), (3, 3)), Conv("columns in pieces", 5, 4, 4, 16, 250, 1, (), (1, 1)),
         Dense("one image", 1, 9, 5), Dense("one output", 5, 19, 1), Dense("one input", 3, 1, 4), Dense("nothing divides", 7, 300, 129),
         Dense("rows beyond a tile", 130, 32, 16), Dense("boxes", 16, 128, 72), Dense("flattened", 70, 48, 10, 16, (40, 30)),
         Dense("update", 5, 70, 66), Dense("attributes", 5, 99, 24), Dense("attributes", 5, 136, 24), Dense("attributes", 5, 169, 24),
+        # and that are none
+        Conv("channels padded", 2, 7, 9, 12, 18, 2), Conv("even height, odd width", 1, 6, 9, 16, 11, 2),
+        Conv("most pixels unread", 3, 5, 6, 16, 24, 2, (), (1, 1)), Conv("not square", 2, 6, 7, 9, 17, 2, (), (3, 5)),
+        Conv("kernel of one row", 2, 6, 6, 16, 16, 2, (), (1, 5)), Conv("one row", 2, 1, 9, 16, 16, 2),
+        Conv("largest kernel", 1, 3, 3, 16, 16, 1, (), (31, 1)),
     ),
     forwards=(
         # into at most four channels
