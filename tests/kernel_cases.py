@@ -29,10 +29,10 @@ def part_cases() -> Iterator[Case]:
 
 def _cases(shapes: Shapes) -> Iterator[Case]:
     for number, conv in enumerate(shapes.convs):
-        yield from layers.convolution(conv)
+        yield from layers.convolution(conv, shapes.variants)
         yield from layers.block("conv2d", conv, shapes.variants or number == 0)
     for conv in shapes.plain:
-        yield from layers.with_bias(conv)
+        yield from layers.with_bias(conv, shapes.variants)
     for number, conv in enumerate(shapes.upconvs):
         yield from layers.transposed(conv)
         yield from layers.block("upconv", conv, shapes.variants or number == 0)

@@ -54,18 +54,18 @@ def products(c: Conv | Dense) -> Iterator[Case]:
     yield from one_wgrad(c)
 
 
-def convolution(c: Conv) -> Iterator[Case]:
-    """The three products of a convolution without bias, and its dgrad with the layer below it."""
+def convolution(c: Conv, below: bool = True) -> Iterator[Case]:
+    """The three products of a convolution without bias, and its dgrad with the layers below it."""
     yield Case("conv2d_forward", c.label, lambda d: forward(d, c, False, None), c.taps * c.ci)
-    yield from dgrads(c)
+    yield from dgrads(c, below)
     yield from one_wgrad(c, False)
 
 
-def with_bias(c: Conv) -> Iterator[Case]:
+def with_bias(c: Conv, below: bool = True) -> Iterator[Case]:
     """Convolutions with bias and each activation, and their gradients."""
     for name in (None, "relu", "tanh"):
         yield Case("conv2d_forward", f"{c.label}, bias, {name}", lambda d, name=name: forward(d, c, True, name), c.taps * c.ci)
-    yield from dgrads(c)
+    yield from dgrads(c, below)
     yield from one_wgrad(c)
 
 

@@ -80,7 +80,8 @@ class Dense(NamedTuple):
 class Shapes(NamedTuple):
     """``convs``: with batch norm; ``plain``: without (bias and an activation); ``upconvs``; ``dense``; ``maps``: [N, ..., C] and groups;
     ``vectors``: for what is done element by element. ``products``: convolutions and linear layers for their three products alone, and
-    ``forwards``, ``dgrads`` and ``wgrads`` convolutions for one of them. ``variants``: of each block, or else of the first of its kind.
+    ``forwards``, ``dgrads`` and ``wgrads`` convolutions for one of them. ``variants``: of each block, and below each dgrad, or
+    else of the first block of its kind.
     """
 
     convs: list[Conv]
@@ -135,7 +136,7 @@ CORE = Shapes(
 ODD = Shapes(
     convs=[
         Conv("odd", 3, 5, 7, 12, 24, 2, (1, 2)), Conv("tma", 2, 8, 8, 16, 32, 2), Conv("groups", 4, 6, 8, 16, 12, 2, (1, 2, 1), (3, 3)),
-        Conv("image, groups", 3, 12, 10, 3, 20, 1, (1, 2)),
+        Conv("image, groups", 3, 9, 7, 3, 20, 1, (1, 2)),
     ],
     plain=[Conv("image out", 2, 8, 8, 16, 3, 1), Conv("image in", 2, 8, 8, 3, 16, 1)],
     upconvs=[
@@ -150,16 +151,18 @@ ODD = Shapes(
     ],
     vectors=[(3, 5), (1,), (16 * 256,), (2, 3, 1031)],  # an incomplete block, one element, exactly one block, one and a part
     products=(
-        Conv("rows ≠ columns", 3, 8, 16, 32, 20, 1, (), (3, 3)), Conv("channels padded", 2, 7, 9, 12, 18, 2),
-        Conv("even height, odd width", 1, 6, 9, 16, 11, 2), Conv("most pixels unread", 3, 5, 6, 16, 24, 2, (), (1, 1)),
-        Conv("1x1", 2, 4, 4, 48, 16, 1, (), (1, 1)), Conv("not square", 2, 6, 7, 9, 17, 2, (), (3, 5)),
-        Conv("kernel of one row", 2, 6, 6, 16, 16, 2, (), (1, 5)), Conv("one row", 2, 1, 9, 16, 16, 2),
-        Conv("one pixel", 1, 1, 1, 16, 16, 1),
-        Conv("kernel larger than the picture", 1, 2, 4, 16, 16, 2, (), (7, 7)), Conv("largest kernel", 1, 3, 3, 16, 16, 1, (), (31, 1)),
+        # positions that are boxes
+        Conv("rows ≠ columns", 3, 8, 16, 32, 20, 1, (), (3, 3)), Conv("1x1", 2, 4, 4, 48, 16, 1, (), (1, 1)),
+        Conv("one pixel", 1, 1, 1, 16, 16, 1), Conv("kernel larger than the picture", 1, 2, 4, 16, 16, 2, (), (7, 7)),
         Conv("boxes beyond the last image", 5, 2, 4, 16, 18, 1, (), (3, 3)), Conv("columns in pieces", 5, 4, 4, 16, 250, 1, (), (1, 1)),
         Dense("one image", 1, 9, 5), Dense("one output", 5, 19, 1), Dense("one input", 3, 1, 4), Dense("nothing divides", 7, 300, 129),
         Dense("rows beyond a tile", 130, 32, 16), Dense("boxes", 16, 128, 72), Dense("flattened", 70, 48, 10, 16, (40, 30)),
         Dense("update", 5, 70, 66), Dense("attributes", 5, 99, 24), Dense("attributes", 5, 136, 24), Dense("attributes", 5, 169, 24),
+        # and that are none
+        Conv("channels padded", 2, 7, 9, 12, 18, 2), Conv("even height, odd width", 1, 6, 9, 16, 11, 2),
+        Conv("most pixels unread", 3, 5, 6, 16, 24, 2, (), (1, 1)), Conv("not square", 2, 6, 7, 9, 17, 2, (), (3, 5)),
+        Conv("kernel of one row", 2, 6, 6, 16, 16, 2, (), (1, 5)), Conv("one row", 2, 1, 9, 16, 16, 2),
+        Conv("largest kernel", 1, 3, 3, 16, 16, 1, (), (31, 1)),
     ),
     forwards=(
         # into at most four channels
@@ -179,9 +182,9 @@ ODD = Shapes(
     ),
     wgrads=(
         # boxes of images: one tap, two taps, three units a program; and what boxes do not fit
-        Conv("boxes", 16, 4, 6, 64, 24, 2, (), (3, 3)), Conv("boxes, three units", 32, 4, 8, 64, 32, 2),
-        Conv("boxes of two taps", 32, 6, 8, 32, 16, 2, (), (3, 3)), Conv("boxes of two taps", 32, 2, 4, 32, 16, 2, (), (3, 5)),
-        Conv("boxes of two taps", 32, 2, 4, 32, 16, 2, (), (3, 7)), Conv("boxes, stride 1", 32, 3, 5, 128, 40, 1, (), (3, 3)),
+        Conv("boxes", 16, 4, 6, 64, 24, 2, (), (3, 3)), Conv("boxes, three units", 32, 4, 4, 64, 32, 2),
+        Conv("boxes of two taps", 32, 4, 4, 32, 16, 2, (), (3, 3)), Conv("boxes of two taps", 32, 2, 4, 32, 16, 2, (), (3, 5)),
+        Conv("boxes of two taps", 32, 2, 4, 32, 16, 2, (), (3, 7)), Conv("boxes, stride 1", 32, 2, 3, 128, 40, 1, (), (3, 3)),
         Conv("boxes larger than the batch", 31, 4, 4, 64, 8, 2, (), (3, 3)), Conv("one tap a tile", 2, 8, 8, 64, 48, 2, (), (3, 3)),
         Conv("several taps a tile", 3, 5, 6, 24, 16, 1, (), (5, 3)), Conv("few outputs, stride 2", 2, 4, 4, 40, 3, 2, (), (3, 3)),
         Conv("image, two blocks of columns", 2, 8, 6, 3, 70, 2), Conv("image, one channel", 1, 7, 5, 1, 7, 2, (), (3, 5)),
