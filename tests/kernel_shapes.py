@@ -255,7 +255,7 @@ def weights(d: Draw, *shape: int) -> Slot:
 
 
 def previous_norm(d: Draw, shape: tuple[int, ...], groups: tuple[int, ...], channels: int = 0) -> dict[str, Any]:
-    """The keyword for an error of ``shape`` that goes on to a layer of batch norm and ReLU, the layer's sums as an output."""
+    """The keyword for an error of ``shape`` that reaches a layer of batch norm and ReLU, the layer's sums as an output."""
     layer = normal_layer(d, shape, groups, channels)
     sums = d.out(2, len(groups), channels or shape[-1], role="wide", kind="loose")
     return {"previous": _previous(layer.y, layer.pre, layer.mean, layer.var, layer.gamma, layer.beta, EPS, groups, sums)}

@@ -187,7 +187,7 @@ def test_commands_take_a_device(stopped, tmp_path, monkeypatch, capfd):
 
 
 def test_a_run_of_another_number_format_goes_on(packed, stopped, tmp_path, capfd):
-    """bf16 and tf32 runs keep float32 numbers: on the CPU they go on in float32, when that is asked for, and it is said."""
+    """bf16 and tf32 runs keep float32 numbers: on the CPU they continue in float32, when that is asked for, and it is said."""
     straight, asked, auto = tmp_path / "straight", as_if_in("bf16", stopped, tmp_path / "a"), as_if_in("tf32", stopped, tmp_path / "b")
     shutil.copytree(stopped, straight)
     assert call(main, "--resume", straight, "--quiet") == 0

@@ -1,4 +1,4 @@
-"""The experiments: runs that are trained once, go on after a signal and refuse other settings; figures, tables and the report."""
+"""The experiments: runs that are trained once, resume after a signal and refuse other settings; figures, tables and the report."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_gradients_leave_the_state_alone(engine64):
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
 def test_a_model_is_its_state(engine32, optimizer):
-    """Moved into another model, both go on the same, to the bit; and what a model needs is placed by its first step."""
+    """Moved into another model, both continue the same, to the bit; and what a model needs is allocated by its first step."""
     one, two = (make(engine32, seed=seed, optimizer=optimizer) for seed in (0, 9))
     one.train_step(*data_of(engine32, one, 5), 1e-3)
     placed = one.pool.bytes

@@ -1,4 +1,4 @@
-"""A run that is stopped, interrupted or killed goes on to the same bits as one that is not."""
+"""A run that is stopped, interrupted or killed resumes to the same bits as one that is not."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_truncate_metrics(tmp_path):
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path, capfd):
-    """A second one is refused in one line and leaves the run as it is; when the first has ended, it goes on."""
+    """A second one is refused in one line and leaves the run as it is; when the first has ended, it resumes."""
     pytest.importorskip("fcntl", reason="this system has no file locks")
     run = tmp_path / "run"
     assert call(main, *SCHEDULE, "--data", write_tiny(tmp_path / "tiny.h5"), "--out", run, "--stop-after", 3, "--quiet") == 0

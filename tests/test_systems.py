@@ -263,7 +263,7 @@ def test_gradients_leave_the_state_alone(engine64, system):
 
 @EACH_SYSTEM
 def test_a_model_is_its_state(engine32, system):
-    """Only what the system has; moved into another model, both go on the same, to the bit."""
+    """Only what the system has; moved into another model, both continue the same, to the bit."""
     one, two = (make_model(engine32, seed=seed, system=system, attributes=2) for seed in (0, 9))
     state = one.state_arrays()
     for kind, has in (("parameters", HAS), ("statistics", HAS), ("optimizer", TRAINS)):

@@ -119,7 +119,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(system, runs, packed, tmp_path):
 
 
 def test_the_gan_of_a_vae_dis(runs, packed, tmp_path, monkeypatch, capfd):
-    """Trained first; interrupted there, --resume goes on there; its Dis is in the vae-dis and stays as it is."""
+    """Trained first; interrupted there, --resume resumes it there; its Dis is in the vae-dis and stays as it is."""
     assert_same_run(runs / "vae-dis" / "gan", runs / "gan")
     own, gan = arrays_of(runs / "vae-dis" / "checkpoint.h5"), arrays_of(runs / "gan" / "checkpoint.h5")
     frozen = [name for name in own if "/discriminator/" in name]

@@ -108,7 +108,7 @@ def test_gradients_in_float32(engine32):
     assert max(errors) < 5e-2, errors
 
 
-def test_who_descends_what(engine64, small):
+def test_who_minimises_what(engine64, small):
     """Routing: gamma changes Dec alone; the real weight changes Dis and not Enc; L_GAN never reaches Enc."""
     data = batch(engine64, small, 4)
     base, _ = small.gradients(*data, objective())

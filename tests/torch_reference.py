@@ -3,7 +3,7 @@
 float64, NCHW inside. Written from the paper and the facts about the authors' code; it shares no code and no structure
 with `models`: gradients come from autograd through the whole graph, and every size is read off the parameters' shapes.
 
-N images x; z = mu + sigma eps; x̃ = Dec(z); x_p = Dec(z_p). What each network descends:
+N images x; z = mu + sigma eps; x̃ = Dec(z); x_p = Dec(z_p). What each network minimises:
 
     Enc  L_prior + L_like                 Dec  gamma L_like - L_GAN (or + the non-saturating loss)       Dis  L_GAN
 

@@ -17,7 +17,7 @@ FILE = "batch_norm.cu"
 UNROLL = 4  # rows that a thread loads at once
 
 
-def _chunks(dev: Device, x: Any, groups: tuple[int, ...], wanted: int, most: int) -> tuple[Any, tuple[int, ...], int, int, int]:
+def _chunks(dev: Device, x: Array, groups: tuple[int, ...], wanted: int, most: int) -> tuple[Any, tuple[int, ...], int, int, int]:
     """x's rows in about ``wanted`` chunks of at most ``most`` · UNROLL rows a thread, none across a group.
 
     Returns (int64 [T, 4] of group, first row, end row, rows of the group; first chunk of each group; lanes, vector, column blocks).

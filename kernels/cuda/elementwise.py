@@ -18,7 +18,7 @@ FILE = "elementwise.cu"
 PER_BLOCK = 16 * THREADS  # elements
 
 
-def launch_map(dev: Device, function: str, out: Any, inputs: list[Any], *scalars: Any, defines: tuple[str, ...]) -> None:
+def launch_map(dev: Device, function: str, out: Array, inputs: list[Array], *scalars: Any, defines: tuple[str, ...]) -> None:
     """Launch ``function`` of elementwise.cu on the elements of ``out`` and ``inputs``; nothing where there are none."""
     if out.size:
         dev.cuda(

@@ -6,10 +6,12 @@ recorded, nothing executed): which of them is the device's business alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from kernels.contract.operation import Array
 from kernels.cuda.activations import Activations
 from kernels.cuda.batch import Batch
 from kernels.cuda.device.base import Device
@@ -49,17 +51,17 @@ class CUDAEngine(Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwi
 
     # ---- memory ----
 
-    def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
         return self.device.empty(shape, self.dtype if dtype is None else np.dtype(dtype))
 
-    def asarray(self, array: Any, dtype: Any = None) -> Any:
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
         return self.device.upload(np.ascontiguousarray(np.asarray(array), self.dtype if dtype is None else np.dtype(dtype)))
 
-    def to_numpy(self, array: Any) -> np.ndarray:
+    def to_numpy(self, array: Array) -> np.ndarray:
         host = self.device.download(array)
         return host.astype(np.float32) if host.dtype == self.dtype and self.dtype != self.wide else host
 
-    def put(self, array: Any, values: Any) -> None:
+    def put(self, array: Array, values: Any) -> None:
         """Copy host values into a device array of the same shape, converting the type."""
         self.device.put(array, np.ascontiguousarray(np.asarray(values), array.dtype))
 
@@ -68,7 +70,7 @@ class CUDAEngine(Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwi
 
     # ---- execution ----
 
-    def record(self, body: Any) -> Any:
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
         return self.device.record(body)
 
     def synchronize(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.operation import Array
 from kernels.cuda.device import arguments
 from kernels.cuda.device.arguments import Descriptor
 from kernels.cuda.device.chips import Chip
@@ -95,16 +96,16 @@ class Device:
         self.put(result, array)
         return result
 
-    def put(self, array: Any, values: np.ndarray) -> None:
+    def put(self, array: Array, values: np.ndarray) -> None:
         """Copy host values into a device array of the same shape and dtype."""
         if array.shape != values.shape or array.dtype != values.dtype:
             raise ValueError(f"put: got {values.dtype} {values.shape}, expected {array.dtype} {array.shape}")
         self._put(array, np.ascontiguousarray(values))
 
-    def _put(self, array: Any, values: np.ndarray) -> None:
+    def _put(self, array: Array, values: np.ndarray) -> None:
         raise NotImplementedError
 
-    def download(self, array: Any) -> np.ndarray:
+    def download(self, array: Array) -> np.ndarray:
         """The values of a device array, after everything launched before."""
         raise NotImplementedError
 

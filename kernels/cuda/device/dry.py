@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch
 from kernels.cuda.device.chips import CHIPS, Chip
 
@@ -48,7 +49,7 @@ class DryDevice(Device):
     def _put(self, array: np.ndarray, values: np.ndarray) -> None:
         pass
 
-    def download(self, array: Any) -> np.ndarray:
+    def download(self, array: Array) -> np.ndarray:
         """Zeros: nothing was computed."""
         return np.zeros(array.shape, array.dtype)
 

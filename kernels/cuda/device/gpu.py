@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch, OutOfMemory
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.compile import compile_many, key_of
@@ -65,13 +66,13 @@ class CuPyDevice(Device):
                 free = int(self._cupy.cuda.runtime.memGetInfo()[0]) + self._cupy.get_default_memory_pool().free_bytes()
                 raise OutOfMemory(size, free) from None
 
-    def _put(self, array: Any, values: np.ndarray) -> None:
+    def _put(self, array: Array, values: np.ndarray) -> None:
         self._refuse_in_capture("writes an array")
         if values.nbytes:
             array.data.copy_from_host_async(ctypes.c_void_p(values.ctypes.data), values.nbytes, self.stream)
             self.stream.synchronize()  # the caller may change its array
 
-    def download(self, array: Any) -> np.ndarray:
+    def download(self, array: Array) -> np.ndarray:
         self._refuse_in_capture("reads an array")
         target = np.empty(array.shape, array.dtype)
         if target.nbytes:

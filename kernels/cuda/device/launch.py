@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from kernels.contract.checks import check_float
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 
 THREADS = 256  # of a block, in every CUDA C file
@@ -28,12 +29,12 @@ def blocks(work: int, each: int) -> int:
     return -(-work // each)
 
 
-def defines_of(array: Any) -> tuple[str, ...]:
+def defines_of(array: Array) -> tuple[str, ...]:
     """The preprocessor names under which act_t is the type of ``array``: bfloat16 or float32."""
     return ("ACT_BF16",) if array.dtype.itemsize == 2 else ()
 
 
-def check_values(name: str, array: Any, ndim: int | None = None) -> None:
+def check_values(name: str, array: Array, ndim: int | None = None) -> None:
     """Raise `ValueError` unless ``array`` is C-contiguous float32 or bfloat16, the types that a kernel computes with, of ``ndim`` axes."""
     check_float(name, array, ndim)
     if array.dtype.itemsize > 4:

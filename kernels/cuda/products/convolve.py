@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device
 from kernels.cuda.products import convolve_kernel, tiles
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
@@ -56,7 +57,9 @@ class Lowering(NamedTuple):
     mode: str | None = None
 
 
-def convolve(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: str, stride: int, epilogue: Epilogue = NOTHING) -> None:
+def convolve(
+    dev: Device, precision: str, out: Array, src: Array, w: Array, *, kind: str, stride: int, epilogue: Epilogue = NOTHING
+) -> None:
     """out = conv(src, w) (``kind`` "forward") or its gradient by the input (``kind`` "dgrad"), then ``epilogue``.
 
     Args:
@@ -87,7 +90,7 @@ def linear_splits(dev: Device, precision: str, rows: int, inputs: int, outputs: 
     return _splits(dev, precision, rows, outputs, depth, _tile(dev, precision, "linear", rows, outputs, depth, depth))[0]
 
 
-def _lower(dev: Device, precision: str, out: Any, src: Any, w: Any, kind: str, stride: int) -> Lowering:
+def _lower(dev: Device, precision: str, out: Array, src: Array, w: Array, kind: str, stride: int) -> Lowering:
     kernel, positions, columns = w.shape[:2], out.shape[1:3], out.shape[3]
     name = "linear" if _is_linear(out, w) else kind
     if kind == "forward":
@@ -102,7 +105,7 @@ def _lower(dev: Device, precision: str, out: Any, src: Any, w: Any, kind: str, s
     return Lowering("phases", 1, kernel, src.shape[1:3], columns, back=True, fractional=True, transposed=True)
 
 
-def _is_linear(out: Any, w: Any) -> bool:
+def _is_linear(out: Array, w: Array) -> bool:
     """Whether a convolution is a linear layer: one tap on one pixel."""
     return out.shape[1:3] == w.shape[:2] == (1, 1)
 
@@ -112,7 +115,7 @@ def _padded_channels(channels: int, linear: bool = False) -> int:
     return -(-channels // unit) * unit
 
 
-def _packed(dev: Device, w: Any, lowering: Lowering, channels: int) -> Any:
+def _packed(dev: Device, w: Array, lowering: Lowering, channels: int) -> Any:
     """Weights [taps, WR, WC] for a source of ``channels``: w itself where it fits, else packed in scratch.
 
     A linear layer's w may have fewer channels than the source where a descriptor reads zeros past its end: the copy of a large layer
@@ -129,7 +132,7 @@ def _packed(dev: Device, w: Any, lowering: Lowering, channels: int) -> Any:
     return packed
 
 
-def _launch(dev: Device, precision: str, out: Any, src: Any, w: Any, lowering: Lowering, epilogue: Epilogue) -> None:
+def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lowering: Lowering, epilogue: Epilogue) -> None:
     """One launch over packed operands, and what combines its partial results.
 
     Args:
@@ -186,7 +189,7 @@ def _phase_taps(kernel: int) -> tuple[int, int]:
     return (kernel + 1) // 2, kernel // 2
 
 
-def _touched(src: Any, lowering: Lowering) -> int:
+def _touched(src: Array, lowering: Lowering) -> int:
     """Bytes of the source that some tap reads: a kernel of one row, with stride 2, passes over every second row."""
     images, sh, sw, sc = src.shape
     rows = lowering.positions[0] if lowering.kernel[0] == 1 else sh
@@ -194,7 +197,7 @@ def _touched(src: Any, lowering: Lowering) -> int:
     return images * rows * columns * sc * src.dtype.itemsize
 
 
-def _boxes(dev: Device, src: Any, w: Any, lowering: Lowering, chosen: tiles.Tile) -> tuple[Descriptor, Descriptor] | None:
+def _boxes(dev: Device, src: Array, w: Array, lowering: Lowering, chosen: tiles.Tile) -> tuple[Descriptor, Descriptor] | None:
     """Descriptors of source and weights, or None where the chip has no TMA, it cannot address them, or a tile's positions are no box."""
     images, sh, sw, sc = src.shape
     ph, pw = lowering.positions

@@ -14,6 +14,7 @@ import numpy as np
 import triton
 import triton.language as tl
 
+from kernels.contract.operation import Array
 from kernels.contract.previous import Previous
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import constant
@@ -153,15 +154,15 @@ def finish_pieces(
 class Statistics(NamedTuple):
     """Batch norm statistics of the result: mean, var [G, C] wide, outputs; groups of images."""
 
-    mean: Any
-    var: Any
+    mean: Array
+    var: Array
     groups: tuple[int, ...]
 
 
 class Epilogue(NamedTuple):
     """What happens to a result on its way to memory. ``activation``: None, "relu" or "tanh"; ``statistics`` or ``previous``, not both."""
 
-    bias: Any = None
+    bias: Array = None
     activation: str | None = None
     statistics: Statistics | None = None
     previous: Previous | None = None
@@ -191,7 +192,7 @@ class Prepared(NamedTuple):
     finish: Callable[[], None]
 
 
-def prepare(dev: Device, epilogue: Epilogue, out: Any, *, images: int, positions: int, phases: int, columns: int, bm: int) -> Prepared:
+def prepare(dev: Device, epilogue: Epilogue, out: Array, *, images: int, positions: int, phases: int, columns: int, bm: int) -> Prepared:
     """Scratch, constants and arguments of `finish_tile`.
 
     Args:

@@ -5,8 +5,7 @@ Axis letters: N images, H W rows and columns, KH KW kernel, Ci Co channels.
 
 from __future__ import annotations
 
-from typing import Any
-
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.launch import power_of_two
@@ -23,7 +22,7 @@ MOST_OUTPUTS = few_outputs_kernel.MOST_OUTPUTS.value
 WIDEST, WIDEST_KERNEL, CHANNELS = 128, 8, 16
 
 
-def takes_few_outputs(out: Any, src: Any, w: Any, stride: int, epilogue: Epilogue) -> bool:
+def takes_few_outputs(out: Array, src: Array, w: Array, stride: int, epilogue: Epilogue) -> bool:
     """Whether `few_outputs` serves a convolution or its gradient by the input."""
     width, channels = out.shape[2:]
     return (
@@ -38,7 +37,7 @@ def takes_few_outputs(out: Any, src: Any, w: Any, stride: int, epilogue: Epilogu
     )
 
 
-def few_outputs(dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: str, epilogue: Epilogue) -> None:
+def few_outputs(dev: Device, precision: str, out: Array, src: Array, w: Array, *, kind: str, epilogue: Epilogue) -> None:
     """out = conv(src, w), or with kind "dgrad" its transpose, then bias and activation; stride 1.
 
     Args:
@@ -94,7 +93,7 @@ def _tile(chip: Chip, precision: str, rows: int, columns: int, kernel: int, chan
     return tiles.used(name, tuned if tuned is not None and fits else default)
 
 
-def _boxes(dev: Device, src: Any, w: Any, chosen: Tile) -> tuple[Descriptor, Descriptor] | None:
+def _boxes(dev: Device, src: Array, w: Array, chosen: Tile) -> tuple[Descriptor, Descriptor] | None:
     """Descriptors of source and weights, or None where the chip has no TMA or a tile is no box of whole rows or whole images."""
     images, height, width, channels = src.shape
     kh, columns, _ = w.shape

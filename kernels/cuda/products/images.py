@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.products import images_kernel
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
@@ -22,7 +23,7 @@ PIXEL = images_kernel.PIXEL.value
 
 
 def image_convolve(
-    dev: Device, precision: str, out: Any, src: Any, w: Any, *, kind: str, stride: int, epilogue: Epilogue = NOTHING
+    dev: Device, precision: str, out: Array, src: Array, w: Array, *, kind: str, stride: int, epilogue: Epilogue = NOTHING
 ) -> None:  # fmt: skip
     """out = conv(src, w), or with kind "dgrad" and stride 1 its transpose: the convolution with the flipped kernel.
 
@@ -67,7 +68,7 @@ def takes_image_wgrad(ci: int, co: int, stride: int) -> bool:
     return ci <= PIXEL or (co <= PIXEL and stride == 1)
 
 
-def image_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride: int) -> None:
+def image_wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, stride: int) -> None:
     """dw[kh, kw, ci, co] = Σ_{n, i, j} x[n, i·s + kh − p, j·s + kw − p, ci] · dy[n, i, j, co] with at most eight channels on one side.
 
     Where dy is the image, the sum is taken over x's positions instead, over dy[n, h − kh + p, v − kw + p, co].
@@ -95,7 +96,7 @@ def image_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride
     )  # fmt: skip
 
 
-def _with_border(dev: Device, src: Any, kh: int, kw: int) -> tuple[Any, Any]:
+def _with_border(dev: Device, src: Array, kh: int, kw: int) -> tuple[Any, Any]:
     """src with a border of zeros, eight channels a pixel, and a view of it from the pixel under tap (0, 0) of the first position."""
     images, height, width, _ = src.shape
     border = max(kh, kw) // 2

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from kernels.contract.checks import check_array
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import THREADS, blocks, check_values, defines_of
 from kernels.ledger import cost
@@ -15,7 +14,7 @@ FILE = "products/packing.cu"
 MODES = {"forward": 0, "dgrad1": 1, "phases": 2, "image": 3, "image_dgrad1": 4, "columns": 5, "columns_dgrad1": 6}
 
 
-def pack_weights(dev: Device, dst: Any, w: Any, *, mode: str) -> None:
+def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:
     """Weights in the order, and padded with zeros to the sizes, that a matmul kernel reads.
 
     Args:
@@ -55,7 +54,7 @@ def pack_weights(dev: Device, dst: Any, w: Any, *, mode: str) -> None:
     )  # fmt: skip
 
 
-def pad_images(dev: Device, dst: Any, src: Any, border: int) -> None:
+def pad_images(dev: Device, dst: Array, src: Array, border: int) -> None:
     """src with ``border`` zeros above and to the left of it, and zeros up to dst's size on the other sides and channels.
 
     Args:
@@ -74,7 +73,7 @@ def pad_images(dev: Device, dst: Any, src: Any, border: int) -> None:
     _pad(dev, dst, src, dst.shape[1:], src.shape[1:], border)
 
 
-def pad_channels(dev: Device, dst: Any, src: Any) -> None:
+def pad_channels(dev: Device, dst: Array, src: Array) -> None:
     """src with zeros appended to its last axis. Args: dst [..., C'], output; src [..., C], C ≤ C', same dtype.
 
     Raises:
@@ -87,7 +86,7 @@ def pad_channels(dev: Device, dst: Any, src: Any) -> None:
     _pad(dev, dst, src, (1, 1, dst.shape[-1]), (1, 1, src.shape[-1]), 0)
 
 
-def _pad(dev: Device, dst: Any, src: Any, large: tuple[int, ...], small: tuple[int, ...], border: int) -> None:
+def _pad(dev: Device, dst: Array, src: Array, large: tuple[int, ...], small: tuple[int, ...], border: int) -> None:
     dev.cuda(
         FILE, "pad", blocks(dst.size, 8 * THREADS), THREADS,
         dst, src, np.int64(dst.size), *map(np.int32, (*large, *small, border)), cost=cost(0, [src], [dst]), defines=defines_of(dst),

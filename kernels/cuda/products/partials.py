@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kernels.contract.checks import check_array
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import THREADS, blocks, channel_layout, check_values, constant, defines_of, power_of_two
 from kernels.ledger import cost
@@ -20,7 +21,7 @@ from kernels.ledger import cost
 FILE = "products/partials.cu"
 
 
-def split_reduce(dev: Device, out: Any, partials: Any, bias: Any = None) -> None:
+def split_reduce(dev: Device, out: Array, partials: Array, bias: Array = None) -> None:
     """out = Σ_s partials[s] (+ bias along the last axis), in the order of s.
 
     Args:
@@ -43,7 +44,7 @@ def split_reduce(dev: Device, out: Any, partials: Any, bias: Any = None) -> None
 
 
 def _reduction(
-    dev: Device, partial: Any, chunk_starts: tuple[int, ...], channels: int
+    dev: Device, partial: Array, chunk_starts: tuple[int, ...], channels: int
 ) -> tuple[Any, int, int, int, int, tuple[int, int], int]:
     """How to sum ``partial``: (starts on the device, phases, column blocks, width, vector; grid, threads).
 
@@ -64,7 +65,7 @@ def _reduction(
     return starts, phases, k, width, vector, grid, width * lanes
 
 
-def bn_finalise(dev: Device, mean: Any, var: Any, partial: Any, counts: Any, chunk_starts: tuple[int, ...], channels: int) -> None:
+def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Array, chunk_starts: tuple[int, ...], channels: int) -> None:
     """Mean and biased variance of each group from chunks' sums and squares about the chunks' own means (Chan et al. 1979).
 
     Args:
@@ -90,7 +91,9 @@ def bn_finalise(dev: Device, mean: Any, var: Any, partial: Any, counts: Any, chu
     )  # fmt: skip
 
 
-def bn_sums_finalise(dev: Device, sums: Any, partial: Any, chunk_starts: tuple[int, ...], channels: int, var: Any, eps: float) -> None:
+def bn_sums_finalise(
+    dev: Device, sums: Array, partial: Array, chunk_starts: tuple[int, ...], channels: int, var: Array, eps: float
+) -> None:
     """Σ g and Σ g x̂ of each group from the chunks' Σ g and Σ g·(x − mean).
 
     Args:
@@ -116,7 +119,7 @@ def bn_sums_finalise(dev: Device, sums: Any, partial: Any, chunk_starts: tuple[i
     )  # fmt: skip
 
 
-def column_sums(dev: Device, out: Any, matrix: Any) -> None:
+def column_sums(dev: Device, out: Array, matrix: Array) -> None:
     """out[c] = Σ_rows matrix[row, c]. Args: out float32 [C]; matrix [rows, C], float32 or the engine's dtype.
 
     Raises:

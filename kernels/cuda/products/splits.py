@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.products.partials import split_reduce
@@ -58,8 +59,8 @@ def covered(out: int, kernel: int, stride: int) -> int:
 
 
 def launch_splits(
-    dev: Device, precision: str, kernel: Any, grid: tuple[int, int], dw: Any, operands: tuple[Any, ...], read: tuple[int, ...], steps: int,
-    tile: Tile, **constexprs: Any,
+    dev: Device, precision: str, kernel: Any, grid: tuple[int, int], dw: Array, operands: tuple[Any, ...],
+    read: tuple[int, ...], steps: int, tile: Tile, **constexprs: Any,
 ) -> None:  # fmt: skip
     """dw through ``kernel(out, *operands, steps of a split)``, programs grid x splits; out is dw itself where one split is best.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device
 from kernels.cuda.products import wgrad_kernel
 from kernels.cuda.products.images import image_wgrad, takes_image_wgrad
@@ -23,7 +24,7 @@ WASTE = 1.125
 UNITS = 3
 
 
-def wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride: int, dbias: Any = None) -> None:
+def wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, stride: int, dbias: Array = None) -> None:
     """dw[kh, kw, ci, co] = Σ_{n, i, j} x[n, i·s + kh − p, j·s + kw − p, ci] · dy[n, i, j, co];  dbias[co] = Σ_{n, i, j} dy[n, i, j, co].
 
     Accumulated in float32 in a fixed order: equal bits in every run.
@@ -42,7 +43,7 @@ def wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, stride: int,
     _by_boxes_or_pointers(dev, precision, dw, _aligned(dev, "wgrad.x", x), _aligned(dev, "wgrad.dy", dy), stride)
 
 
-def linear_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, dbias: Any = None) -> None:
+def linear_wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, dbias: Array = None) -> None:
     """dw = xᵀ · dy, dbias = Σ_n dy. Args: dw [I, O] float32, output; x [N, I]; dy [N, O]; dbias [O] float32, output, or None."""
     if dbias is not None:
         column_sums(dev, dbias, dy)
@@ -51,7 +52,7 @@ def linear_wgrad(dev: Device, precision: str, dw: Any, x: Any, dy: Any, *, dbias
     _by_boxes_or_pointers(dev, precision, dw.reshape(1, 1, inputs, outputs), x, dy, 1)
 
 
-def _aligned(dev: Device, key: str, array: Any) -> Any:
+def _aligned(dev: Device, key: str, array: Array) -> Any:
     """``array`` with its channels padded to a multiple of `VECTOR`."""
     channels = array.shape[3]
     if channels % VECTOR == 0:
@@ -69,7 +70,7 @@ class Boxes(NamedTuple):
     images: int
 
 
-def fit_boxes(x: Any, dy: Any, kernel: int, stride: int, bm: int, bk: int) -> Boxes | None:
+def fit_boxes(x: Array, dy: Array, kernel: int, stride: int, bm: int, bk: int) -> Boxes | None:
     """The boxes of a program of at most ``bm`` rows and ``bk`` images a step, or None where tensor descriptors cannot serve.
 
     ``kernel`` is its columns of taps. Descriptors need rows of 16 bytes, with stride 2 an even height and width; boxes need channels
@@ -88,7 +89,7 @@ def fit_boxes(x: Any, dy: Any, kernel: int, stride: int, bm: int, bk: int) -> Bo
     return Boxes(unit, False, bk) if unit else None
 
 
-def _by_boxes_or_pointers(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int) -> None:
+def _by_boxes_or_pointers(dev: Device, precision: str, dw: Array, x: Array, dy: Array, stride: int) -> None:
     """Boxes where tensor descriptors serve, else pointers. x and dy may have more channels than dw: zeros."""
     rows = dw.shape[0] * dw.shape[1] * x.shape[3]
     shape = {"rows": rows, "columns": dy.shape[3], "depth": dy.size // dy.shape[3], "channels": x.shape[3]}
@@ -100,7 +101,7 @@ def _by_boxes_or_pointers(dev: Device, precision: str, dw: Any, x: Any, dy: Any,
     _by_pointers(dev, precision, dw, x, dy, stride, wgrad_tile("wgrad", **shape, chip=dev.chip, precision=precision))
 
 
-def _by_boxes(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int, chosen: Tile, boxes: Boxes) -> None:
+def _by_boxes(dev: Device, precision: str, dw: Array, x: Array, dy: Array, stride: int, chosen: Tile, boxes: Boxes) -> None:
     """`wgrad_boxes`: the axes of x and dy in the order in which a box of images is a matrix."""
     images, height, width, xc = x.shape
     oh, ow, yc = dy.shape[1:]
@@ -125,7 +126,7 @@ def _by_boxes(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int
     )  # fmt: skip
 
 
-def _by_pointers(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: int, chosen: Tile) -> None:
+def _by_pointers(dev: Device, precision: str, dw: Array, x: Array, dy: Array, stride: int, chosen: Tile) -> None:
     """`wgrad_pointers`: any sizes, any chip."""
     _, height, width, xc = x.shape
     oh, ow, yc = dy.shape[1:]
@@ -141,7 +142,7 @@ def _by_pointers(dev: Device, precision: str, dw: Any, x: Any, dy: Any, stride: 
     )  # fmt: skip
 
 
-def _touched(x: Any, dw: Any, dy: Any, stride: int) -> int:
+def _touched(x: Array, dw: Array, dy: Array, stride: int) -> int:
     """Bytes of x under some tap: a kernel of one row, with stride 2, passes over every second row."""
     rows, columns = (dy.shape[a] if dw.shape[a - 1] < stride else x.shape[a] for a in (1, 2))
     return len(x) * rows * columns * x.shape[3] * x.dtype.itemsize

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.products import wgrad_rmsprop_kernel
 from kernels.cuda.products.splits import DOT
@@ -17,8 +18,8 @@ from kernels.ledger import cost
 
 
 def wgrad_rmsprop(
-    dev: Device, precision: str, w: Any, ms: Any, copy: Any, x: Any, dy: Any, *,
-    lr: Any, decay: float, eps: float, weight_decay: float, enabled: Any,
+    dev: Device, precision: str, w: Array, ms: Array, copy: Array, x: Array, dy: Array, *,
+    lr: Any, decay: float, eps: float, weight_decay: float, enabled: Array,
 ) -> None:  # fmt: skip
     """g = xᵀ · dy + weight_decay · w;  ms ← decay · ms + (1 − decay) g²;  w ← w − lr · g / (sqrt(ms) + eps);  copy ← w, in one kernel.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch
 from kernels.cuda.device.chips import CHIPS, Chip
 from kernels.cuda.device.host.build import function
@@ -63,7 +64,7 @@ class HostDevice(Device):
     def _put(self, array: np.ndarray, values: np.ndarray) -> None:
         array[...] = values
 
-    def download(self, array: Any) -> np.ndarray:
+    def download(self, array: Array) -> np.ndarray:
         return np.array(array)
 
     def _address(self, value: Any) -> int | None:
