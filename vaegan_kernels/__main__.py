@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from vaegan_kernels.shell import commands
 from vaegan_kernels.shell.cli import Parser, close_match, run_main
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.version import __version__
 
 HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"])
 
@@ -20,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     every = [name for name in commands.names() if name.startswith("experiments.") or not group]
     if words[len(group) :] in HELP:
         print(listing(every))
+        return 0
+    if words == ["--version"]:
+        print(f"vaegan-kernels {__version__}")
         return 0
     name, shown = ".".join(own), " ".join(own)
     if name not in every:
