@@ -1,0 +1,17 @@
+"""The native engine: NumPy arrays, and the operations of this folder's C++ library in float32; what it has not is the NumPy engine's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernels.cpu.engine import CPUEngine
+from kernels.cpu.native.elementwise import Elementwise
+
+
+class NativeEngine(Elementwise, CPUEngine):
+    """As `CPUEngine` in float32; ``library`` is what `kernels.cpu.native.library.load` gives."""
+
+    def __init__(self, library: Any, thread_count: int | None = None):
+        super().__init__("float32", thread_count)
+        self.library = library
+        library.set_threads(self.threads)

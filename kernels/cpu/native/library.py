@@ -1,0 +1,50 @@
+"""The compiled library as Python functions. Their signatures are read from the C++ sources, behind the word EXPORT: they are said once."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SOURCES = tuple(sorted(HERE.glob("*.cpp")))
+HEADERS = tuple(sorted(HERE.glob("*.h")))
+
+_EXPORTED = re.compile(r"^EXPORT\s+(\w+)\s+(\w+)\(([^)]*)\)", re.MULTILINE)
+_SCALARS = {
+    "int": ctypes.c_int, "Z": ctypes.c_ssize_t, "float": ctypes.c_float, "double": ctypes.c_double, "uint64_t": ctypes.c_uint64,
+    "uint32_t": ctypes.c_uint32, "void": None,
+}  # fmt: skip
+
+
+class _Pointer:
+    """An argument that is an array's address: an ndarray, whose type and layout the contract has checked, or None."""
+
+    @classmethod
+    def from_param(cls, array: Any) -> Any:
+        return None if array is None else ctypes.c_void_p(array.__array_interface__["data"][0])
+
+
+def signatures() -> dict[str, tuple[Any, list[Any]]]:
+    """{name: (ctypes result, ctypes arguments)} of every exported function."""
+    found = {}
+    for path in SOURCES:
+        for result, name, arguments in _EXPORTED.findall(path.read_text(encoding="utf-8")):
+            kinds = [_Pointer if "*" in a else _SCALARS[a.split()[-2]] for a in arguments.split(",") if a.strip()]
+            found[name] = _SCALARS[result], kinds
+    return found
+
+
+def load(path: str | Path) -> Any:
+    """The library at ``path`` with every function's types set. Calls release the interpreter's lock.
+
+    Raises:
+        OSError: it cannot be loaded here.
+        AttributeError: a function is missing: it was built from other sources.
+    """
+    library = ctypes.CDLL(str(path))
+    for name, (result, arguments) in signatures().items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
