@@ -27,7 +27,5 @@ void winograd_forward(float* y, const float* x, const float* w, const Conv& s, c
 void winograd_dgrad(float* dx, const float* dy, const float* w, const Conv& s, const After& after);
 void winograd_wgrad(float* dw, const float* x, const float* dy, const Conv& s);
 
-constexpr int FEW = 4;  // so many output channels fill no vector: `dots`
-
 // Rows [first, first + lines) of an image [h, w, c] within zeros, `left` of them before each: [lines, pw, c]
 void pad(float* out, const float* x, int h, int w, int c, int first, int lines, int left, int pw);

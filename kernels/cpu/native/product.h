@@ -92,6 +92,8 @@ static INLINE void matrix_product(const float* a, Z as, int rows, int depth, con
     else matrix_panels<3>(a, as, rows, depth, b, c, cs, panels);
 }
 
+constexpr int FEW = 4;  // so many channels fill no vector
+
 // ---- outer ----
 
 // c[m][n] (+)= Σ a[m] · b[n] over `cols` neighbours (as, bs apart) of `lines` lines (al, bl) of `images` (ai, bi): M values of a, N vectors
@@ -144,6 +146,10 @@ static INLINE void outer_product(const Outer& s, int rows, int columns) {
     constexpr bool many = REGISTERS == 32;
     for (int v = 0, vectors = columns / W; v < vectors;) {
         const int left = vectors - v;
+        if (many && rows <= FEW && left >= 5) {
+            outer_rows<3, many ? 5 : 1>(s, rows, v * W), v += 5;
+            continue;
+        }
         if (left >= 3 && left != 4) outer_rows<many ? 8 : 4, 3>(s, rows, v * W), v += 3;
         else if (left >= 2) outer_rows<many ? 12 : 6, 2>(s, rows, v * W), v += 2;
         else outer_rows<many ? 20 : 10, 1>(s, rows, v * W), v += 1;

@@ -42,33 +42,42 @@ struct Tiles {
 // Floats between two points of a [T][c] plane: not a multiple of 4 KB, or all 36 would share a cache set.
 Z plane(int tiles, int c) { return (Z)((tiles + 3) / 4 * 4) * c + 16 + 64; }
 
-// Pixels of an [h, w, c] image in steps of `step` from (row, col): a pointer to the first, in the image itself or, where they reach over its
-// edge or channels fill no vector, in a copy [size][size][filled] with zeros.
+// Pixels of an [h, w, c] image in steps of `step` from (row, col), size x size of them: a pointer to the first, its distances, and which rows
+// and columns lie inside (bit u). Where channels fill no vector it is a copy [size][size][filled] with zeros.
 struct Window {
     const float* p;
     Z row, col;
+    unsigned rows, cols;
+    bool whole;
 };
 Window window(const float* x, int h, int w, int c, int filled, int row, int col, int step, int size) {
-    const int reach = step * (size - 1);
-    if (c == filled && row >= 0 && col >= 0 && row + reach < h && col + reach < w)
-        return {x + ((Z)row * w + col) * c, (Z)step * w * c, (Z)step * c};
+    unsigned rows = 0, cols = 0;
+    for (int u = 0; u < size; u++) {
+        rows |= unsigned(row + u * step >= 0 && row + u * step < h) << u;
+        cols |= unsigned(col + u * step >= 0 && col + u * step < w) << u;
+    }
+    const unsigned all = (1u << size) - 1;
+    if (c == filled) return {x + ((Z)row * w + col) * c, (Z)step * w * c, (Z)step * c, rows, cols, (rows & cols) == all};
     float* copy = border.get((size_t)size * size * filled);
     memset(copy, 0, (size_t)size * size * filled * 4);
     for (int u = 0; u < size; u++)
-        for (int v = 0; v < size; v++) {
-            const int i = row + u * step, j = col + v * step;
-            if (i >= 0 && i < h && j >= 0 && j < w) memcpy(copy + ((Z)u * size + v) * filled, x + ((Z)i * w + j) * c, (size_t)c * 4);
-        }
-    return {copy, (Z)size * filled, filled};
+        for (int v = 0; v < size; v++)
+            if (rows >> u & cols >> v & 1)
+                memcpy(copy + ((Z)u * size + v) * filled, x + ((Z)(row + u * step) * w + col + v * step) * c, (size_t)c * 4);
+    return {copy, (Z)size * filled, filled, all, all, true};
+}
+template <bool WHOLE> INLINE V pixel(const Window& d, const float* p, int u, int v) {
+    return WHOLE || (d.rows >> u & d.cols >> v & 1) ? load(p + u * d.row + v * d.col) : V{};
 }
 
-INLINE void tile_to_points(float* out, Z points, const Window& d, int channels) {
+template <bool WHOLE> void whole_or_edge_to_points(float* out, Z points, const Window& d, int channels) {
     for (int c = 0; c < channels; c += W) {
         V t[6][6];
         const float* p = d.p + c;
-        UNROLL for (int v = 0; v < 6; v++, p += d.col) {
-            V r[6];
-            to_points(r, load(p), load(p + d.row), load(p + 2 * d.row), load(p + 3 * d.row), load(p + 4 * d.row), load(p + 5 * d.row));
+        UNROLL for (int v = 0; v < 6; v++) {
+            V in[6], r[6];
+            UNROLL for (int u = 0; u < 6; u++) in[u] = pixel<WHOLE>(d, p, u, v);
+            to_points(r, in[0], in[1], in[2], in[3], in[4], in[5]);
             UNROLL for (int u = 0; u < 6; u++) t[u][v] = r[u];
         }
         float* o = out + c;
@@ -79,13 +88,16 @@ INLINE void tile_to_points(float* out, Z points, const Window& d, int channels) 
         }
     }
 }
-INLINE void tile_of_errors(float* out, Z points, const Window& d, int channels) {
+void tile_to_points(float* out, Z points, const Window& d, int channels) {
+    d.whole ? whole_or_edge_to_points<true>(out, points, d, channels) : whole_or_edge_to_points<false>(out, points, d, channels);
+}
+void tile_of_errors(float* out, Z points, const Window& d, int channels) {
     for (int c = 0; c < channels; c += W) {
         V t[6][4];
         const float* p = d.p + c;
-        UNROLL for (int v = 0; v < 4; v++, p += d.col) {
+        UNROLL for (int v = 0; v < 4; v++) {
             V r[6];
-            errors_to_points(r, load(p), load(p + d.row), load(p + 2 * d.row), load(p + 3 * d.row));
+            errors_to_points(r, pixel<false>(d, p, 0, v), pixel<false>(d, p, 1, v), pixel<false>(d, p, 2, v), pixel<false>(d, p, 3, v));
             UNROLL for (int u = 0; u < 6; u++) t[u][v] = r[u];
         }
         float* o = out + c;
@@ -170,38 +182,42 @@ struct Weights {
         float* out = all_weights.get((size_t)size);
         if (depth != rows || columns != real) memset(out, 0, (size_t)size * 4);
         for (int p = 0; p < POINTS; p++) at[p] = out + offsets[p];
-        parallel(rows, [&](Z row) {
-            for (int k = 0; k < 4; k++)
-                for (int c = 0; c < real; c += W) {
-                    const int valid = std::min(W, real - c);
-                    V g0[6][3], r[6];
-                    for (int v = 0; v < 3; v++) {
-                        V taps[3];
-                        for (int u = 0; u < 3; u++) {
-                            const int kr = (forward ? FORWARD_TAPS : DGRAD_TAPS)[PHASES[k][0]][u];
-                            const int kc = (forward ? FORWARD_TAPS : DGRAD_TAPS)[PHASES[k][1]][v];
-                            taps[u] = V{};
-                            if (kr < 0 || kc < 0) continue;
-                            const float* from = w + ((Z)(5 * kr + kc) * rows + row) * real + c;
-                            if (valid == W) taps[u] = load(from);
-                            else memcpy(&taps[u], from, (size_t)valid * 4);
-                        }
-                        taps_to_points(r, taps[0], taps[1], taps[2]);
-                        for (int u = 0; u < 6; u++) g0[u][v] = r[u];
-                    }
-                    for (int u = 0; u < 6; u++) {
-                        taps_to_points(r, g0[u][0], g0[u][1], g0[u][2]);
-                        for (int v = 0; v < 6; v++) {
-                            const int p = 6 * u + v;
-                            const Run run = run_at(p, dead);
-                            if (k < run.first || k >= run.last) continue;
-                            const Z deep = forward ? (Z)(k - run.first) * depth + row : row;
-                            const Z all = forward ? (Z)run.count() * depth : depth;
-                            const int column = forward ? c : (k - run.first) * columns + c;
-                            store(out + offsets[p] + (column / panels[p] * all + deep) * panels[p] + column % panels[p], r[v]);
-                        }
-                    }
+        const int vectors = (real + W - 1) / W;
+        parallel(4 * (Z)vectors, [&](Z piece) {  // a phase, and a vector of channels
+            const int k = int(piece / vectors), c = int(piece % vectors) * W, valid = std::min(W, real - c);
+            const float* from[3][3];
+            for (int u = 0; u < 3; u++)
+                for (int v = 0; v < 3; v++) {
+                    const int kr = (forward ? FORWARD_TAPS : DGRAD_TAPS)[PHASES[k][0]][u];
+                    const int kc = (forward ? FORWARD_TAPS : DGRAD_TAPS)[PHASES[k][1]][v];
+                    from[u][v] = kr < 0 || kc < 0 ? nullptr : w + (Z)(5 * kr + kc) * rows * real + c;
                 }
+            float* to[POINTS];  // null at a dead point
+            for (int p = 0; p < POINTS; p++) {
+                const Run run = run_at(p, dead);
+                const Z deep = forward ? (Z)(k - run.first) * depth : 0, all = forward ? (Z)run.count() * depth : depth;
+                const int column = forward ? c : (k - run.first) * columns + c;
+                const bool part = k >= run.first && k < run.last;
+                to[p] = part ? out + offsets[p] + (column / panels[p] * all + deep) * panels[p] + column % panels[p] : nullptr;
+            }
+            for (Z row = 0; row < rows; row++) {
+                V t[6][3], r[6];
+                UNROLL for (int v = 0; v < 3; v++) {
+                    V taps[3] = {};
+                    UNROLL for (int u = 0; u < 3; u++) {
+                        if (!from[u][v]) continue;
+                        if (valid == W) taps[u] = load(from[u][v] + row * real);
+                        else memcpy(&taps[u], from[u][v] + row * real, (size_t)valid * 4);
+                    }
+                    taps_to_points(r, taps[0], taps[1], taps[2]);
+                    UNROLL for (int u = 0; u < 6; u++) t[u][v] = r[u];
+                }
+                UNROLL for (int u = 0; u < 6; u++) {
+                    taps_to_points(r, t[u][0], t[u][1], t[u][2]);
+                    UNROLL for (int v = 0; v < 6; v++)
+                        if (to[6 * u + v]) store(to[6 * u + v] + row * panels[6 * u + v], r[v]);
+                }
+            }
         });
     }
 };

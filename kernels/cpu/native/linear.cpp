@@ -1,0 +1,117 @@
+// Linear layer and its two gradients on [n, inputs] · [inputs, outputs], by the microkernels of product.h on the weights as they lie: each is
+// read once for some rows of the batch, which at small batches is the cost. Columns beyond whole vectors are done one by one.
+#include "optimizer.h"
+#include "pool.h"
+#include "product.h"
+
+static thread_local Scratch gradient;
+
+constexpr Z LINEAR = 1 << 18;  // multiplications of a piece
+
+// Columns [first, last) of y, whole vectors; some inputs at a time, so that their weights stay in the first-level cache for all rows.
+template <int N> static void forward_panel(float* y, const float* x, const float* w, Z n, Z inputs, Z outputs) {
+    constexpr int G = tile_groups<N>(), M = 4 * G;
+    const Z step = WEIGHTS_IN_L1 / (N * W * 4);
+    for (Z k = 0; k < inputs; k += step) {
+        const int run = int(std::min(step, inputs - k));
+        const float* b = w + k * outputs;
+        Z m = 0;
+        for (; m + M <= n; m += M) {
+            const float* a[G];
+            float* c[G];
+            UNROLL for (int g = 0; g < G; g++) a[g] = x + (m + 4 * g) * inputs + k, c[g] = y + (m + 4 * g) * outputs;
+            tile<G, 4, N>(a, inputs, 0, 1, run, b, outputs, c, outputs, k > 0);
+        }
+        for (; m + 4 <= n; m += 4) {
+            const float* a = x + m * inputs + k;
+            float* c = y + m * outputs;
+            tile<1, 4, N>(&a, inputs, 0, 1, run, b, outputs, &c, outputs, k > 0);
+        }
+        for (; m < n; m++) {
+            const float* a = x + m * inputs + k;
+            float* c = y + m * outputs;
+            tile<1, 1, N>(&a, inputs, 0, 1, run, b, outputs, &c, outputs, k > 0);
+        }
+    }
+}
+
+EXPORT void linear_forward(float* y, const float* x, const float* w, const float* bias, Z n, Z inputs, Z outputs) {
+    const Z vectors = outputs / W, each = std::max<Z>(1, LINEAR / std::max<Z>(1, n * inputs * W)), pieces = (vectors + each - 1) / each;
+    parallel(pieces + (outputs % W ? 1 : 0), [&](Z piece) {
+        Z first = piece * each * W, last = std::min(vectors, (piece + 1) * each) * W;
+        if (piece < pieces) {
+            for (Z v = first; v < last;) {
+                const Z left = (last - v) / W;
+                if (left >= 3 && left != 4) forward_panel<3>(y + v, x, w + v, n, inputs, outputs), v += 3 * W;
+                else if (left >= 2) forward_panel<2>(y + v, x, w + v, n, inputs, outputs), v += 2 * W;
+                else forward_panel<1>(y + v, x, w + v, n, inputs, outputs), v += W;
+            }
+        } else {
+            first = vectors * W, last = outputs;
+            for (Z m = 0; m < n; m++)
+                for (Z o = first; o < last; o++) {
+                    float sum = 0;
+                    for (Z i = 0; i < inputs; i++) sum += x[m * inputs + i] * w[i * outputs + o];
+                    y[m * outputs + o] = sum;
+                }
+        }
+        if (bias)
+            for (Z m = 0; m < n; m++)
+                for (Z o = first; o < last; o++) y[m * outputs + o] += bias[o];
+    });
+}
+
+// dx = dy · wᵀ: both run along outputs, so an element is a dot product.
+template <int M, int C> static void dgrad_block(float* dx, const float* dy, const float* w, Z m, Z i, Z inputs, Z outputs) {
+    dots<M, C>(dy + m * outputs, outputs, 0, 1, int(outputs / W * W), w + i * outputs, outputs, 0, dx + m * inputs + i, inputs, 1);
+    for (Z o = outputs / W * W; o < outputs; o++)
+        for (Z a = m; a < m + M; a++)
+            for (Z b = i; b < i + C; b++) dx[a * inputs + b] += dy[a * outputs + o] * w[b * outputs + o];
+}
+EXPORT void linear_dgrad(float* dx, const float* dy, const float* w, Z n, Z inputs, Z outputs) {
+    constexpr int M = REGISTERS == 32 ? 8 : 4, C = REGISTERS == 32 ? 3 : 2;
+    const Z each = std::max<Z>(1, LINEAR / std::max<Z>(1, n * outputs * C)) * C;
+    parallel((inputs + each - 1) / each, [&](Z piece) {
+        const Z last = std::min(inputs, (piece + 1) * each);
+        Z i = piece * each;
+        for (; i + C <= last; i += C) {
+            Z m = 0;
+            for (; m + M <= n; m += M) dgrad_block<M, C>(dx, dy, w, m, i, inputs, outputs);
+            for (; m < n; m++) dgrad_block<1, C>(dx, dy, w, m, i, inputs, outputs);
+        }
+        for (; i < last; i++)
+            for (Z m = 0; m < n; m++) dgrad_block<1, 1>(dx, dy, w, m, i, inputs, outputs);
+    });
+}
+
+// Rows [first, first + rows) of dw = xᵀ · dy, to out.
+static void wgrad_rows(float* out, const float* x, const float* dy, Z n, Z inputs, Z outputs, Z first, Z rows) {
+    outer_product({x + first, inputs, 0, 0, dy, outputs, 0, 0, 1, 1, int(n), out, outputs, false}, int(rows), int(outputs / W * W));
+    for (Z i = 0; i < rows; i++)
+        for (Z o = outputs / W * W; o < outputs; o++) {
+            float sum = 0;
+            for (Z m = 0; m < n; m++) sum += x[m * inputs + first + i] * dy[m * outputs + o];
+            out[i * outputs + o] = sum;
+        }
+}
+static Z rows_at_once(Z n, Z outputs) { return std::max<Z>(1, std::min<Z>(LINEAR / std::max<Z>(1, n * outputs), (1 << 16) / outputs) / 24) * 24; }
+
+EXPORT void linear_wgrad(float* dw, const float* x, const float* dy, Z n, Z inputs, Z outputs) {
+    const Z each = rows_at_once(n, outputs);
+    parallel((inputs + each - 1) / each, [&](Z piece) {
+        const Z first = piece * each;
+        wgrad_rows(dw + first * outputs, x, dy, n, inputs, outputs, first, std::min(each, inputs - first));
+    });
+}
+
+// The gradient of some rows at a time, used for RMSProp while it is in the cache, and never stored.
+EXPORT void linear_wgrad_rmsprop(float* w, float* ms, const float* x, const float* dy, Z n, Z inputs, Z outputs, float lr, float decay, float eps,
+                                 float weight_decay) {
+    const Z each = rows_at_once(n, outputs);
+    parallel((inputs + each - 1) / each, [&](Z piece) {
+        const Z first = piece * each, rows = std::min(each, inputs - first), at = first * outputs;
+        float* dw = gradient.get((size_t)(each * outputs));
+        wgrad_rows(dw, x, dy, n, inputs, outputs, first, rows);
+        rmsprop_run(w + at, ms + at, dw, rows * outputs, lr, decay, eps, weight_decay);
+    });
+}
