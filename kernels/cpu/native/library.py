@@ -37,14 +37,23 @@ def signatures() -> dict[str, tuple[Any, list[Any]]]:
 
 
 def load(path: str | Path) -> Any:
-    """The library at ``path`` with every function's types set. Calls release the interpreter's lock.
+    """The library at ``path`` with every function's types set. Calls release the interpreter's lock; one that finds no memory for what
+    it works in raises `MemoryError`.
 
     Raises:
         OSError: it cannot be loaded here.
         AttributeError: a function is missing: it was built from other sources.
     """
     library = ctypes.CDLL(str(path))
+
+    def check(result: Any, function: Any, arguments: Any) -> Any:
+        if library.take_error():
+            raise MemoryError(f"native engine: no memory for what {function.__name__} works in; try a smaller batch")
+        return result
+
     for name, (result, arguments) in signatures().items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
+        if name != "take_error":
+            function.errcheck = check
     return library

@@ -1,136 +1,165 @@
-// The threads of pool.h. A worker that waits spins for SPIN turns and then sleeps; the caller works too, and waits only for workers that
-// have taken a piece: one that wakes late finds no job and sleeps again.
+// The threads of pool.h. Whoever waits spins for SPIN and then sleeps. The caller works too, and waits only for workers that are in its
+// loop: one that wakes late finds the loop closed, and sleeps again. A worker enters without a lock: it counts itself in and then looks
+// whether the loop is open; the caller closes the loop and then looks who is in. All atomics are sequentially consistent, so that in
+// every such pair ("I write mine, then read yours") at least one side sees the other.
 #include "pool.h"
 
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
 
+constexpr std::chrono::microseconds SPIN{50};  // bridges the Python between two operations; bench/tuning.md has the measurement
+
+// Whether ready() became true within SPIN.
+template <class F> bool spin(F ready) {
+    const auto end = std::chrono::steady_clock::now() + SPIN;
+    do {
+        for (int i = 0; i < 16; i++) {
+            if (ready()) return true;
 #if defined(__x86_64__) || defined(__i386__)
-inline void pause_briefly() { __builtin_ia32_pause(); }
-#else
-inline void pause_briefly() { asm volatile("yield"); }
+            __builtin_ia32_pause();
+#elif defined(__aarch64__)
+            asm volatile("isb");  // waits a little; "yield" does nothing on most cores
 #endif
-constexpr int SPIN = 2000;  // turns of about 20 ns
+        }
+    } while (std::chrono::steady_clock::now() < end);
+    return ready();
+}
+
+thread_local bool inside = false;  // this thread works in a loop
+thread_local bool failed = false;  // this thread's call found no memory
 
 class Pool {
     std::vector<std::thread> workers;
-    std::mutex mutex;
-    std::condition_variable wake, done;
-    std::atomic<uint64_t> jobs{0};  // how many were started
-    std::atomic<int> active{0};     // workers in the job
-    std::atomic<Z> next{0};
-    Z count = 0;
-    void (*work)(void*, Z) = nullptr;
+    void (*work)(void*, Z) = nullptr;  // this and the next two: written while nobody is in
     void* context = nullptr;
-    bool open = false, stop = false;
-    int sleeping = 0;
+    Z count = 0;
+    std::atomic<bool> open{false}, stop{false};
+    std::atomic<int> asleep{0};
+    std::mutex mutex;  // for sleeping
+    std::condition_variable wake, done;
+    alignas(64) std::atomic<uint64_t> loops{0};  // how many were opened: workers wait for a change
+    alignas(64) std::atomic<int> in{0};          // workers in the loop
+    alignas(64) std::atomic<Z> next{0};          // piece
 
     void drain() {
-        for (Z i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) work(context, i);
+        guarded([&] {
+            for (Z i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) work(context, i);
+        });
     }
-    void loop() {
-        uint64_t seen = 0;
-        for (;;) {
-            for (int i = 0; i < SPIN && jobs.load(std::memory_order_acquire) == seen; i++) pause_briefly();
-            {
+
+    void serve() {
+        inside = true;
+        for (uint64_t seen = 0;;) {
+            const auto called = [&] { return loops != seen; };
+            if (!spin(called)) {
                 std::unique_lock<std::mutex> lock(mutex);
-                sleeping++;
-                wake.wait(lock, [&] { return stop || jobs.load(std::memory_order_relaxed) != seen; });
-                sleeping--;
-                if (stop) return;
-                seen = jobs.load(std::memory_order_relaxed);
-                if (!open) continue;
-                active.fetch_add(1, std::memory_order_relaxed);
+                asleep++;
+                wake.wait(lock, called);
+                asleep--;
             }
-            drain();
-            if (active.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+            seen = loops;
+            if (stop) return;
+            in++;
+            if (open) drain();
+            if (--in == 0) {
                 std::lock_guard<std::mutex> lock(mutex);
                 done.notify_one();
             }
         }
     }
 
-  public:
-    std::mutex owner;  // held by the thread whose loop runs
-    const int threads;
+    void call_workers(Z wanted) {
+        loops++;
+        if (asleep == 0) return;
+        { std::lock_guard<std::mutex> lock(mutex); }  // one that has counted itself asleep is so now
+        if (wanted < asleep)
+            for (Z i = 0; i < wanted; i++) wake.notify_one();
+        else
+            wake.notify_all();
+    }
 
-    explicit Pool(int n) : threads(n) {
-        for (int i = 1; i < n; i++) workers.emplace_back([this] { loop(); });
-    }
-    ~Pool() {
-        {
-            std::lock_guard<std::mutex> lock(mutex);
-            stop = true;
-            jobs++;
-        }
-        wake.notify_all();
+  public:
+    std::mutex owner;  // held by the thread whose loop runs, and while threads change
+    std::atomic<int> threads;
+    std::atomic<bool> no_memory{false};  // in a piece
+
+    explicit Pool(int n) : threads(n) {}
+
+    void resize(int n) {
+        stop = true;
+        call_workers((Z)workers.size());
         for (auto& thread : workers) thread.join();
+        workers.clear();
+        stop = false;
+        threads = n;
     }
-    void run(Z n, void (*f)(void*, Z), void* c) {
-        bool asleep;
-        {
-            std::lock_guard<std::mutex> lock(mutex);
-            work = f, context = c, count = n, open = true;
-            next.store(0, std::memory_order_relaxed);
-            jobs.fetch_add(1, std::memory_order_release);
-            asleep = sleeping > 0;
+
+    void run(Z n, void (*w)(void*, Z), void* c) {
+        try {  // at the first loop, and the first one of a forked process
+            while ((int)workers.size() + 1 < threads) workers.emplace_back([this] { serve(); });
+        } catch (const std::exception&) {
+            threads = (int)workers.size() + 1;  // the system gives no more
         }
-        if (asleep) wake.notify_all();
+        work = w, context = c, count = n;
+        next = 0;
+        open = true;
+        call_workers(n - 1);
         drain();
-        {
-            std::lock_guard<std::mutex> lock(mutex);
-            open = false;
-        }
-        for (int i = 0; i < SPIN && active.load(std::memory_order_acquire); i++) pause_briefly();
-        if (active.load(std::memory_order_acquire)) {
+        open = false;
+        const auto left = [&] { return in == 0; };
+        if (!spin(left)) {
             std::unique_lock<std::mutex> lock(mutex);
-            done.wait(lock, [&] { return !active.load(std::memory_order_acquire); });
+            done.wait(lock, left);
         }
     }
 };
 
-std::atomic<Pool*> pool{nullptr};
-std::mutex change;
+// Never destroyed, as the library is never unloaded: threads may wait in it until the process is gone.
+Pool& pool = *new Pool(1);
 
-void after_fork() {  // the child has none of the threads, and may have the mutexes in any state: leave the old pool be
-    pool.store(nullptr);
-    new (&change) std::mutex;
-}
-const int registered = pthread_atfork(nullptr, nullptr, after_fork);
-thread_local bool inside = false;
+// A forked process has none of the threads, and the old pool in whatever state: it gets a new one in its place.
+const int registered = pthread_atfork(nullptr, nullptr, [] { new (&pool) Pool(pool.threads); });
 
 }  // namespace
 
-void run_parallel(Z n, void (*work)(void*, Z), void* context) {
-    Pool* p = pool.load(std::memory_order_acquire);
-    if (n < 2 || !p || p->threads < 2 || inside || !p->owner.try_lock()) {
-        for (Z i = 0; i < n; i++) work(context, i);
-        return;
-    }
-    inside = true;
-    p->run(n, work, context);
-    inside = false;
-    p->owner.unlock();
+void note_no_memory() {
+    if (inside)
+        pool.no_memory = true;
+    else
+        failed = true;
 }
 
-int thread_count() {
-    Pool* p = pool.load(std::memory_order_acquire);
-    return p ? p->threads : 1;
+void run_parallel(Z n, void (*work)(void*, Z), void* context) {
+    const auto alone = [&] {
+        for (Z i = 0; i < n; i++) work(context, i);
+    };
+    if (inside) return alone();  // what it throws is caught around the piece
+    if (n < 2 || pool.threads < 2 || !pool.owner.try_lock()) return guarded(alone);
+    inside = true;
+    pool.run(n, work, context);
+    inside = false;
+    if (pool.no_memory.exchange(false)) note_no_memory();
+    pool.owner.unlock();
 }
+
+int thread_count() { return pool.threads; }
 
 EXPORT void set_threads(int n) {
-    std::lock_guard<std::mutex> lock(change);
-    Pool* old = pool.load();
-    if (old && old->threads == n) return;
-    pool.store(new Pool(n));
-    delete old;  // no loop may be running: the binding sees to it
+    std::lock_guard<std::mutex> lock(pool.owner);
+    if (n != pool.threads) pool.resize(n);
 }
+
+// Whether a call of this thread found no memory since the last question.
+EXPORT int take_error() { return std::exchange(failed, false); }
 
 EXPORT int vector_width() { return W; }

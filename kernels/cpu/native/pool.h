@@ -4,9 +4,20 @@
 #include "vectors.h"
 
 // Calls work(context, i) for i in [0, n) and returns when all are done. A loop inside a loop, or beside one of another Python thread, runs
-// on the calling thread alone. Does not throw; neither may work, but for std::bad_alloc, after which the result is not to be used.
+// on the calling thread alone. A piece may throw nothing but std::bad_alloc.
 void run_parallel(Z n, void (*work)(void*, Z), void* context);
 int thread_count();
+
+// Calls f, for a function that takes memory outside a loop. Where f or a piece finds none, the call's result is not to be used and
+// Python raises MemoryError.
+void note_no_memory();
+template <class F> inline void guarded(F f) {
+    try {
+        f();
+    } catch (const std::bad_alloc&) {
+        note_no_memory();
+    }
+}
 
 template <class F> inline void parallel(Z n, F f) {
     run_parallel(n, [](void* context, Z i) { (*(F*)context)(i); }, (void*)&f);
