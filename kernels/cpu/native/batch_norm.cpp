@@ -14,7 +14,7 @@ void row_statistics(double* mean, double* squares, const float* x, Z rows, int c
     memset(s, 0, (size_t)w * 4);
     for (Z i = 0; i < rows / f; i++) {
         const float* p = x + i * w;
-        for (int j = 0; j < w; j++) s[j] += p[j];
+        LANES for (int j = 0; j < w; j++) s[j] += p[j];
     }
     lanes_to_channels(mean, s, c, f);
     for (int j = 0; j < c; j++) mean[j] /= rows, m[j] = (float)mean[j];
@@ -22,7 +22,7 @@ void row_statistics(double* mean, double* squares, const float* x, Z rows, int c
     memset(s, 0, (size_t)w * 4);
     for (Z i = 0; i < rows / f; i++) {
         const float* p = x + i * w;
-        for (int j = 0; j < w; j++) {
+        LANES for (int j = 0; j < w; j++) {
             const float d = p[j] - m[j];
             s[j] += d * d;
         }
@@ -39,23 +39,28 @@ void mask_and_sum(float* g, const float* dy, const float* y, const float* pre, c
         float* o = g + i * w;
         const float *d = dy + i * w, *q = y ? y + i * w : nullptr, *p = pre ? pre + i * w : nullptr;
         if (q && p)
-            for (int j = 0; j < w; j++) {
+            LANES for (int j = 0; j < w; j++) {
                 const float v = q[j] > 0 ? d[j] : 0 * d[j];
                 o[j] = v;
                 s[j] += v;
                 t[j] += v * (p[j] - m[j]);
             }
         else if (q)
-            for (int j = 0; j < w; j++) {
+            LANES for (int j = 0; j < w; j++) {
                 const float v = q[j] > 0 ? d[j] : 0 * d[j];
                 o[j] = v;
                 s[j] += v;
             }
-        else
-            for (int j = 0; j < w; j++) {
+        else if (p)
+            LANES for (int j = 0; j < w; j++) {
                 o[j] = d[j];
                 s[j] += d[j];
-                if (p) t[j] += d[j] * (p[j] - m[j]);
+                t[j] += d[j] * (p[j] - m[j]);
+            }
+        else
+            LANES for (int j = 0; j < w; j++) {
+                o[j] = d[j];
+                s[j] += d[j];
             }
     }
     lanes_to_channels(sum, s, c, f);
@@ -64,55 +69,52 @@ void mask_and_sum(float* g, const float* dy, const float* y, const float* pre, c
 
 void Previous::finish() const {
     if (!y) return;
-    int first = 0;
-    for (int g = 0; g < groups.size; first += groups.counts[g++])
+    const double* sum = memory;
+    for (int g = 0; g < parts.groups.size; sum += (Z)parts.in_group(g++) * 2 * c)
         for (int j = 0; j < c; j++) {
             double s = 0, t = 0;
-            for (int i = first; i < first + groups.counts[g]; i++) {
-                s += parts[(Z)i * 2 * c + j];
-                if (pre) t += parts[(Z)i * 2 * c + c + j];
+            for (int i = 0; i < parts.in_group(g); i++) {
+                s += sum[(Z)i * 2 * c + j];
+                if (pre) t += sum[(Z)i * 2 * c + c + j];
             }
             sums[(Z)g * c + j] = (float)s;
-            if (pre) sums[(Z)(groups.size + g) * c + j] = (float)(t / std::sqrt((double)var[(Z)g * c + j] + eps));
+            if (pre) sums[(Z)(parts.groups.size + g) * c + j] = (float)(t / std::sqrt((double)var[(Z)g * c + j] + eps));
         }
+}
+
+// Runs work(part) for all: on one thread where there is little to do.
+template <class F> static void each_part(const Parts& parts, int c, F work) {
+    if ((Z)parts.n * parts.rows * c < 2 * SMALL)
+        for (int p = 0; p < parts.size(); p++) work(p);
+    else
+        parallel(parts.size(), [&](Z p) { work(int(p)); });
 }
 
 // ---- statistics ----
 
-void combine_statistics(float* mean, float* var, const double* parts, Groups groups, Z rows, int c) {
-    int first = 0;
-    for (int g = 0; g < groups.size; first += groups.counts[g++]) {
-        const int images = groups.counts[g];
+void combine_statistics(float* mean, float* var, const double* sums, const Parts& parts, int c) {
+    for (int g = 0; g < parts.groups.size; sums += (Z)parts.in_group(g++) * 2 * c) {
+        const int count = parts.in_group(g);
+        const double rows = (double)parts.rows_each(g);
         for (int j = 0; j < c; j++) {
-            const double* p = parts + (Z)first * 2 * c + j;
+            const double* p = sums + j;
             double centre = 0, squares = 0, between = 0;
-            for (int i = 0; i < images; i++) centre += p[(Z)i * 2 * c], squares += p[(Z)i * 2 * c + c];
-            centre /= images;
-            for (int i = 0; i < images; i++) between += (p[(Z)i * 2 * c] - centre) * (p[(Z)i * 2 * c] - centre);
+            for (int i = 0; i < count; i++) centre += p[(Z)i * 2 * c], squares += p[(Z)i * 2 * c + c];
+            centre /= count;
+            for (int i = 0; i < count; i++) between += (p[(Z)i * 2 * c] - centre) * (p[(Z)i * 2 * c] - centre);
             mean[(Z)g * c + j] = (float)centre;
-            var[(Z)g * c + j] = (float)((squares + rows * between) / ((double)rows * images));
+            var[(Z)g * c + j] = (float)((squares + rows * between) / (rows * count));
         }
     }
 }
 
-static void statistics_of_columns(float* mean, float* var, const float* x, Groups groups, int c, Z first, Z last) {
-    for (int g = 0; g < groups.size; x += (Z)groups.counts[g++] * c)
-        for (Z j = first; j < last; j++) {
-            double sum = 0, squares = 0;
-            for (int i = 0; i < groups.counts[g]; i++) sum += x[(Z)i * c + j];
-            const double centre = sum / groups.counts[g];
-            for (int i = 0; i < groups.counts[g]; i++) squares += (x[(Z)i * c + j] - centre) * (x[(Z)i * c + j] - centre);
-            mean[(Z)g * c + j] = (float)centre;
-            var[(Z)g * c + j] = (float)(squares / groups.counts[g]);
-        }
-}
-
 EXPORT void batch_norm_statistics(float* mean, float* var, const float* x, const int* counts, int groups, int n, Z rows, int c) {
-    const Groups own{counts, groups};
-    if (rows == 1) return parallel_ranges(c, 2 * (Z)n, [&](Z a, Z b) { statistics_of_columns(mean, var, x, own, c, a, b); });
-    double* parts = (double*)together.get((size_t)n * 2 * c * 2);
-    parallel(n, [&](Z i) { row_statistics(parts + i * 2 * c, parts + i * 2 * c + c, x + i * rows * c, rows, c); });
-    combine_statistics(mean, var, parts, own, rows, c);
+    const Parts parts = Parts::of({counts, groups}, n, rows);
+    double* sums = (double*)together.get((size_t)parts.size() * 2 * c * 2);
+    each_part(parts, c, [&](int p) {
+        row_statistics(sums + (Z)p * 2 * c, sums + (Z)p * 2 * c + c, x + parts.first_row(p) * c, parts.rows_each(parts.group(p)), c);
+    });
+    combine_statistics(mean, var, sums, parts, c);
 }
 
 // ---- forward ----
@@ -135,12 +137,12 @@ void normalise(float* y, const float* x, const float* mean, const float* var, co
             const float *m = all + (Z)groups.of(int(r / lines)) * 2 * w, *s = m + w, *p = x + r * w;
             float* o = y + r * w;
             if (relu)
-                for (int j = 0; j < w; j++) {
+                LANES for (int j = 0; j < w; j++) {
                     const float v = (p[j] - m[j]) * s[j] + b[j];  // before scaling: x · scale - mean · scale would cancel
                     o[j] = v < 0 ? 0 : v;
                 }
             else
-                for (int j = 0; j < w; j++) o[j] = (p[j] - m[j]) * s[j] + b[j];
+                LANES for (int j = 0; j < w; j++) o[j] = (p[j] - m[j]) * s[j] + b[j];
         }
     });
 }
@@ -154,27 +156,21 @@ EXPORT void batch_norm_forward(float* y, const float* x, const float* mean, cons
 
 void normalise_backward(const Gradient& g, int n, Z rows, int c) {
     const int count = g.groups.size, f = beside(rows, c), w = f * c;
-    const size_t parts_size = g.sums ? 0 : (size_t)n * 2 * c * 2;
-    float* memory = together.get(parts_size + (size_t)count * 4 * w);
-    double* parts = (double*)memory;
-    const float* source = g.dy;
-    if (!g.sums) {
-        const auto image = [&](Z i) {
-            const Z at = i * rows * c;
-            double* part = parts + i * 2 * c;
-            mask_and_sum(g.dx + at, g.dy + at, g.relu ? g.y + at : nullptr, g.x + at, g.mean + (Z)g.groups.of(int(i)) * c, rows, c, part, part + c);
-        };
-        if (n * rows * c < 2 * SMALL)
-            for (int i = 0; i < n; i++) image(i);
-        else
-            parallel(n, image);
-        source = g.dx;
-    }
+    const Parts parts = Parts::of(g.groups, n, rows);
+    const size_t sums_size = g.sums ? 0 : (size_t)parts.size() * 2 * c * 2;
+    float* memory = together.get(sums_size + (size_t)count * 4 * w);
+    double* sums = (double*)memory;
+    if (!g.sums)
+        each_part(parts, c, [&](int p) {
+            const Z at = parts.first_row(p) * c, own = parts.group(p);
+            double* sum = sums + (Z)p * 2 * c;
+            mask_and_sum(g.dx + at, g.dy + at, g.relu ? g.y + at : nullptr, g.x + at, g.mean + own * c, parts.rows_each(int(own)), c, sum, sum + c);
+        });
+    const float* source = g.sums ? g.dy : g.dx;
     // dx = scale · g + slope · (x - mean) + offset, the coefficients a channel and group
-    float* coefficients = memory + parts_size;
+    float* coefficients = memory + sums_size;
     std::vector<double> beta(c, 0.0), gamma(c, 0.0);
-    int first = 0;
-    for (int q = 0; q < count; first += g.groups.counts[q++]) {
+    for (int q = 0; q < count; sums += (Z)parts.in_group(q++) * 2 * c) {
         float *m = coefficients + (Z)q * 4 * w, *s = m + w, *l = s + w, *o = l + w;
         repeat(m, g.mean + (Z)q * c, c, f);
         const double total = (double)g.groups.counts[q] * rows;
@@ -184,7 +180,7 @@ void normalise_backward(const Gradient& g, int n, Z rows, int c) {
             if (g.sums) {
                 sum = g.sums[(Z)q * c + j], product = g.sums[(Z)(count + q) * c + j];
             } else {
-                for (int i = first; i < first + g.groups.counts[q]; i++) sum += parts[(Z)i * 2 * c + j], product += parts[(Z)i * 2 * c + c + j];
+                for (int i = 0; i < parts.in_group(q); i++) sum += sums[(Z)i * 2 * c + j], product += sums[(Z)i * 2 * c + c + j];
                 product *= rstd;
             }
             beta[j] += sum, gamma[j] += product;
@@ -207,9 +203,9 @@ void normalise_backward(const Gradient& g, int n, Z rows, int c) {
             const float *p = g.x + r * w, *q = source + r * w;
             float* d = g.dx + r * w;
             if (g.batch_statistics)
-                for (int j = 0; j < w; j++) d[j] = s[j] * q[j] + (l[j] * (p[j] - m[j]) + o[j]);
+                LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j] + (l[j] * (p[j] - m[j]) + o[j]);
             else
-                for (int j = 0; j < w; j++) d[j] = s[j] * q[j];
+                LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j];
         }
     });
 }
@@ -231,7 +227,7 @@ EXPORT void column_sums(float* out, const float* x, Z rows, int c) {
         memset(s, 0, (size_t)w * 4);
         for (Z r = 0; r < count / f; r++) {
             const float* p = x + first * c + r * w;
-            for (int j = 0; j < w; j++) s[j] += p[j];
+            LANES for (int j = 0; j < w; j++) s[j] += p[j];
         }
         lanes_to_channels(parts + i * c, s, c, f);
     });

@@ -3,8 +3,8 @@
 #include "pool.h"
 #include "rows.h"
 
-// mean, var [G, C] from parts [n][2][c], each an image's `rows` rows (Chan et al. 1979)
-void combine_statistics(float* mean, float* var, const double* parts, Groups groups, Z rows, int c);
+// mean, var [G, C] from the parts' (mean, squares) (Chan et al. 1979)
+void combine_statistics(float* mean, float* var, const double* sums, const Parts& parts, int c);
 
 // y = gamma (x - mean) · rstd + beta, clipped at 0 with relu; x, y [n, rows, c]
 void normalise(float* y, const float* x, const float* mean, const float* var, const float* gamma, const float* beta, Groups groups, int n,

@@ -17,17 +17,17 @@ void After::image(float* y, Z rows, int c, int i) const {
         for (Z r = 0; r < rows / f; r++) {
             float* o = y + r * w;
             if (activation == 1)
-                for (int j = 0; j < w; j++) {
+                LANES for (int j = 0; j < w; j++) {
                     const float v = o[j] + b[j];
                     o[j] = v < 0 ? 0 : v;
                 }
             else
-                for (int j = 0; j < w; j++) o[j] += b[j];
+                LANES for (int j = 0; j < w; j++) o[j] += b[j];
         }
     } else if (activation == 1)
         for (Z j = 0; j < rows * c; j++) y[j] = y[j] < 0 ? 0 : y[j];
     if (statistics) row_statistics(statistics + (Z)i * 2 * c, statistics + (Z)i * 2 * c + c, y, rows, c);
-    if (previous) previous->image(y, rows * c, i);
+    if (previous) previous->part(y, i);
 }
 
 void pad(float* out, const float* x, int h, int w, int c, int first, int lines, int left, int pw) {

@@ -15,7 +15,7 @@ EXPORT void conv2d_forward(float* y, const float* x, const float* w, const float
 EXPORT void conv2d_dgrad(float* dx, const float* dy, const float* w, const float* bias, int n, int h, int wd, int ci, int oh, int ow, int co,
                          int kh, int kw, int stride, int relu, const float* y, const float* pre, const float* mean, const float* var, float eps,
                          const int* counts, int groups, int c, float* sums) {
-    const Previous previous{y, pre, mean, var, eps, {counts, groups}, c, sums, doubles(previous_sums, (Z)n * 2 * c)};
+    const Previous previous{y, pre, mean, var, eps, {{counts, groups}, n, (Z)h * wd, false}, c, sums, doubles(previous_sums, (Z)n * 2 * c)};
     dgrad(dx, dy, w, {n, h, wd, ci, oh, ow, co, kh, kw, stride}, {bias, relu, nullptr, y ? &previous : nullptr});
     previous.finish();
 }
@@ -24,7 +24,7 @@ EXPORT void conv2d_dgrad(float* dx, const float* dy, const float* w, const float
 EXPORT void conv_transpose2d_dgrad(float* dx, const float* dy, const float* w, int n, int h, int wd, int ci, int oh, int ow, int co, int kh, int kw,
                                    int stride, const float* y, const float* pre, const float* mean, const float* var, float eps,
                                    const int* counts, int groups, int c, float* sums) {
-    const Previous previous{y, pre, mean, var, eps, {counts, groups}, c, sums, doubles(previous_sums, (Z)n * 2 * c)};
+    const Previous previous{y, pre, mean, var, eps, {{counts, groups}, n, (Z)oh * ow, false}, c, sums, doubles(previous_sums, (Z)n * 2 * c)};
     forward(dx, dy, w, {n, h, wd, ci, oh, ow, co, kh, kw, stride}, {nullptr, 0, nullptr, y ? &previous : nullptr});
     previous.finish();
 }
@@ -44,18 +44,18 @@ EXPORT void conv_bn_relu_forward(float* y, float* pre, float* mean, float* var, 
     double* parts = batch_statistics ? doubles(image_sums, (Z)n * 2 * c) : nullptr;
     const After after{nullptr, 0, parts, nullptr};
     transposed ? dgrad(pre, x, w, s, after) : forward(pre, x, w, s, after);
-    if (parts) combine_statistics(mean, var, parts, {counts, groups}, rows, c);
+    if (parts) combine_statistics(mean, var, parts, {{counts, groups}, n, rows, false}, c);
     normalise(y, pre, mean, var, gamma, beta, {counts, groups}, n, rows, c, eps, true);
 }
 
-// previous: of z (its y), the layer before the sums of a gradient that is there already (a linear layer's); [n, rows, c]
+// What a gradient that is there already, [n, rows, c] (a linear layer's), owes the previous layer.
 EXPORT void finish_previous(float* dx, int n, Z rows, const float* y, const float* pre, const float* mean, const float* var, float eps,
                             const int* counts, int groups, int c, float* sums) {
-    const Previous previous{y, pre, mean, var, eps, {counts, groups}, c, sums, doubles(previous_sums, (Z)n * 2 * c)};
-    const Z size = rows * c;
-    if (n * size < 2 * SMALL)
-        for (int i = 0; i < n; i++) previous.image(dx + i * size, size, i);
+    const Parts parts = Parts::of({counts, groups}, n, rows);
+    const Previous previous{y, pre, mean, var, eps, parts, c, sums, doubles(previous_sums, (Z)parts.size() * 2 * c)};
+    if (n * rows * c < 2 * SMALL)
+        for (int p = 0; p < parts.size(); p++) previous.part(dx, p);
     else
-        parallel(n, [&](Z i) { previous.image(dx + i * size, size, int(i)); });
+        parallel(parts.size(), [&](Z p) { previous.part(dx, int(p)); });
     previous.finish();
 }

@@ -4,34 +4,34 @@
 #include "pool.h"
 #include "product.h"
 
-static thread_local Scratch gradient;
+static thread_local Scratch gradient, panel, rows;
 
 constexpr Z LINEAR = 1 << 18;  // multiplications of a piece
 
-// Columns [first, last) of y, whole vectors; some inputs at a time, so that their weights stay in the first-level cache for all rows.
-template <int N> static void forward_panel(float* y, const float* x, const float* w, Z n, Z inputs, Z outputs) {
+constexpr int DEPTH = 128, ROW = DEPTH + 16;  // inputs at a time, and how far apart their rows are then: not a power of two, or they would
+                                              // share cache sets
+
+// y[n][N vectors] (+)= x[n][run] · w[run][N vectors]; x in rows of ROW, w's rows `outputs` apart and copied side by side.
+template <int N> static void forward_panel(float* y, const float* x, const float* w, Z n, int run, Z outputs, bool add) {
     constexpr int G = tile_groups<N>(), M = 4 * G;
-    const Z step = WEIGHTS_IN_L1 / (N * W * 4);
-    for (Z k = 0; k < inputs; k += step) {
-        const int run = int(std::min(step, inputs - k));
-        const float* b = w + k * outputs;
-        Z m = 0;
-        for (; m + M <= n; m += M) {
-            const float* a[G];
-            float* c[G];
-            UNROLL for (int g = 0; g < G; g++) a[g] = x + (m + 4 * g) * inputs + k, c[g] = y + (m + 4 * g) * outputs;
-            tile<G, 4, N>(a, inputs, 0, 1, run, b, outputs, c, outputs, k > 0);
-        }
-        for (; m + 4 <= n; m += 4) {
-            const float* a = x + m * inputs + k;
-            float* c = y + m * outputs;
-            tile<1, 4, N>(&a, inputs, 0, 1, run, b, outputs, &c, outputs, k > 0);
-        }
-        for (; m < n; m++) {
-            const float* a = x + m * inputs + k;
-            float* c = y + m * outputs;
-            tile<1, 1, N>(&a, inputs, 0, 1, run, b, outputs, &c, outputs, k > 0);
-        }
+    float* b = panel.get(DEPTH * 3 * W);
+    for (int r = 0; r < run; r++) memcpy(b + r * N * W, w + r * outputs, N * W * 4);
+    Z m = 0;
+    for (; m + M <= n; m += M) {
+        const float* a[G];
+        float* c[G];
+        UNROLL for (int g = 0; g < G; g++) a[g] = x + (m + 4 * g) * ROW, c[g] = y + (m + 4 * g) * outputs;
+        tile<G, 4, N>(a, ROW, 0, 1, run, b, N * W, c, outputs, add);
+    }
+    for (; m + 4 <= n; m += 4) {
+        const float* a = x + m * ROW;
+        float* c = y + m * outputs;
+        tile<1, 4, N>(&a, ROW, 0, 1, run, b, N * W, &c, outputs, add);
+    }
+    for (; m < n; m++) {
+        const float* a = x + m * ROW;
+        float* c = y + m * outputs;
+        tile<1, 1, N>(&a, ROW, 0, 1, run, b, N * W, &c, outputs, add);
     }
 }
 
@@ -40,11 +40,17 @@ EXPORT void linear_forward(float* y, const float* x, const float* w, const float
     parallel(pieces + (outputs % W ? 1 : 0), [&](Z piece) {
         Z first = piece * each * W, last = std::min(vectors, (piece + 1) * each) * W;
         if (piece < pieces) {
-            for (Z v = first; v < last;) {
-                const Z left = (last - v) / W;
-                if (left >= 3 && left != 4) forward_panel<3>(y + v, x, w + v, n, inputs, outputs), v += 3 * W;
-                else if (left >= 2) forward_panel<2>(y + v, x, w + v, n, inputs, outputs), v += 2 * W;
-                else forward_panel<1>(y + v, x, w + v, n, inputs, outputs), v += W;
+            float* a = rows.get((size_t)n * ROW);
+            for (Z k = 0; k < inputs; k += DEPTH) {
+                const int run = int(std::min<Z>(DEPTH, inputs - k));
+                for (Z m = 0; m < n; m++) memcpy(a + m * ROW, x + m * inputs + k, (size_t)run * 4);
+                for (Z v = first; v < last;) {
+                    const Z left = (last - v) / W;
+                    const float* b = w + k * outputs + v;
+                    if (left >= 3 && left != 4) forward_panel<3>(y + v, a, b, n, run, outputs, k > 0), v += 3 * W;
+                    else if (left >= 2) forward_panel<2>(y + v, a, b, n, run, outputs, k > 0), v += 2 * W;
+                    else forward_panel<1>(y + v, a, b, n, run, outputs, k > 0), v += W;
+                }
             }
         } else {
             first = vectors * W, last = outputs;
@@ -109,9 +115,9 @@ EXPORT void linear_wgrad_rmsprop(float* w, float* ms, const float* x, const floa
                                  float weight_decay) {
     const Z each = rows_at_once(n, outputs);
     parallel((inputs + each - 1) / each, [&](Z piece) {
-        const Z first = piece * each, rows = std::min(each, inputs - first), at = first * outputs;
+        const Z first = piece * each, count = std::min(each, inputs - first), at = first * outputs;
         float* dw = gradient.get((size_t)(each * outputs));
-        wgrad_rows(dw, x, dy, n, inputs, outputs, first, rows);
-        rmsprop_run(w + at, ms + at, dw, rows * outputs, lr, decay, eps, weight_decay);
+        wgrad_rows(dw, x, dy, n, inputs, outputs, first, count);
+        rmsprop_run(w + at, ms + at, dw, count * outputs, lr, decay, eps, weight_decay);
     });
 }

@@ -37,20 +37,41 @@ struct Groups {
     }
 };
 
-// The layer before a gradient (kernels.contract.previous), to be finished image by image: y null where there is none.
+// What sums are made of first, [parts][2][c] doubles: images of `rows` rows each, or whole groups where an image is one row (units of a linear
+// layer).
+struct Parts {
+    Groups groups;
+    int n;
+    Z rows;
+    bool by_group;
+    Parts(Groups g, int images, Z r, bool whole) : groups(g), n(images), rows(r), by_group(whole) {}
+    int size() const { return by_group ? groups.size : n; }
+    int in_group(int g) const { return by_group ? 1 : groups.counts[g]; }
+    Z rows_each(int g) const { return by_group ? groups.counts[g] : rows; }
+    int group(int part) const { return by_group ? part : groups.of(part); }
+    Z first_row(int part) const {
+        if (!by_group) return part * rows;
+        Z row = 0;
+        for (int g = 0; g < part; g++) row += groups.counts[g];
+        return row;
+    }
+    static Parts of(Groups g, int n, Z rows) { return {g, n, rows, rows == 1}; }
+};
+
+// The layer before a gradient (kernels.contract.previous), to be finished part by part: y null where there is none.
 struct Previous {
     const float *y, *pre, *mean, *var;
     float eps;
-    Groups groups;
-    int c;  // channels; an image's values are rows of them
-    float* sums;  // [2, G, C], or [1, 1, C] without pre
-    double* parts;  // [images][2][C], ours
+    Parts parts;  // rows of c channels
+    int c;
+    float* sums;    // [2, G, C], or [1, 1, C] without pre
+    double* memory;  // [parts][2][c]
 
-    void image(float* dx, Z size, int i) const {
+    void part(float* dx, int p) const {
         if (!y) return;
-        double* part = parts + (Z)i * 2 * c;
-        mask_and_sum(dx, dx, y + i * size, pre ? pre + i * size : nullptr, pre ? mean + (Z)groups.of(i) * c : nullptr, size / c, c, part,
-                     part + c);
+        const Z at = parts.first_row(p) * c, g = parts.group(p);
+        double* sum = memory + (Z)p * 2 * c;
+        mask_and_sum(dx + at, dx + at, y + at, pre ? pre + at : nullptr, pre ? mean + g * c : nullptr, parts.rows_each(int(g)), c, sum, sum + c);
     }
-    void finish() const;  // parts → sums
+    void finish() const;  // memory → sums
 };

@@ -319,7 +319,7 @@ void winograd_wgrad(float* dw, const float* x, const float* dy, const Conv& s) {
     };
     // Lots of images with sums of their own, added in order; one where the sums are large. Their number depends on the shapes alone.
     const Z total = (Z)s.n * each;
-    const int lots = size > NARROW_WEIGHTS / 2 || total < 8 * 24 ? 1 : std::min(8, s.n);
+    const int lots = size > 100000 || total < 8 * 24 ? 1 : std::min(8, s.n);
     float* sums = all_weights.get((size_t)(lots * size));
     if (lots > 1) {
         parallel(lots, [&](Z lot) {
