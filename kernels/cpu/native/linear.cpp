@@ -67,26 +67,31 @@ EXPORT void linear_forward(float* y, const float* x, const float* w, const float
     });
 }
 
-// dx = dy · wᵀ: both run along outputs, so an element is a dot product.
-template <int M, int C> static void dgrad_block(float* dx, const float* dy, const float* w, Z m, Z i, Z inputs, Z outputs) {
-    dots<M, C>(dy + m * outputs, outputs, 0, 1, int(outputs / W * W), w + i * outputs, outputs, 0, dx + m * inputs + i, inputs, 1);
+// dx = dy · wᵀ: both run along outputs, so an element is a dot product. dy: in rows of `apart`.
+template <int M, int C> static void dgrad_block(float* dx, const float* dy, Z apart, const float* w, Z inputs, Z outputs) {
+    dots<M, C>(dy, apart, 0, 1, int(outputs / W * W), w, outputs, 0, dx, inputs, 1);
     for (Z o = outputs / W * W; o < outputs; o++)
-        for (Z a = m; a < m + M; a++)
-            for (Z b = i; b < i + C; b++) dx[a * inputs + b] += dy[a * outputs + o] * w[b * outputs + o];
+        for (Z m = 0; m < M; m++)
+            for (Z i = 0; i < C; i++) dx[m * inputs + i] += dy[m * apart + o] * w[i * outputs + o];
 }
 EXPORT void linear_dgrad(float* dx, const float* dy, const float* w, Z n, Z inputs, Z outputs) {
     constexpr int M = REGISTERS == 32 ? 8 : 4, C = REGISTERS == 32 ? 3 : 2;
-    const Z each = std::max<Z>(1, LINEAR / std::max<Z>(1, n * outputs * C)) * C;
+    const Z each = std::max<Z>(1, LINEAR / std::max<Z>(1, n * outputs * C)) * C, apart = outputs + 16;
+    float* errors = rows.get((size_t)(n * apart));
+    for (Z m = 0; m < n; m++) memcpy(errors + m * apart, dy + m * outputs, (size_t)outputs * 4);
     parallel((inputs + each - 1) / each, [&](Z piece) {
         const Z last = std::min(inputs, (piece + 1) * each);
-        Z i = piece * each;
-        for (; i + C <= last; i += C) {
+        for (Z i = piece * each; i < last;) {
             Z m = 0;
-            for (; m + M <= n; m += M) dgrad_block<M, C>(dx, dy, w, m, i, inputs, outputs);
-            for (; m < n; m++) dgrad_block<1, C>(dx, dy, w, m, i, inputs, outputs);
+            if (i + C <= last) {
+                for (; m + M <= n; m += M) dgrad_block<M, C>(dx + m * inputs + i, errors + m * apart, apart, w + i * outputs, inputs, outputs);
+                for (; m < n; m++) dgrad_block<1, C>(dx + m * inputs + i, errors + m * apart, apart, w + i * outputs, inputs, outputs);
+                i += C;
+            } else {
+                for (; m < n; m++) dgrad_block<1, 1>(dx + m * inputs + i, errors + m * apart, apart, w + i * outputs, inputs, outputs);
+                i++;
+            }
         }
-        for (; i < last; i++)
-            for (Z m = 0; m < n; m++) dgrad_block<1, 1>(dx, dy, w, m, i, inputs, outputs);
     });
 }
 

@@ -67,11 +67,11 @@ struct Previous {
     float* sums;    // [2, G, C], or [1, 1, C] without pre
     double* memory;  // [parts][2][c]
 
-    void part(float* dx, int p) const {
+    void part(float* own, int p) const {  // own: the gradient's values of this part
         if (!y) return;
         const Z at = parts.first_row(p) * c, g = parts.group(p);
         double* sum = memory + (Z)p * 2 * c;
-        mask_and_sum(dx + at, dx + at, y + at, pre ? pre + at : nullptr, pre ? mean + g * c : nullptr, parts.rows_each(int(g)), c, sum, sum + c);
+        mask_and_sum(own, own, y + at, pre ? pre + at : nullptr, pre ? mean + g * c : nullptr, parts.rows_each(int(g)), c, sum, sum + c);
     }
     void finish() const;  // memory → sums
 };
