@@ -52,7 +52,8 @@ class Engine(
 
     Attributes: ``name`` ("cpu" or "cuda"), ``precision``, ``dtype`` (of activations and operands), ``wide`` (of parameters and
     statistics), ``threads`` (0 on a GPU), ``device`` (what a GPU's launches run on; None on the CPU), ``host_memory`` (whether values
-    can be read at once: a step then leaves out what the equilibrium gate holds back), ``notice`` (a line for the user).
+    can be read at once: a step then leaves out what the equilibrium gate holds back), ``notice`` (a line for the user; on the CPU why it
+    is not the native engine).
     """
 
     name: str

@@ -80,10 +80,10 @@ def with_gpu(monkeypatch, error=None):
     """`kernels.engine` finds a GPU, or ``error``."""
     real = kernels.engine
 
-    def engine(device="cpu", precision="float32", threads=None):
+    def engine(device="cpu", precision="float32", threads=None, **options):
         if device == "cuda" and error is not None:
             raise error
-        return FakeGPU(precision) if device == "cuda" else real(device, precision, threads)
+        return FakeGPU(precision) if device == "cuda" else real(device, precision, threads, **options)
 
     monkeypatch.setattr(kernels, "engine", engine)
 

@@ -47,7 +47,7 @@ def variations(images: np.ndarray, columns: int, strengths: Augmentation, *, see
     """float32 [n, columns + 1, S, S, C] of uint8 ``images`` [n, S, S, C]: each image, and what training sees of it in so many steps."""
     import kernels
 
-    engine = kernels.engine("cpu", "float32")
+    engine = kernels.engine("cpu", "float32", implementation="numpy")  # nothing to compile for a few images
     n = len(images)
     out = np.empty((n, columns + 1, *images.shape[1:]), np.float32)
     out[:, 0] = images / np.float32(127.5) - 1

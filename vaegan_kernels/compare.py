@@ -24,7 +24,7 @@ EPILOG = """examples:
   python -m vaegan_kernels.compare runs/seed-1 runs/seed-2 runs/seed-3
   python -m vaegan_kernels.compare runs/* --step 500 --out half-way"""
 MOST = 8  # runs in one picture: beyond, colours cannot be told apart
-NOT_COMPARED = {"steps", "draw_every", "save_every", "log_every", "animation", "curves", "tensorboard", "threads", "precision"}
+NOT_COMPARED = {"steps", "draw_every", "save_every", "log_every", "animation", "curves", "tensorboard", "engine", "threads", "precision"}
 FIGURES = (  # of summary.json: key, its name in the table, format
     ("step", "steps done", "{:,.0f}"),
     ("reconstruction_mse", "reconstruction error", "{:.4f}"),

@@ -13,7 +13,7 @@ import numpy as np
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.measures.quality_images import mean_distance, pixel_mse
 from vaegan_kernels.runs.inference import Model
-from vaegan_kernels.shell.cli import Parser, run_main, whole_number
+from vaegan_kernels.shell.cli import Parser, add_place, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 COUNT = 256  # images, samples
@@ -87,8 +87,7 @@ def make_parser() -> Parser:
     parser.add_argument("--write-images", metavar="FOLDER", help="write single images there, at their own size, for FID tools")
     parser.add_argument("--count", type=whole_number, default=500, metavar="N", help="images of each kind written (default: 500)")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of the samples and of z (default: 0)")
-    parser.add_argument("--device", default="cpu", metavar="{auto,cpu,cuda}", help="where to compute (default: cpu)")
-    parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
+    add_place(parser)
     return parser
 
 
@@ -100,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels import load_model
     from vaegan_kernels.runs.run_data import data_of
 
-    place: dict[str, Any] = {"device": arguments.device, "threads": arguments.threads}
+    place = place_of(arguments)
     model = load_model(arguments.checkpoint, **place)
     dataset = data_of(model, arguments.data)
     if arguments.regressor is not None:

@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     formats, absent = chosen(arguments.format)
     checkpoint.find(arguments.checkpoint)
-    model = load_model(arguments.checkpoint)
+    model = load_model(arguments.checkpoint, engine="numpy")  # nothing is computed
     about = layout.description(model)
     out = Path(arguments.out)
     files = names_of(formats, about["sizes"]["networks"])

@@ -14,7 +14,7 @@ from vaegan_kernels.reconstruct import check_encoder, read_image
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import add_common, check_common, check_count
 from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
-from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
+from vaegan_kernels.shell.cli import Parser, check_choice, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels import load_model
     from vaegan_kernels.pictures import figures
 
-    model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
+    model = load_model(arguments.checkpoint, **place_of(arguments))
     check_conditional(model, values)
     if any(isinstance(end, Path) for end in ends):
         check_encoder(model)

@@ -12,7 +12,7 @@ from vaegan_kernels.files import save_image
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import add_common, check_common, check_count
 from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
-from vaegan_kernels.shell.cli import Parser, run_main, whole_number
+from vaegan_kernels.shell.cli import Parser, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels import load_model
     from vaegan_kernels.pictures import figures
 
-    model = load_model(arguments.checkpoint, device=arguments.device, threads=arguments.threads)
+    model = load_model(arguments.checkpoint, **place_of(arguments))
     check_encoder(model)
     check_conditional(model, values)
     if files:

@@ -13,7 +13,7 @@ from vaegan_kernels.runs import regressor_file
 from vaegan_kernels.runs.supervised import RATE
 from vaegan_kernels.sample import check_count
 from vaegan_kernels.settings.config import Config
-from vaegan_kernels.shell.cli import Parser, real_number, run_main, whole_number
+from vaegan_kernels.shell.cli import Parser, add_place, place_of, real_number, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
@@ -35,8 +35,7 @@ def make_parser() -> Parser:
     parser.add_argument("--learning-rate", type=real_number, default=RATE, metavar="X", help=f"at the start (default: {RATE})")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of weights, order and mirrors (default: 0)")
     parser.add_argument("--resume", action="store_true", help="expect a file that was stopped (without it, it is resumed too)")
-    parser.add_argument("--device", default="auto", metavar="{auto,cpu,cuda}", help="where to compute (default: auto)")
-    parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
+    add_place(parser, "auto")
     parser.add_argument("--quiet", action="store_true", help="print only the result and errors")
     return parser
 
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--out: got {out}, expected a name that ends in .h5")
     if arguments.resume and not out.exists():
         raise UserError(f"--resume: there is no {out}; leave --resume out to begin")
-    places = {"device": arguments.device, "threads": arguments.threads, "seed": arguments.seed}
+    places = {name: getattr(arguments, name) for name in ("device", "engine", "threads", "seed")}
     Config(network=arguments.network, image_channels=arguments.image_channels, **places).validate()
     check_count("--steps", arguments.steps, 10**9)
     check_count("--batch-size", arguments.batch_size, 10**6)
@@ -60,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     form = {"image_size": network_spec(arguments.network).image_size, "channels": arguments.image_channels}
     data.check_source(arguments.data, **form)
     dataset = data.load_dataset(arguments.data, **form, progress=Counter("reading images", quiet=arguments.quiet))
-    names = ("network", "steps", "batch_size", "learning_rate", "seed", "device", "threads", "quiet")
-    train_regressor(dataset, out=out, **{name: getattr(arguments, name) for name in names})
+    names = ("network", "steps", "batch_size", "learning_rate", "seed", "quiet")
+    train_regressor(dataset, out=out, **place_of(arguments), **{name: getattr(arguments, name) for name in names})
     report = regressor_file.read_header(out).report
     for name, row in sorted(report["attributes"].items(), key=lambda item: -(item[1]["correlation"] or -1)):
         shown = [f"{row[key]:.2f}" if row[key] is not None else "   -" for key in ("share", *SCORES)]

@@ -18,7 +18,7 @@ from vaegan_kernels.files import check_room, check_writable, write_atomically
 from vaegan_kernels.runs import checkpoint, gan_file
 from vaegan_kernels.runs.checkpoint import Header
 from vaegan_kernels.runs.inference import Model
-from vaegan_kernels.runs.resume import note_other_data, prepare_resume, repeated
+from vaegan_kernels.runs.resume import note_other_data, note_other_engine, prepare_resume, repeated, repeated_engine
 from vaegan_kernels.runs.run_folder import RunFolder, check_new, fresh_folder
 from vaegan_kernels.settings.checks import check_data, configuration, with_attributes
 from vaegan_kernels.settings.config import Config
@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder, config, header = prepare_resume(arguments)
     else:
         config = configuration(vars(arguments), repeated(arguments.config) if arguments.config else None)
-    engine, device = open_engine(config)
-    if header is not None and header.config.precision != engine.precision:
-        device += f"; until now the run was in {header.config.precision}: its numbers continue, not its bits"
+    engine, device = open_engine(config, say, on_cpu=repeated_engine(arguments.config) if arguments.config else "auto")
+    if header is not None:
+        device += note_other_engine(folder, header, engine)
     config = with_attributes(dataclasses.replace(config, precision=engine.precision, encoder_units=config.network_spec().encoder_units))
     spec = config.network_spec()
     kind, count = check_data(config, spec)

@@ -118,7 +118,7 @@ def _work(job: list[Kernel]) -> list[Measured]:
 def _read(image: bytes) -> dict[str, dict[str, Any]]:
     """What the machine code says of each kernel in it; cached on disk, since the disassembler is slow."""
     from bench.aot import sass
-    from kernels.cuda.device.source import cache_folder, write_atomically
+    from kernels.cache import cache_folder, write_atomically
 
     path = cache_folder("sass") / f"{hashlib.sha256(READER.encode() + image).hexdigest()}.json"
     try:

@@ -52,7 +52,7 @@ class CPUEngine(Engine):
         return np.asarray(array)
 
     def describe(self) -> dict[str, Any]:
-        return {"device": "cpu", "precision": self.precision, "threads": self.threads}
+        return {"device": "cpu", "engine": "numpy", "precision": self.precision, "threads": self.threads}
 
     # ---- operations: the functions of this folder, by name ----
 

@@ -27,7 +27,7 @@ from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.sample import check_count
 from vaegan_kernels.settings.edits import float_of
-from vaegan_kernels.shell.cli import Parser, check_choice, run_main, whole_number
+from vaegan_kernels.shell.cli import Parser, check_choice, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 SYSTEMS = tuple(system for system in ORDER if system != "gan")  # a GAN has no encoder
@@ -114,7 +114,7 @@ def regressor_if_any(arguments: argparse.Namespace) -> RegressorModel | None:
     from vaegan_kernels.measures.regressor import load_regressor
 
     try:
-        return load_regressor(arguments.regressor or Path(arguments.out) / "regressor.h5", threads=arguments.threads)
+        return load_regressor(arguments.regressor or Path(arguments.out) / "regressor.h5", **place_of(arguments))
     except UserError:
         if arguments.regressor:
             raise

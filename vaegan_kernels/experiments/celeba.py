@@ -33,7 +33,8 @@ from vaegan_kernels.shell.cli import whole_number as whole
 from vaegan_kernels.shell.errors import UserError
 
 # Of a configuration, what a plan leaves out: where it runs and what it reports, what differs from run to run, what the data decides.
-NOT_PLANNED = {"data", "device", "threads", "model", "gan", "gan_steps", "seed", "conditional", "attributes", "log_every", "draw_every"}
+NOT_PLANNED = {"data", "device", "engine", "threads", "model", "gan", "gan_steps", "seed", "conditional", "attributes"}
+NOT_PLANNED |= {"log_every", "draw_every"}
 NOT_PLANNED |= {"save_every", "reconstruct_from", "animation", "curves", "tensorboard"}
 
 # The table's lines: numbers of `quality.measure`, and what they are called there. celeba.json has all of them, and those of each attribute.

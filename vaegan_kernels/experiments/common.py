@@ -21,12 +21,12 @@ from vaegan_kernels.settings.checks import check_data, configuration, with_attri
 from vaegan_kernels.settings.config import CHANGEABLE, FIELDS, Config, read_config
 from vaegan_kernels.settings.fields import flag
 from vaegan_kernels.settings.options import make_parser
-from vaegan_kernels.shell.cli import Parser, whole_number
+from vaegan_kernels.shell.cli import Parser, add_place, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 NAMES = {"vae": "VAE", "vae-dis": "VAE Dis_l", "vaegan": "VAE/GAN", "gan": "GAN"}  # as the paper calls and lists the systems
 ORDER = tuple(NAMES)
-PASSED_ON = ("data", "network", "preset", "steps", "batch_size", "limit", "threads", "device")
+PASSED_ON = ("data", "network", "preset", "steps", "batch_size", "limit", "threads", "device", "engine")
 OWN = ("--out", "--resume", "--config", "--model", "--seed", "--conditional", "--gan", "--stop-after", "--dry-run", "--quiet")
 
 
@@ -42,8 +42,7 @@ def add_common(parser: argparse.ArgumentParser, *, steps: int = 2000, seed: bool
     group.add_argument("--limit", type=whole_number, metavar="N", help="use at most N images")
     if seed:
         group.add_argument("--seed", type=whole_number, default=0, metavar="N", help="seed of the runs and of the figure (default: 0)")
-    group.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
-    group.add_argument("--device", metavar="{auto,cpu,cuda}", help="where to compute (default: auto)")
+    add_place(group, None, said="auto")
     group.add_argument("--quiet", action="store_true", help="print only results and errors")
     parser.set_defaults(train_flags=[])
 
@@ -157,11 +156,11 @@ def run_flags(system: str, conditional: bool, seed: int, flags: Sequence[str], s
 
 
 def run_arguments(folder: Path, words: Sequence[str], state: str) -> list[str]:
-    """Train's command line to begin a run or to resume it. Of a resumed run only data, threads and device are given again."""
+    """Train's command line to begin a run or to resume it. Of a resumed run only data, device, engine and threads are given again."""
     if state == "new":
         return [*words, "--out", str(folder)]
     config = config_of(words)
-    given = {name: getattr(config, name) for name in ("data", "device", "threads")}
+    given = {name: getattr(config, name) for name in ("data", "device", "engine", "threads")}
     return ["--resume", str(folder), *as_flags(given)]
 
 

@@ -15,7 +15,7 @@ from vaegan_kernels.measures.regressor import RegressorModel
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.runs.run_folder import RunFolder
-from vaegan_kernels.shell.cli import whole_number
+from vaegan_kernels.shell.cli import place_of, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 
@@ -36,7 +36,7 @@ def open_model(arguments: argparse.Namespace, folder: Path) -> Model:
     """The trained model of a run, on the experiment's device."""
     from vaegan_kernels import load_model
 
-    return load_model(folder, device=arguments.device or "auto", threads=arguments.threads)
+    return load_model(folder, **place_of(arguments))
 
 
 def about(arguments: argparse.Namespace, dataset: Dataset, runs: Sequence[Path]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def regressor_of(arguments: argparse.Namespace, dataset: Dataset) -> RegressorMo
     from vaegan_kernels.measures.regressor import BATCH, load_regressor, train_regressor
 
     config = config_of(train_flags(arguments))
-    place: dict[str, Any] = {"device": config.device, "threads": config.threads}
+    place = place_of(arguments) | {name: getattr(config, name) for name in ("device", "engine", "threads")}
     if arguments.regressor is not None:
         return load_regressor(arguments.regressor, **place)
     path = Path(arguments.out) / "regressor.h5"

@@ -32,7 +32,7 @@ from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.supervised import RATE, Schedule, train_steps
 from vaegan_kernels.sample import check_count
 from vaegan_kernels.settings.options import open_engine
-from vaegan_kernels.shell.cli import Parser, real_number, run_main
+from vaegan_kernels.shell.cli import Parser, real_number, run_main, tell
 from vaegan_kernels.shell.cli import whole_number as whole
 from vaegan_kernels.shell.errors import UserError
 
@@ -170,7 +170,7 @@ class Study:
 
     @cached_property
     def engine(self) -> Engine:
-        return open_engine(self.config)[0]
+        return open_engine(self.config, None if self.arguments.quiet else tell)[0]
 
     def train(self, parts: list[Part]) -> None:
         """All of ``parts`` that are not in the results yet."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +53,26 @@ class RegressorModel:
         return np.ascontiguousarray(array.astype(wide) / 127.5 - 1 if array.dtype == np.uint8 else array, wide)
 
 
-def load_regressor(path: str | Path, *, device: str = "cpu", threads: int | None = None) -> RegressorModel:
-    """The regressor in ``path``. Raises `UserError` in one line for a file that is missing, damaged, foreign, or not trained to its end."""
+def load_regressor(path: str | Path, *, device: str = "cpu", **place: Any) -> RegressorModel:
+    """The regressor in ``path``. ``place``: engine, threads and say, as of `load_model`.
+
+    Raises `UserError` in one line for a file that is missing, damaged, foreign, or not trained to its end.
+    """
     path = Path(path)
     header = regressor_file.read_header(path)
     if header.step < header.steps:
         raise UserError(f"{path}: trained for {header.step} of {header.steps} steps; run the command that made it again to resume")
-    network = _network(header, device, threads)
+    network = _network(header, device, **place)
     network.load_state(checkpoint.read_arrays(path, network.state_arrays(), cast=True))
     return RegressorModel(network, header)
 
 
 def train_regressor(
     dataset: Any, *, out: str | Path, network: str = Config.network, steps: int = STEPS, batch_size: int = BATCH,
-    learning_rate: float = RATE, seed: int = 0, device: str = "auto", threads: int | None = None, quiet: bool = False,
+    learning_rate: float = RATE, seed: int = 0, device: str = "auto", quiet: bool = False, **place: Any,
 ) -> Path:  # fmt: skip
     """Train on the training images of ``dataset`` until ``out`` is complete; resume what it holds, return at once if nothing is left.
+    ``place``: engine, threads and say, as of `load_model`.
 
     Returns ``out``; the report on the test images is in it, and in a .json beside it. Raises `UserError` for data without attributes and
     for a file of other settings; SystemExit, saved, for Ctrl-C.
@@ -95,7 +100,7 @@ def train_regressor(
                 write_report(out, kept.report)
             return out
     check_writable(nearest_existing(out.parent), probe=True, flag="--out", wanted=out)
-    model = _network(header, device, threads)
+    model = _network(header, device, **place)
     if kept is not None:
         model.load_state(checkpoint.read_arrays(out, model.state_arrays()))
     _train(model, dataset, train, header, out, kept.step if kept else 0, quiet)
@@ -111,9 +116,11 @@ def write_report(out: Path, report: dict[str, Any]) -> None:
     write_atomically(out.with_suffix(".json"), lambda file: file.write(text.encode()))
 
 
-def _network(header: Header, device: str, threads: int | None) -> Regressor:
-    engine, _ = open_engine(Config(device=device, threads=threads))
-    return Regressor(engine, network_spec(header.network, channels=header.channels), len(header.attribute_names), seed=header.seed)
+def _network(
+    header: Header, device: str, *, engine: str = "auto", threads: int | None = None, say: Callable[[str], None] | None = None
+) -> Regressor:
+    opened, _ = open_engine(Config(device=device, engine=engine, threads=threads), say)
+    return Regressor(opened, network_spec(header.network, channels=header.channels), len(header.attribute_names), seed=header.seed)
 
 
 def _save(out: Path, model: Regressor, header: Header) -> None:

@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, spec = header.config, header.config.network_spec()
     arrays = layout.arrays_of(tensors, spec, SYSTEMS[config.model].networks, str(path))
 
-    engine = kernels.engine("cpu", "float32")
+    engine = kernels.engine("cpu", "float32", implementation="numpy")
     model = VAEGAN(engine, spec, system=config.model, optimizer=config.optimizer, weight_decay=config.weight_decay, seed=config.seed)
     state = {name: np.asarray(arrays.get(name, array)) for name, array in model.state_arrays().items()}
     if config.condition:

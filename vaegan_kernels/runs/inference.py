@@ -6,6 +6,7 @@ Axes: N images, S pixels a side, C channels, L latent numbers, A attributes of a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,28 +200,33 @@ class Model:
         return np.array(self.engine.to_numpy(array))
 
 
-def load_model(path: str | Path, *, precision: str = "float32", device: str = "cpu", threads: int | None = None) -> Model:
+def load_model(
+    path: str | Path, *, precision: str = "float32", device: str = "cpu", engine: str = "auto", threads: int | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Model:  # fmt: skip
     """The trained model in ``path``, a run folder or a checkpoint file.
 
     Args:
         precision: "float32", or "float64" for checks; the checkpoint's numbers are converted.
         device: "cpu", "cuda" or "auto".
+        engine: of the CPU: "native", "numpy", or "auto", the first in float32 where there is a compiler.
         threads: CPU threads; None means all cores.
+        say: called with a line where the CPU's kernels are compiled first, which takes some seconds.
 
-    Raises: `UserError`, in one line, for a missing, truncated, foreign or ill-fitting file, device or precision.
+    Raises: `UserError`, in one line, for a missing, truncated, foreign or ill-fitting file, device, engine or precision.
     """
     from vaegan_kernels.settings.options import open_engine
 
     file = checkpoint.find(path)
     header = checkpoint.read_header(file)
     config = header.config
-    asked = dataclasses.replace(config, device=device, precision=precision, threads=threads)
+    asked = dataclasses.replace(config, device=device, precision=precision, engine=engine, threads=threads)
     asked.validate()
-    engine, _ = open_engine(asked)
+    opened, _ = open_engine(asked, say)
     spec = config.network_spec()
     if config.conditional and not config.condition:
         raise UserError(f"{file}, attribute config: conditional, but without the names of its attributes; the file is damaged")
-    network = VAEGAN(engine, spec, system=config.model, seed=config.seed, optimizer=config.optimizer, weight_decay=config.weight_decay)
+    network = VAEGAN(opened, spec, system=config.model, seed=config.seed, optimizer=config.optimizer, weight_decay=config.weight_decay)
     network.load_state(checkpoint.read_arrays(file, network.state_arrays(), cast=True))
     examples = checkpoint.read_extra(file, EXAMPLES) if config.conditional else None
     if examples is not None and (examples.ndim != 2 or examples.shape[1] != spec.attributes):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kernels import Engine
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.settings.checks import normalise
@@ -55,21 +56,49 @@ def prepare_resume(arguments: Any) -> tuple[RunFolder, Config, checkpoint.Header
     return folder, config, header
 
 
+def note_other_engine(folder: RunFolder, header: checkpoint.Header, engine: Engine) -> str:
+    """What to add to the line about the device where the run in ``folder`` was made in another precision or by another engine, or "".
+
+    Runs from before there was a native engine do not name theirs: it was NumPy's. Nothing is said of a run without a device.json.
+    """
+    before = _about(folder)
+    changed = [f"in {header.config.precision}"] if header.config.precision != engine.precision else []
+    if before and _called(before) != _called(engine.describe()):
+        changed.append(f"on {_called(before)}")
+    return f"; until now the run was {' '.join(changed)}: its numbers continue, not its bits" if changed else ""
+
+
+def _called(about: dict[str, Any]) -> str:
+    """The engine of a device.json in words: ``"cpu (native, AVX-512, g++ 12.2)"``, ``"cpu (NumPy)"``, a GPU's name."""
+    if about.get("device") != "cpu":
+        return str(about.get("device"))
+    return f"cpu (native, {about.get('vectors')}, {about.get('compiler')})" if about.get("engine") == "native" else "cpu (NumPy)"
+
+
+def _about(folder: RunFolder) -> dict[str, Any]:
+    """What device.json holds; empty where it is missing or damaged, for it is a help and no condition."""
+    try:
+        about = json.loads(folder.device.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
 def repeated(path: str) -> dict[str, Any]:
-    """The settings of ``--config``, with the number of threads that the run beside the file had, on which a CPU's bits depend.
+    """The settings of ``--config``, with the number of threads that the run beside the file had where the bits depend on it.
 
     Raises `UserError` as `read_config`.
     """
-    settings = read_config(path)
-    device = _run_of(path).device
-    if settings.get("threads") is None and device.is_file():
-        try:
-            threads = json.loads(device.read_text(encoding="utf-8")).get("threads")
-        except (OSError, ValueError, AttributeError):
-            return settings  # it says nothing then
-        if isinstance(threads, int) and threads > 0:
-            settings["threads"] = threads
+    settings, threads = read_config(path), _about(_run_of(path)).get("threads")
+    if settings.get("threads") is None and isinstance(threads, int) and threads > 0 and repeated_engine(path) == "numpy":
+        settings["threads"] = threads
     return settings
+
+
+def repeated_engine(path: str) -> str:
+    """``--engine`` of the run beside the file of ``--config``, for a run that is to have its bits: "numpy", else "auto"."""
+    about = _about(_run_of(path))
+    return "numpy" if about.get("device") == "cpu" and about.get("engine") != "native" else "auto"
 
 
 def note_other_data(path: str, config: Config, dataset: Any) -> str:

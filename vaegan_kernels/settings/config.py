@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kernels.augmentation import AUTHORS, Augmentation
+from kernels.open import IMPLEMENTATIONS
 from models.networks import NETWORKS, NetworkSpec, network
 from models.objective import CHOICES, Objective
 from models.optimizers import OPTIMIZERS
@@ -24,7 +25,7 @@ from vaegan_kernels.shell.cli import check_choice, close_match
 from vaegan_kernels.shell.errors import UserError
 
 # What a resumed run may change: where and how it runs and what it reports, never the mathematics.
-CHANGEABLE = {"data", "device", "threads", "log_every", "draw_every", "save_every", "reconstruct_from"}
+CHANGEABLE = {"data", "device", "engine", "threads", "log_every", "draw_every", "save_every", "reconstruct_from"}
 CHANGEABLE |= {"animation", "curves", "tensorboard"}
 
 
@@ -105,6 +106,10 @@ class Config:
     precision: str = option(
         "auto", "Device", "number format; bf16 and tf32 need a GPU", choices=("auto", "bf16", "tf32", "float32", "float64")
     )
+    engine: str = option(
+        "auto", "Device", "of the CPU: compiled C++ (float32), NumPy, or the first where there is a compiler",
+        choices=IMPLEMENTATIONS,
+    )  # fmt: skip
     threads: int | None = option(None, "Device", "CPU threads (default: all cores)", minimum=1, maximum=4096)
 
     def validate(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from kernels import Engine
@@ -96,15 +97,18 @@ def describe_default(field: dataclasses.Field[Any]) -> str:
     return "" if shown == "none" else f" (default: {shown})"
 
 
-def open_engine(config: Config) -> tuple[Engine, str]:
-    """The engine that ``--device``, ``--precision`` and ``--threads`` ask for, and a line that says which and why.
+def open_engine(config: Config, say: Callable[[str], None] | None = None, *, on_cpu: str = "auto") -> tuple[Engine, str]:
+    """The engine that ``--device``, ``--precision``, ``--engine`` and ``--threads`` ask for, and a line that says which and why.
 
-    An explicit device that cannot be used is a `UserError`: only ``auto`` chooses.
+    An explicit device or engine that cannot be used is a `UserError`: only ``auto`` chooses. ``say`` is called with a line where the
+    CPU's kernels must be compiled first. ``on_cpu``: what ``--engine auto`` is where it comes to the CPU.
     """
     why = ""
     device = config.device
     if device == "auto" and config.precision == "float64":
         device, why = "cpu", " (no GPU has --precision float64)"
+    elif device == "auto" and config.engine != "auto":
+        device, why = "cpu", f" (--engine {config.engine} is the CPU's)"
     elif device == "auto":
         try:
             engine = _engine("cuda", config)
@@ -113,28 +117,36 @@ def open_engine(config: Config) -> tuple[Engine, str]:
             device, why = "cpu", f" (no CUDA: {reason})"
         else:
             return engine, describe_engine(engine, " (--device auto found a GPU)")
+    if device == "cpu" and config.engine == "auto":
+        config = dataclasses.replace(config, engine=on_cpu)
     try:
-        engine = _engine(device, config, why)
+        engine = _engine(device, config, why, say)
     except RuntimeError as error:
-        raise UserError(f"--device {str(error).removeprefix('device ')}") from None
+        raise UserError(f"--{error}") from None
     return engine, describe_engine(engine, why)
 
 
 def describe_engine(engine: Engine, why: str = "") -> str:
-    """``"device: cpu, 2 threads, float32"`` and what else there is to say."""
-    if engine.name == "cpu":
-        where = f"cpu, {engine.threads} thread{'s' if engine.threads != 1 else ''}"
-    else:
-        where = f"{engine.name}, {engine.describe()['device']}"
-    return f"device: {where}, {engine.precision}{why}" + (f"; {engine.notice}" if engine.notice else "")
+    """``"device: cpu (native, AVX-512, 2 threads), float32"`` and what else there is to say."""
+    about = engine.describe()
+    if engine.name != "cpu":
+        return f"device: {engine.name}, {about['device']}, {engine.precision}{why}" + (f"; {engine.notice}" if engine.notice else "")
+    threads = f"{engine.threads} thread{'s' if engine.threads != 1 else ''}"
+    kind = f"native, {about['vectors']}" if about["engine"] == "native" else "NumPy"
+    where = f"cpu ({kind}: {engine.notice}), {threads}" if engine.notice else f"cpu ({kind}, {threads})"
+    return f"device: {where}, {engine.precision}{why}"
 
 
-def _engine(device: str, config: Config, why: str = "") -> Engine:
+def _engine(device: str, config: Config, why: str = "", say: Callable[[str], None] | None = None) -> Engine:
     import kernels
 
     if device == "cpu" and config.precision in ("bf16", "tf32"):
         raise UserError(f"--precision {config.precision} needs a GPU and the device is cpu{why}; use float32, float64 or auto")
+    if device == "cuda" and config.engine != "auto":
+        raise UserError(f"--engine {config.engine} is the CPU's and the device is cuda; use --engine auto, or --device cpu")
+    if config.engine == "native" and config.precision == "float64":
+        raise UserError("--engine native: float64 is the NumPy engine's; use --engine numpy or auto")
     try:
-        return kernels.engine(device, config.precision, threads=config.threads)
+        return kernels.engine(device, config.precision, threads=config.threads, implementation=config.engine, progress=say)
     except ValueError as error:
         raise UserError(f"--device {device}: {error}") from None

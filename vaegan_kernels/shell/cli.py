@@ -74,6 +74,26 @@ def real_number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
 
 
+def add_place(parser: Any, device: str | None = "cpu", *, said: str | None = None) -> None:
+    """Add --device, --engine and --threads, as `place_of` reads them. ``said``: the default of --device in words, where it is None."""
+    parser.add_argument("--device", default=device, metavar="{auto,cpu,cuda}", help=f"where to compute (default: {device or said})")
+    text = "of the CPU: compiled C++ (float32), NumPy, or the first where there is a compiler (default: auto)"
+    parser.add_argument("--engine", default=device and "auto", metavar="{auto,native,numpy}", help=text)
+    parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all cores)")
+
+
+def place_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `load_model` takes of a command's flags: device, engine and threads, and who says that kernels are compiled: stderr, for
+    stdout has the result; nobody with --quiet."""
+    say = None if getattr(arguments, "quiet", False) else tell
+    return {"device": arguments.device or "auto", "engine": arguments.engine or "auto", "threads": arguments.threads, "say": say}
+
+
+def tell(text: str) -> None:
+    """Print a line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def close_match(value: str, choices: Iterable[str]) -> str:
     """``"; did you mean X?"`` where one of ``choices`` is near ``value``, else an empty string."""
     near = difflib.get_close_matches(value, list(choices), n=1, cutoff=0.6)

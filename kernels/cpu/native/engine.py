@@ -11,9 +11,15 @@ from kernels.cpu.native.linear import Linear
 
 
 class NativeEngine(Convolutions, Linear, Elementwise, CPUEngine):
-    """As `CPUEngine` in float32; ``library`` is what `kernels.cpu.native.library.load` gives."""
+    """As `CPUEngine` in float32; made by `kernels.cpu.native.open.open_engine`. Bits do not depend on the number of threads.
 
-    def __init__(self, library: Any, thread_count: int | None = None):
+    ``library`` is what `kernels.cpu.native.library.load` gives; ``vectors`` and ``compiler`` say how it was made.
+    """
+
+    def __init__(self, library: Any, thread_count: int | None = None, *, vectors: str = "", compiler: str = ""):
         super().__init__("float32", thread_count)
-        self.library = library
+        self.library, self.vectors, self.compiler = library, vectors, compiler
         library.set_threads(self.threads)
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "engine": "native", "vectors": self.vectors, "compiler": self.compiler}

@@ -17,9 +17,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kernels.cache import cache_folder, write_atomically
 from kernels.cuda.device.base import Launch
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.source import cache_folder, kernels_of, source_of, write_atomically
+from kernels.cuda.device.source import kernels_of, source_of
 
 #: Bytes of a parameter by its type in a signature; pointers are 8.
 SIZES = {"u1": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "i32": 4, "u32": 4, "i64": 8, "u64": 8, "fp32": 4, "fp64": 8}

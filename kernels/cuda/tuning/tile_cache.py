@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kernels.cache import write_atomically
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.source import write_atomically
 from kernels.cuda.products import tiles
 from kernels.cuda.products.tiles import Tile
 

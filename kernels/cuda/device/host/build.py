@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kernels.cuda.device.source import cache_folder, kernels_of, source_of
+from kernels.cache import cache_folder
+from kernels.cuda.device.source import kernels_of, source_of
 
 HERE = Path(__file__).resolve().parent
 FLAGS = (
