@@ -22,7 +22,7 @@ void dgrad(float* dx, const float* dy, const float* w, const Conv& s, const Afte
 void wgrad(float* dw, const float* x, const float* dy, const Conv& s);
 
 // Winograd's form of the same (winograd.cpp), for 5x5 kernels of stride 2.
-bool winograd_suits(const Conv& s, bool weights = false);
+bool winograd_suits(const Conv& s);
 void winograd_forward(float* y, const float* x, const float* w, const Conv& s, const After& after);
 void winograd_dgrad(float* dx, const float* dy, const float* w, const Conv& s, const After& after);
 void winograd_wgrad(float* dw, const float* x, const float* dy, const Conv& s);

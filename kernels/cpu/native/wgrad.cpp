@@ -8,7 +8,7 @@ static thread_local Scratch padded, parts;
 constexpr int LOTS = 8;
 
 void wgrad(float* dw, const float* x, const float* dy, const Conv& s) {
-    if (winograd_suits(s, true)) return winograd_wgrad(dw, x, dy, s);
+    if (winograd_suits(s)) return winograd_wgrad(dw, x, dy, s);
     const int ph = (s.oh - 1) * s.stride + s.kh, pw = (s.ow - 1) * s.stride + s.kw, row = s.kw * s.ci;
     const Z image = (Z)ph * pw * s.ci, errors = (Z)s.oh * s.ow;
     const bool swapped = s.co <= FEW;  // then dy's few channels are splat, and the lanes run along the line

@@ -12,7 +12,7 @@
 #include "conv2d.h"
 #include "product.h"
 
-static thread_local Scratch own_points, own_products, all_points, all_products, all_weights, turned, border;
+static thread_local Scratch own_points, own_products, own_weights, all_points, all_products, all_weights, turned, border;
 
 constexpr int TILE = 4, POINTS = 36;
 constexpr int PHASES[4][2] = {{1, 0}, {0, 0}, {0, 1}, {1, 1}};
@@ -162,7 +162,7 @@ void to_large(float* x, const Tiles& g, Z t, const float* m, Z points) {
     }
 }
 
-// ---- weights ----
+// ---- whole images on one thread: few channels ----
 
 // G g Gᵀ of every phase, packed for `tile` point by point: of [25][rows][columns] taps a product with the phases among its rows (forward)
 // or its columns (dgrad, turned taps).
@@ -222,69 +222,182 @@ struct Weights {
     }
 };
 
-// ---- blocks of tiles ----
-
 constexpr Z CACHE = 768 << 10;  // bytes of a block's points and products: of a second-level cache of 1 MB
-constexpr int SHARED = 128;     // tiles of a block that all threads share
+constexpr int SHARED = 192;     // tiles of a block that all threads share
 
 int block_of(Z bytes_each) { return int(std::min<Z>(96, std::max<Z>(24, CACHE / bytes_each / 24 * 24))); }
 
-// Runs tiles → products → tiles for all images and what comes after each. in(point rows, stride, t), multiply(p, U, stride, rows, M, stride),
-// out(t, M, stride). A thread takes whole images where there are enough; else all threads share a block, point by point.
-template <class In, class Multiply, class Out>
-void blocks(const Tiles& g, int in_channels, int out_channels, bool wide, float* result, Z image, int c, const After& after, In in, Multiply multiply,
-            Out out) {
-    const int each = g.each(), block = block_of((Z)POINTS * 4 * (in_channels + out_channels));
-    const int images = std::max(1, block / each), units = (g.s.n + images - 1) / images;
-    if (!wide && units >= 2 * thread_count()) {
+// What a product of points and weights is: forward of the large image's points, or dgrad of the small one's.
+struct Direction {
+    bool forward;
+    int in, out;  // channels of a tile's points and products
+    int dead;
+};
+
+// One thread's whole images: tiles → points → products → tiles, the weights of all points packed before.
+template <class In, class Out> void own_blocks(const Tiles& g, const Direction& d, const Weights& weights, int first, int last, In in, Out out) {
+    const int block = block_of((Z)POINTS * 4 * (d.in + d.out));
+    const Z points = plane(block, d.in), products = plane(block, d.out), end = (Z)last * g.each();
+    float *u = own_points.get((size_t)(POINTS * points)), *m = own_products.get((size_t)(POINTS * products));
+    for (Z t = (Z)first * g.each(); t < end; t += block) {
+        const int count = int(std::min<Z>(block, end - t)), rows = (count + 3) / 4 * 4;
+        for (int q = 0; q < count; q++) in(u + (Z)q * d.in, points, t + q);
+        for (int p = 0; p < POINTS; p++) {
+            const Run run = run_at(p, d.dead);
+            const Z skipped = run.first * g.large;
+            if (d.forward) matrix_product(u + p * points + skipped, d.in, rows, run.count() * g.large, weights.at[p], m + p * products, d.out, d.out);
+            else matrix_product(u + p * points, d.in, rows, d.in, weights.at[p], m + p * products + skipped, d.out, run.count() * g.large);
+        }
+        for (int q = 0; q < count; q++) out(t + q, m + (Z)q * d.out, products);
+    }
+}
+
+// ---- shared blocks: many channels or few tiles ----
+// All threads work on one block of tiles. A piece is six points, a row of the 6x6, for a panel of N vectors of outputs (of a dgrad: of one
+// phase). It makes its weights itself, DEPTH inputs at a time, and multiplies while they are in the cache: written to memory for all points
+// they would be five times as large as w, and cost as much time as the products.
+
+constexpr int DEPTH = 32;  // inputs of each of up to four phases, or four times as many of a dgrad
+
+constexpr float G[6][3] = {{1, 0, 0}, {-2.f / 3, -2.f / 3 * A, -1.f / 3}, {-2.f / 3, 2.f / 3 * A, -1.f / 3},
+                           {1.f / 6, B / 6, 1.f / 3}, {1.f / 6, -B / 6, 1.f / 3}, {0, 0, 1}};
+
+// to[v][count][N · W] for the points 6u + v of a phase with I and J taps a column and a row, of which (i, j) is at[i][j][row · columns]; first: their
+// place among G's three.
+template <int N, int I, int J>
+INLINE void weights_of(float* const* to, int u, int first, const float* const (*at)[3], int count, Z columns) {
+    for (int r = 0; r < count; r++)
+        UNROLL for (int n = 0; n < N; n++) {
+            V t[3] = {}, out[6];
+            UNROLL for (int j = 0; j < J; j++) {
+                const int place = J == 3 ? j : j + first;
+                const int top = I == 3 ? 0 : first;
+                V sum = G[u][top] * load(at[0][j] + r * columns + n * W);
+                UNROLL for (int i = 1; i < I; i++) sum += G[u][top + i] * load(at[i][j] + r * columns + n * W);
+                t[place] = sum;
+            }
+            taps_to_points(out, t[0], t[1], t[2]);
+            UNROLL for (int v = 0; v < 6; v++) store(to[v] + (r * N + n) * W, out[v]);
+        }
+}
+
+// The same from taps [25][rows][columns], from (row, column) on; where they reach over the edge, from a copy with zeros.
+template <int N>
+void weights_at(float* const* to, int u, int phase, bool forward, const float* w, int rows, int columns, int row, int count, int column) {
+    const int(*taps)[3] = forward ? FORWARD_TAPS : DGRAD_TAPS;
+    const int a = PHASES[phase][0], b = PHASES[phase][1], first = forward ? 0 : 1;
+    const bool whole = row + count <= rows && column + N * W <= columns;
+    const float* at[3][3];
+    for (int i = 0; i < 3 - a; i++)
+        for (int j = 0; j < 3 - b; j++) {
+            const float* from = w + (Z)(5 * taps[a][a ? i + first : i] + taps[b][b ? j + first : j]) * rows * columns;
+            at[i][j] = from + (Z)row * columns + column;
+            if (whole) continue;
+            float* copy = border.get((size_t)9 * count * N * W) + (Z)(3 * i + j) * count * N * W;
+            for (int r = 0; r < count; r++)
+                for (int c = 0; c < N * W; c++)
+                    copy[r * N * W + c] = row + r < rows && column + c < columns ? from[(Z)(row + r) * columns + column + c] : 0;
+            at[i][j] = copy;
+        }
+    const Z apart = whole ? columns : N * W;
+    if (a && b) weights_of<N, 2, 2>(to, u, first, at, count, apart);
+    else if (a) weights_of<N, 2, 3>(to, u, first, at, count, apart);
+    else if (b) weights_of<N, 3, 2>(to, u, first, at, count, apart);
+    else weights_of<N, 3, 3>(to, u, first, at, count, apart);
+}
+
+// Piece (u, panel, phase of a dgrad) of a block: its columns of m for `rows` tiles.
+template <int N> void shared_piece(const Tiles& g, const Direction& d, const float* w, int u, int phase, int column, const float* points, Z plane_in,
+                                   float* products, Z plane_out, int rows) {
+    constexpr int groups = tile_groups<N>(), M = 4 * groups;
+    const int depth = d.forward ? DEPTH : 4 * DEPTH, inputs = d.forward ? g.large : g.small;
+    const int real_rows = d.forward ? g.s.ci : g.s.co, real_columns = d.forward ? g.s.co : g.s.ci;
+    const Run all = d.forward ? run_at(6 * u + 1, d.dead) : Run{phase, phase + 1};
+    float* memory = own_weights.get(6 * 4 * DEPTH * N * W);
+    float* b[6];
+    for (int v = 0; v < 6; v++) b[v] = memory + v * 4 * DEPTH * N * W;
+    for (int k = 0; k < inputs; k += depth) {
+        const int run = std::min(depth, inputs - k);
+        for (int f = all.first; f < all.last; f++) {
+            float* to[6];
+            for (int v = 0; v < 6; v++) to[v] = b[v] + (f - all.first) * run * N * W;
+            weights_at<N>(to, u, f, d.forward, w, real_rows, real_columns, k, run, column);
+        }
+        for (int v = 0; v < 6; v++) {
+            const Run part = run_at(6 * u + v, d.dead);
+            if (!d.forward && (phase < part.first || phase >= part.last)) continue;
+            const int runs = d.forward ? part.count() : 1;
+            const float* a = points + (6 * u + v) * plane_in + (d.forward ? part.first * g.large : 0) + k;
+            float* c = products + (6 * u + v) * plane_out + (d.forward ? 0 : phase * g.large) + column;
+            int m = 0;
+            for (; m + M <= rows; m += M) {
+                const float* from[groups];
+                float* to[groups];
+                UNROLL for (int q = 0; q < groups; q++) from[q] = a + (Z)(m + 4 * q) * d.in, to[q] = c + (Z)(m + 4 * q) * d.out;
+                tile<groups, 4, N>(from, d.in, g.large, runs, run, b[v], N * W, to, d.out, k > 0);
+            }
+            for (; m < rows; m += 4) {
+                const float* from = a + (Z)m * d.in;
+                float* to = c + (Z)m * d.out;
+                tile<1, 4, N>(&from, d.in, g.large, runs, run, b[v], N * W, &to, d.out, k > 0);
+            }
+        }
+    }
+}
+
+void shared_products(const Tiles& g, const Direction& d, const float* w, const float* points, Z plane_in, float* products, Z plane_out, int rows) {
+    const int columns = d.forward ? g.small : g.large, n = whole_panel(columns), panels = columns / (n * W), phases = d.forward ? 1 : 4;
+    parallel(6 * (Z)panels * phases, [&](Z piece) {
+        const int u = int(piece % 6), phase = int(piece / 6 % phases), column = int(piece / 6 / phases) * n * W;
+        if (!d.forward && u == d.dead && PHASES[phase][0]) return;
+        const auto work = n == 3 ? shared_piece<3> : n == 2 ? shared_piece<2> : shared_piece<1>;
+        work(g, d, w, u, phase, column, points, plane_in, products, plane_out, rows);
+    });
+}
+
+constexpr Z NARROW = 1 << 20;  // elements of transformed weights up to which each thread reads all of them
+
+// Tiles → products → tiles for all images, and what comes after each: a thread takes whole images where there are enough and the weights are
+// small, else all threads share blocks of images.
+template <class In, class Out>
+void all_images(const Tiles& g, const Direction& d, const float* w, float* result, Z image, int c, const After& after, In in, Out out) {
+    const int images = std::max(1, block_of((Z)POINTS * 4 * (d.in + d.out)) / g.each()), units = (g.s.n + images - 1) / images;
+    if (121 * (Z)g.large * g.small <= NARROW && units >= 4) {  // not a matter of threads: the bits differ
+        const Weights weights(w, g, d.forward);
         parallel(units, [&](Z unit) {
             const int first = int(unit) * images, last = std::min(g.s.n, first + images);
-            const Z points = plane(block, in_channels), products = plane(block, out_channels);
-            float *u = own_points.get((size_t)(POINTS * points)), *m = own_products.get((size_t)(POINTS * products));
-            for (Z t = (Z)first * each; t < (Z)last * each; t += block) {
-                const int count = int(std::min<Z>(block, (Z)last * each - t));
-                for (int q = 0; q < count; q++) in(u + (Z)q * in_channels, points, t + q);
-                for (int p = 0; p < POINTS; p++) multiply(p, u + p * points, (count + 3) / 4 * 4, m + p * products);
-                for (int q = 0; q < count; q++) out(t + q, m + (Z)q * out_channels, products);
-            }
+            own_blocks(g, d, weights, first, last, in, out);
             for (int i = first; i < last; i++) after.image(result + i * image, image / c, c, i);
         });
         return;
     }
-    const int together = std::max(1, SHARED / each);  // images
+    const int blocks = (g.s.n * g.each() + SHARED - 1) / SHARED, together = std::max(1, (g.s.n + blocks - 1) / blocks);  // images
     for (int first = 0; first < g.s.n; first += together) {
-        const int last = std::min(g.s.n, first + together), count = (last - first) * each;
-        const Z points = plane(count, in_channels), products = plane(count, out_channels), start = (Z)first * each;
+        const int last = std::min(g.s.n, first + together), count = (last - first) * g.each();
+        const Z points = plane(count, d.in), products = plane(count, d.out), start = (Z)first * g.each();
         float *u = all_points.get((size_t)(POINTS * points)), *m = all_products.get((size_t)(POINTS * products));
-        parallel(count, [&](Z q) { in(u + q * in_channels, points, start + q); });
-        parallel(POINTS, [&](Z p) { multiply(int(p), u + p * points, (count + 3) / 4 * 4, m + p * products); });
+        parallel(count, [&](Z q) { in(u + q * d.in, points, start + q); });
+        shared_products(g, d, w, u, points, m, products, (count + 3) / 4 * 4);
         parallel(last - first, [&](Z i) {
-            for (Z q = i * each; q < (i + 1) * each; q++) out(start + q, m + q * out_channels, products);
+            for (Z q = i * g.each(); q < (i + 1) * g.each(); q++) out(start + q, m + q * d.out, products);
             after.image(result + (first + i) * image, image / c, c, int(first + i));
         });
     }
 }
 
-constexpr Z NARROW_WEIGHTS = 1 << 20;  // elements of transformed weights up to which each thread reads all of them
-
 }  // namespace
 
-bool winograd_suits(const Conv& s, bool weights) {
+bool winograd_suits(const Conv& s) {
     if (s.kh != 5 || s.kw != 5 || s.stride != 2 || std::min(s.ci, s.co) < 16) return false;
     const Z tiles = (Z)((s.oh + 3) / 4) * ((s.ow + 3) / 4);
-    return 3 * 121 * tiles < 2 * 25 * (Z)s.oh * s.ow && s.n * tiles >= (weights ? 16 : 24);
+    return 3 * 121 * tiles < 2 * 25 * (Z)s.oh * s.ow && s.n * tiles >= 8;
 }
 
 void winograd_forward(float* y, const float* x, const float* w, const Conv& s, const After& after) {
     const Tiles g(s);
-    const Weights weights(w, g, true);
-    blocks(g, 4 * g.large, g.small, 121 * (Z)g.large * g.small > NARROW_WEIGHTS, y, (Z)s.oh * s.ow * s.co, s.co, after,
-           [&](float* u, Z points, Z t) { large_tile(u, points, x, g, t); },
-           [&](int p, const float* u, int rows, float* m) {
-               const Run run = run_at(p, AT_INFINITY);
-               matrix_product(u + run.first * g.large, 4 * g.large, rows, run.count() * g.large, weights.at[p], m, g.small, g.small);
-           },
-           [&](Z t, const float* m, Z products) { to_small(y, g, t, m, products); });
+    all_images(g, {true, 4 * g.large, g.small, AT_INFINITY}, w, y, (Z)s.oh * s.ow * s.co, s.co, after,
+               [&](float* u, Z points, Z t) { large_tile(u, points, x, g, t); },
+               [&](Z t, const float* m, Z products) { to_small(y, g, t, m, products); });
 }
 
 void winograd_dgrad(float* dx, const float* dy, const float* w, const Conv& s, const After& after) {
@@ -296,14 +409,9 @@ void winograd_dgrad(float* dx, const float* dy, const float* w, const Conv& s, c
         for (int i = 0; i < s.ci; i++)
             for (int o = first; o < last; o++) taps[t + (Z)o * s.ci + i] = w[t + (Z)i * s.co + o];
     });
-    const Weights weights(taps, g, false);
-    blocks(g, g.small, 4 * g.large, 121 * (Z)g.large * g.small > NARROW_WEIGHTS, dx, (Z)s.h * s.w * s.ci, s.ci, after,
-           [&](float* u, Z points, Z t) { tile_to_points(u, points, small_window(dy, g, t, 1, 6), g.small); },
-           [&](int p, const float* u, int rows, float* m) {
-               const Run run = run_at(p, AT_ZERO);
-               matrix_product(u, g.small, rows, g.small, weights.at[p], m + run.first * g.large, 4 * g.large, run.count() * g.large);
-           },
-           [&](Z t, const float* m, Z products) { to_large(dx, g, t, m, products); });
+    all_images(g, {false, g.small, 4 * g.large, AT_ZERO}, taps, dx, (Z)s.h * s.w * s.ci, s.ci, after,
+               [&](float* u, Z points, Z t) { tile_to_points(u, points, small_window(dy, g, t, 1, 6), g.small); },
+               [&](Z t, const float* m, Z products) { to_large(dx, g, t, m, products); });
 }
 
 // dw = Gᵀ [Σ_tiles (Bᵀ d B) ⊙ (A e Aᵀ)] G: at each point a product over tiles, [(phases) · Ci, T] · [T, Co].
