@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from kernels.cpu.engine import CPUEngine
+from kernels.cpu.native.convolutions import Convolutions
 from kernels.cpu.native.elementwise import Elementwise
+from kernels.cpu.native.linear import Linear
 
 
-class NativeEngine(Elementwise, CPUEngine):
+class NativeEngine(Convolutions, Linear, Elementwise, CPUEngine):
     """As `CPUEngine` in float32; ``library`` is what `kernels.cpu.native.library.load` gives."""
 
     def __init__(self, library: Any, thread_count: int | None = None):
