@@ -78,9 +78,9 @@ def prove(proof: Proof, folder: Path) -> tuple[bool, str]:
     """Build and run: whether it is right, and a line (of a failure, all that was said)."""
     start = time.monotonic()
     program = folder / proof.name.replace(" ", "_").replace(",", "")
-    source = NATIVE / f"{proof.program}.cpp"
+    parts = library.SOURCES if proof.program == "replay" else [library.HERE / "pool.cpp"]
     try:
-        compile_native(program, f"-I{folder}", *proof.flags, compiler=proof.compiler, sources=[source])
+        compile_native(program, [*parts, NATIVE / f"{proof.program}.cpp"], f"-I{folder}", *proof.flags, compiler=proof.compiler)
         built = time.monotonic()
         arguments = proof.arguments or (str(folder / "calls"), THREADS)
         command = [*filter(None, [proof.emulator]), str(program), *arguments]
