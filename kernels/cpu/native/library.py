@@ -26,13 +26,17 @@ class _Pointer:
         return None if array is None else ctypes.c_void_p(array.__array_interface__["data"][0])
 
 
+def declarations() -> list[tuple[str, str, str]]:
+    """(result, name, arguments) of every exported function, in the words of the sources."""
+    return [found for path in SOURCES for found in _EXPORTED.findall(path.read_text(encoding="utf-8"))]
+
+
 def signatures() -> dict[str, tuple[Any, list[Any]]]:
     """{name: (ctypes result, ctypes arguments)} of every exported function."""
     found = {}
-    for path in SOURCES:
-        for result, name, arguments in _EXPORTED.findall(path.read_text(encoding="utf-8")):
-            kinds = [_Pointer if "*" in a else _SCALARS[a.split()[-2]] for a in arguments.split(",") if a.strip()]
-            found[name] = _SCALARS[result], kinds
+    for result, name, arguments in declarations():
+        kinds = [_Pointer if "*" in a else _SCALARS[a.split()[-2]] for a in arguments.split(",") if a.strip()]
+        found[name] = _SCALARS[result], kinds
     return found
 
 
