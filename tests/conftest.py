@@ -12,6 +12,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton, which decides a
 import numpy as np
 import pytest
 import torch
+from native_case import native_engine
 
 import kernels
 
@@ -28,10 +29,13 @@ def compiled():
     kernels.engine("cpu")
 
 
-@pytest.fixture(scope="session", params=["cpu-float64", "cpu-float32", "cuda-float32"])
+@pytest.fixture(scope="session", params=["cpu-float64", "cpu-float32", "native-native", "native-avx2", "native-baseline", "cuda-float32"])
 def engine(request):
-    """Each engine that operations are held against PyTorch on; "cuda" is the CUDA engine on the host: kernels interpreted and emulated."""
+    """Each engine that operations are held against PyTorch on; "cuda" is the CUDA engine on the host: kernels interpreted and emulated;
+    "native" the C++ one at each width of vectors that this machine has."""
     device, precision = request.param.split("-")
+    if device == "native":
+        return native_engine(precision)
     if device == "cuda":
         return emulated(precision)
     return kernels.engine(device, precision=precision, implementation="numpy")

@@ -64,7 +64,7 @@ def make_case(engine, rng, kind, x, y, w, stride, groups, running=False):
         "gamma": draw(engine, rng, c, scale=0.3, shift=1.0), "beta": draw(engine, rng, c, scale=0.3),
     }  # fmt: skip
     if running:
-        data["mean"] = draw(engine, rng, 1, c)
+        data["mean"] = draw(engine, rng, 1, c, scale=0.3)  # a single channel must not be clipped as a whole
         data["var"] = (0.5 + rng.random((1, c))).astype(engine.dtype).astype(np.float64)
         case.groups, case.options["batch_statistics"] = (x[0],), False
     return case, data

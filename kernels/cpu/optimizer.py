@@ -12,7 +12,7 @@ from kernels.cpu.threads import elementwise, parallel, ranges, scratch
 FUSED = 1 << 18  # elements of the gradient in a piece of `linear_wgrad_rmsprop`
 
 
-def _rate(lr: Any) -> float:
+def rate_of(lr: Any) -> float:
     """The number in a learning rate that is one, or an array [1]."""
     return float(lr[0] if isinstance(lr, np.ndarray) else lr)
 
@@ -33,7 +33,7 @@ def rmsprop_update(
 ) -> None:  # fmt: skip
     if enabled is not None and not enabled[0]:
         return
-    rate = _rate(lr)
+    rate = rate_of(lr)
     elementwise(lambda w, ms, dw: _rmsprop_piece(w, ms, dw, rate, decay, eps, weight_decay), w, ms, dw)
 
 
@@ -59,7 +59,7 @@ def adam_update(
     if enabled is not None and not enabled[0]:
         return
     t += 1
-    rate = _rate(lr) / (1.0 - beta1 ** int(t[0]))
+    rate = rate_of(lr) / (1.0 - beta1 ** int(t[0]))
     correction = (1.0 - beta2 ** int(t[0])) ** -0.5
 
     def work(w: np.ndarray, m: np.ndarray, v: np.ndarray, dw: np.ndarray) -> None:
@@ -110,7 +110,7 @@ def linear_wgrad_rmsprop(
     """Some rows of dw at a time."""
     if enabled is not None and not enabled[0]:
         return
-    rate = _rate(lr)
+    rate = rate_of(lr)
 
     def work(rows: tuple[int, int]) -> None:
         here = slice(*rows)

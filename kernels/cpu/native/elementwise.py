@@ -1,4 +1,7 @@
-"""Activations, sums and copies by elementwise.cpp; contracts: `kernels.contract.activations` and `kernels.contract.elementwise`."""
+"""Activations and sums by elementwise.cpp; contracts: `kernels.contract.activations` and `kernels.contract.elementwise`.
+
+Fills, copies and joins are the NumPy engine's: a step has small ones alone, and NumPy starts one in a tenth of a foreign call's time.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +20,21 @@ class Elementwise:
 
     def _relu_backward(self, dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
         self.library.relu_backward(dx, dy, y, y.size)
+
+    def _tanh_forward(self, y: np.ndarray, x: np.ndarray) -> None:
+        self.library.tanh_forward(y, x, x.size)
+
+    def _tanh_backward(self, dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
+        self.library.tanh_backward(dx, dy, y, y.size)
+
+    def _sigmoid_forward(self, y: np.ndarray, x: np.ndarray) -> None:
+        self.library.sigmoid_forward(y, x, x.size)
+
+    def _sigmoid_backward(self, dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
+        self.library.sigmoid_backward(dx, dy, y, y.size)
+
+    def _add(self, out: np.ndarray, a: np.ndarray, b: np.ndarray, *, alpha: float = 1.0, beta: float = 1.0) -> None:
+        self.library.add(out, a, b, out.size, float(alpha), float(beta))
+
+    def _scale(self, out: np.ndarray, x: np.ndarray, factor: float) -> None:
+        self.library.scale(out, x, x.size, float(factor))

@@ -18,12 +18,25 @@ _SCALARS = {
 }  # fmt: skip
 
 
+def address(array: Any) -> int:
+    """Of an ndarray's first element; 0 of None."""
+    return 0 if array is None else int(array.__array_interface__["data"][0])
+
+
+_byte_at = ctypes.c_char.from_buffer
+
+
 class _Pointer:
     """An argument that is an array's address: an ndarray, whose type and layout the contract has checked, or None."""
 
-    @classmethod
-    def from_param(cls, array: Any) -> Any:
-        return None if array is None else ctypes.c_void_p(array.__array_interface__["data"][0])
+    @staticmethod
+    def from_param(array: Any) -> Any:
+        if array is None:
+            return None
+        try:
+            return ctypes.byref(_byte_at(array))  # a quarter of the time that asking NumPy for the address takes
+        except (TypeError, ValueError, BufferError):  # read-only, or empty
+            return ctypes.c_void_p(address(array))
 
 
 def declarations() -> list[tuple[str, str, str]]:

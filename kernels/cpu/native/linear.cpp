@@ -116,7 +116,7 @@ EXPORT void linear_wgrad(float* dw, const float* x, const float* dy, Z n, Z inpu
 }
 
 // The gradient of some rows at a time, used for RMSProp while it is in the cache, and never stored.
-EXPORT void linear_wgrad_rmsprop(float* w, float* ms, const float* x, const float* dy, Z n, Z inputs, Z outputs, float lr, float decay, float eps,
+EXPORT void linear_wgrad_rmsprop(float* w, float* ms, const float* x, const float* dy, Z n, Z inputs, Z outputs, float lr, double decay, float eps,
                                  float weight_decay) {
     const Z each = rows_at_once(n, outputs);
     parallel((inputs + each - 1) / each, [&](Z piece) {

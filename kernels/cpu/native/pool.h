@@ -25,8 +25,10 @@ template <class F> inline void parallel(Z n, F f) {
 
 constexpr Z SMALL = 1 << 14;  // floats of element-wise work that do not repay waking a thread
 
+constexpr Z piece_size(Z elements_each) { return std::max<Z>(1, SMALL / std::max<Z>(1, elements_each)); }
+
 // Calls f(first, last) for pieces of [0, n) of about SMALL elements; small work is one piece. Pieces do not depend on the threads.
 template <class F> inline void parallel_ranges(Z n, Z elements_each, F f) {
-    const Z step = std::max<Z>(1, SMALL / std::max<Z>(1, elements_each));
+    const Z step = piece_size(elements_each);
     parallel((n + step - 1) / step, [&](Z i) { f(i * step, std::min(n, (i + 1) * step)); });
 }
