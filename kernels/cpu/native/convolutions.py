@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from kernels.contract.previous import Previous
 from kernels.cpu.native.batch_norm import BatchNorm, Groups, Wanted, counts, previous_arguments
+from kernels.cpu.native.elementwise import Elementwise
 
 
 def extents(large: np.ndarray, small: np.ndarray, w: np.ndarray, stride: int) -> tuple[int, ...]:
@@ -15,7 +15,7 @@ def extents(large: np.ndarray, small: np.ndarray, w: np.ndarray, stride: int) ->
     return (*large.shape, *small.shape[1:], w.shape[0], w.shape[1], stride)
 
 
-class Convolutions(BatchNorm):
+class Convolutions(BatchNorm, Elementwise):
     """Operations of the native engine."""
 
     def _conv2d_forward(
