@@ -9,6 +9,10 @@ from kernels.cpu.native.compiler import Unavailable
 from kernels.cpu.native.engine import NativeEngine
 
 
+#: Each a width of vectors: the widest that this machine has, 8 and 4.
+LEVELS = ("native", "avx2", "baseline")
+
+
 def native_engine(level: str = "native", threads: int | None = None) -> NativeEngine:
     """The native engine at a level; skips, and says so, where it cannot be had."""
     try:
