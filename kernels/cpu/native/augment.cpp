@@ -103,8 +103,7 @@ EXPORT void augment_batch(float* x, const uint8_t* images, const int* indices, Z
     parallel_ranges(n, 16 * size, [=](Z first, Z last) {
         for (Z i = first; i < last; i++) {
             double draw[8];
-            for (uint32_t half = 0; half < 2; half++)
-                Draw{seed, step, STREAM_AUGMENT}.normals((uint32_t)(2 * i) + half, draw + 4 * half);
+            for (uint32_t half = 0; half < 2; half++) Draw{seed, step, STREAM_AUGMENT}.normals((uint32_t)(2 * i) + half, draw + 4 * half);
             (channels == 1 ? vary<1> : vary<3>)(x + i * size, images + indices[i] * size, height, width, draw, strengths,
                                                 flip && is_mirrored(seed, step, i));
         }

@@ -1,7 +1,7 @@
 // Batches gathered from a data set of bytes; contract: kernels.contract.batch. Images are [H, W, C].
-#include "philox.h"
 #include <vector>
 
+#include "philox.h"
 #include "pool.h"
 
 namespace {

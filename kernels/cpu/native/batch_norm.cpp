@@ -30,7 +30,8 @@ void row_statistics(double* mean, double* squares, const float* x, Z rows, int c
     lanes_to_channels(squares, s, c, f);
 }
 
-void mask_and_sum(float* g, const float* dy, const float* y, const float* pre, const float* mean, Z rows, int c, double* sum, double* product) {
+void mask_and_sum(float* g, const float* dy, const float* y, const float* pre, const float* mean, Z rows, int c, double* sum,
+                  double* product) {
     const int f = beside(rows, c), w = f * c;
     float *s = wide.get(3 * (size_t)w), *t = s + w, *m = t + w;
     memset(s, 0, 2 * (size_t)w * 4);
@@ -38,27 +39,23 @@ void mask_and_sum(float* g, const float* dy, const float* y, const float* pre, c
     for (Z i = 0; i < rows / f; i++) {
         float* o = g + i * w;
         const float *d = dy + i * w, *q = y ? y + i * w : nullptr, *p = pre ? pre + i * w : nullptr;
-        if (q && p)
-            LANES for (int j = 0; j < w; j++) {
+        if (q && p) LANES for (int j = 0; j < w; j++) {
                 const float v = q[j] > 0 ? d[j] : 0 * d[j];
                 o[j] = v;
                 s[j] += v;
                 t[j] += v * (p[j] - m[j]);
             }
-        else if (q)
-            LANES for (int j = 0; j < w; j++) {
+        else if (q) LANES for (int j = 0; j < w; j++) {
                 const float v = q[j] > 0 ? d[j] : 0 * d[j];
                 o[j] = v;
                 s[j] += v;
             }
-        else if (p)
-            LANES for (int j = 0; j < w; j++) {
+        else if (p) LANES for (int j = 0; j < w; j++) {
                 o[j] = d[j];
                 s[j] += d[j];
                 t[j] += d[j] * (p[j] - m[j]);
             }
-        else
-            LANES for (int j = 0; j < w; j++) {
+        else LANES for (int j = 0; j < w; j++) {
                 o[j] = d[j];
                 s[j] += d[j];
             }
@@ -86,8 +83,7 @@ void Previous::finish() const {
 template <class F> static void each_part(const Parts& parts, int c, F work) {
     if ((Z)parts.n * parts.rows * c < 2 * SMALL)
         for (int p = 0; p < parts.size(); p++) work(p);
-    else
-        parallel(parts.size(), [&](Z p) { work(int(p)); });
+    else parallel(parts.size(), [&](Z p) { work(int(p)); });
 }
 
 // ---- statistics ----
@@ -109,12 +105,14 @@ void combine_statistics(float* mean, float* var, const double* sums, const Parts
 }
 
 EXPORT void batch_norm_statistics(float* mean, float* var, const float* x, const int* counts, int groups, int n, Z rows, int c) {
-    const Parts parts = Parts::of({counts, groups}, n, rows);
-    double* sums = (double*)together.get((size_t)parts.size() * 2 * c * 2);
-    each_part(parts, c, [&](int p) {
-        row_statistics(sums + (Z)p * 2 * c, sums + (Z)p * 2 * c + c, x + parts.first_row(p) * c, parts.rows_each(parts.group(p)), c);
+    guarded([&] {
+        const Parts parts = Parts::of({counts, groups}, n, rows);
+        double* sums = (double*)together.get((size_t)parts.size() * 2 * c * 2);
+        each_part(parts, c, [&](int p) {
+            row_statistics(sums + (Z)p * 2 * c, sums + (Z)p * 2 * c + c, x + parts.first_row(p) * c, parts.rows_each(parts.group(p)), c);
+        });
+        combine_statistics(mean, var, sums, parts, c);
     });
-    combine_statistics(mean, var, sums, parts, c);
 }
 
 // ---- forward ----
@@ -136,20 +134,18 @@ void normalise(float* y, const float* x, const float* mean, const float* var, co
         for (Z r = first; r < last; r++) {
             const float *m = all + (Z)groups.of(int(r / lines)) * 2 * w, *s = m + w, *p = x + r * w;
             float* o = y + r * w;
-            if (relu)
-                LANES for (int j = 0; j < w; j++) {
+            if (relu) LANES for (int j = 0; j < w; j++) {
                     const float v = (p[j] - m[j]) * s[j] + b[j];  // before scaling: x · scale - mean · scale would cancel
                     o[j] = v < 0 ? 0 : v;
                 }
-            else
-                LANES for (int j = 0; j < w; j++) o[j] = (p[j] - m[j]) * s[j] + b[j];
+            else LANES for (int j = 0; j < w; j++) o[j] = (p[j] - m[j]) * s[j] + b[j];
         }
     });
 }
 
 EXPORT void batch_norm_forward(float* y, const float* x, const float* mean, const float* var, const float* gamma, const float* beta,
                                const int* counts, int groups, int n, Z rows, int c, float eps, int relu) {
-    normalise(y, x, mean, var, gamma, beta, {counts, groups}, n, rows, c, eps, relu);
+    guarded([&] { normalise(y, x, mean, var, gamma, beta, {counts, groups}, n, rows, c, eps, relu); });
 }
 
 // ---- backward ----
@@ -164,7 +160,8 @@ void normalise_backward(const Gradient& g, int n, Z rows, int c) {
         each_part(parts, c, [&](int p) {
             const Z at = parts.first_row(p) * c, own = parts.group(p);
             double* sum = sums + (Z)p * 2 * c;
-            mask_and_sum(g.dx + at, g.dy + at, g.relu ? g.y + at : nullptr, g.x + at, g.mean + own * c, parts.rows_each(int(own)), c, sum, sum + c);
+            mask_and_sum(g.dx + at, g.dy + at, g.relu ? g.y + at : nullptr, g.x + at, g.mean + own * c, parts.rows_each(int(own)), c, sum,
+                         sum + c);
         });
     const float* source = g.sums ? g.dy : g.dx;
     // dx = scale · g + slope · (x - mean) + offset, the coefficients a channel and group
@@ -202,10 +199,8 @@ void normalise_backward(const Gradient& g, int n, Z rows, int c) {
             const float *m = coefficients + (Z)g.groups.of(int(r / lines)) * 4 * w, *s = m + w, *l = s + w, *o = l + w;
             const float *p = g.x + r * w, *q = source + r * w;
             float* d = g.dx + r * w;
-            if (g.batch_statistics)
-                LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j] + (l[j] * (p[j] - m[j]) + o[j]);
-            else
-                LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j];
+            if (g.batch_statistics) LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j] + (l[j] * (p[j] - m[j]) + o[j]);
+            else LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j];
         }
     });
 }
@@ -213,27 +208,32 @@ void normalise_backward(const Gradient& g, int n, Z rows, int c) {
 EXPORT void batch_norm_backward(float* dx, const float* dy, const float* x, const float* y, const float* mean, const float* var,
                                 const float* gamma, const int* counts, int groups, int n, Z rows, int c, float eps, int relu,
                                 int batch_statistics, float* dgamma, float* dbeta, const float* sums) {
-    normalise_backward({dx, dy, x, y, mean, var, gamma, {counts, groups}, eps, relu != 0, batch_statistics != 0, dgamma, dbeta, sums}, n, rows, c);
+    guarded([&] {
+        normalise_backward({dx, dy, x, y, mean, var, gamma, {counts, groups}, eps, relu != 0, batch_statistics != 0, dgamma, dbeta, sums},
+                           n, rows, c);
+    });
 }
 
 // out[c] = Σ_rows x[row, c]
 EXPORT void column_sums(float* out, const float* x, Z rows, int c) {
-    const Z step = std::max<Z>(1, SMALL / c), pieces = (rows + step - 1) / step;
-    double* parts = (double*)together.get((size_t)pieces * c * 2);
-    parallel(pieces, [&](Z i) {
-        const Z first = i * step, count = std::min(step, rows - first);
-        const int f = beside(count, c), w = f * c;
-        float* s = wide.get(w);
-        memset(s, 0, (size_t)w * 4);
-        for (Z r = 0; r < count / f; r++) {
-            const float* p = x + first * c + r * w;
-            LANES for (int j = 0; j < w; j++) s[j] += p[j];
+    guarded([&] {
+        const Z step = std::max<Z>(1, SMALL / c), pieces = (rows + step - 1) / step;
+        double* parts = (double*)together.get((size_t)pieces * c * 2);
+        parallel(pieces, [&](Z i) {
+            const Z first = i * step, count = std::min(step, rows - first);
+            const int f = beside(count, c), w = f * c;
+            float* s = wide.get(w);
+            memset(s, 0, (size_t)w * 4);
+            for (Z r = 0; r < count / f; r++) {
+                const float* p = x + first * c + r * w;
+                LANES for (int j = 0; j < w; j++) s[j] += p[j];
+            }
+            lanes_to_channels(parts + i * c, s, c, f);
+        });
+        for (int j = 0; j < c; j++) {
+            double t = 0;
+            for (Z i = 0; i < pieces; i++) t += parts[i * c + j];
+            out[j] = (float)t;
         }
-        lanes_to_channels(parts + i * c, s, c, f);
     });
-    for (int j = 0; j < c; j++) {
-        double t = 0;
-        for (Z i = 0; i < pieces; i++) t += parts[i * c + j];
-        out[j] = (float)t;
-    }
 }

@@ -1,6 +1,6 @@
-// Convolution forward and dgrad, direct: no im2col. An NHWC image within zeros already is the left matrix of the product: the KW · Ci values
-// that an output reads from one line lie side by side, and the next output's begin S · Ci further on. A dgrad is the same product over dy
-// with turned weights, for stride 2 one for each of the four output phases, whose taps are their own.
+// Convolution forward and dgrad, direct: no im2col. An NHWC image within zeros already is the left matrix of the product: the KW · Ci
+// values that an output reads from one line lie side by side, and the next output's begin S · Ci further on. A dgrad is the same product
+// over dy with turned weights, for stride 2 one for each of the four output phases, whose taps are their own.
 #include "conv2d.h"
 
 #include <vector>
@@ -16,13 +16,11 @@ void After::image(float* y, Z rows, int c, int i) const {
         repeat(b, bias, c, f);
         for (Z r = 0; r < rows / f; r++) {
             float* o = y + r * w;
-            if (activation == 1)
-                LANES for (int j = 0; j < w; j++) {
+            if (activation == 1) LANES for (int j = 0; j < w; j++) {
                     const float v = o[j] + b[j];
                     o[j] = v < 0 ? 0 : v;
                 }
-            else
-                LANES for (int j = 0; j < w; j++) o[j] += b[j];
+            else LANES for (int j = 0; j < w; j++) o[j] += b[j];
         }
     } else if (activation == 1)
         for (Z j = 0; j < rows * c; j++) y[j] = y[j] < 0 ? 0 : y[j];
@@ -92,8 +90,7 @@ void Taps::pack(float* out) const {
     };
     if (depth * co < SMALL)
         for (Z t = 0; t < (Z)at.size(); t++) tap(t);
-    else
-        parallel((Z)at.size(), tap);
+    else parallel((Z)at.size(), tap);
 }
 
 // ---- the product of image lines and packed weights ----
@@ -133,7 +130,8 @@ template <int G, int GW, int N> static void product_of(const Lines& g) {
                     if (valid == width && count == G) {
                         tile<G, GW, N>(a, g.a_pixel, g.a_row, rows, run, b, width, c, g.c_pixel, add);
                     } else if (valid == width) {
-                        for (int i = 0; i < count; i++) tile<1, GW, N>(a + i, g.a_pixel, g.a_row, rows, run, b, width, c + i, g.c_pixel, add);
+                        for (int i = 0; i < count; i++)
+                            tile<1, GW, N>(a + i, g.a_pixel, g.a_row, rows, run, b, width, c + i, g.c_pixel, add);
                     } else {  // channels that fill no vector
                         for (int i = 0; i < count; i++) {
                             float block[GW * N * W];
@@ -212,7 +210,8 @@ void forward(float* y, const float* x, const float* w, const Conv& s, const Afte
     });
 }
 
-// An output phase of a dgrad: dx's rows row, row + S, … and their columns read dy's taps first_row … first_row + rows - 1, weights at `offset`.
+// An output phase of a dgrad: dx's rows row, row + S, … and their columns read dy's taps first_row … first_row + rows - 1, weights at
+// `offset`.
 struct Phase {
     int row, col, first_row, first_col, rows, cols;
     size_t offset;
@@ -228,7 +227,8 @@ void dgrad(float* dx, const float* dy, const float* w, const Conv& s, const Afte
     size_t size = 0;
     for (int a = 0; a < s.stride; a++)
         for (int b = 0; b < s.stride; b++) {
-            const Phase p{a, b, first(a, s.kh), first(b, s.kw), last(a, s.kh) - first(a, s.kh) + 1, last(b, s.kw) - first(b, s.kw) + 1, size};
+            const Phase p{a,   b, first(a, s.kh), first(b, s.kw), last(a, s.kh) - first(a, s.kh) + 1, last(b, s.kw) - first(b, s.kw) + 1,
+                          size};
             Taps taps{{}, std::max(1, p.rows), s.co, 1, s.ci, s.co};
             for (int i = 0; i < p.rows; i++)
                 for (int j = 0; j < p.cols; j++) {

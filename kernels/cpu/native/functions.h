@@ -38,7 +38,7 @@ static INLINE V magnitude(V x) { return (V)((VI)x & 0x7fffffff); }
 
 static INLINE V exp(V x) {
     const Reduced a = reduce(clamp(x, -104, 89));  // to 0 and to infinity
-    const VU32 half = ((a.n + 256) >> 1) - 128;     // 2^n itself may be no float
+    const VU32 half = ((a.n + 256) >> 1) - 128;    // 2^n itself may be no float
     return (a.series + a.r + 1) * power_of_two(half) * power_of_two(a.n - half);
 }
 
@@ -105,9 +105,8 @@ template <class F> INLINE void vectors(Z first, Z last, F f) {
 
 // out = f(in, …) element by element; out may be an input. `cost`: of an element, in additions.
 template <class F, class... In> inline void map(Z size, Z cost, F f, float* out, const In*... in) {
-    parallel_ranges(size, cost, [&](Z first, Z last) {
-        vectors(first, last, [&](Z i, auto n) { store(out + i, f(load(in + i, n)...), n); });
-    });
+    parallel_ranges(size, cost,
+                    [&](Z first, Z last) { vectors(first, last, [&](Z i, auto n) { store(out + i, f(load(in + i, n)...), n); }); });
 }
 
 // Σ of term(i, n), a vector whose lanes from n on are 0, over [0, size): 32 vectors in float, those sums in double, in a fixed order.

@@ -5,10 +5,10 @@ constexpr Z COST = 8;  // two exponentials
 
 EXPORT void reparametrize_forward(float* z, double* kl, const float* mu, const float* logvar, const float* eps, Z size) {
     *kl = 0.5 * sum_vectors(size, COST, [=](Z i, auto n) {
-        const V m = load(mu + i, n), l = load(logvar + i, n), e = load(eps + i, n);
-        store(z + i, m + exp(0.5f * l) * e, n);
-        return m * m + (expm1(l) - l);
-    });
+              const V m = load(mu + i, n), l = load(logvar + i, n), e = load(eps + i, n);
+              store(z + i, m + exp(0.5f * l) * e, n);
+              return m * m + (expm1(l) - l);
+          });
 }
 
 EXPORT void reparametrize_backward(float* dmu, float* dlogvar, const float* dz, const float* mu, const float* logvar, const float* eps,

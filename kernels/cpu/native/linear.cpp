@@ -1,5 +1,5 @@
-// Linear layer and its two gradients on [n, inputs] · [inputs, outputs], by the microkernels of product.h on the weights as they lie: each is
-// read once for some rows of the batch, which at small batches is the cost. Columns beyond whole vectors are done one by one.
+// Linear layer and its two gradients on [n, inputs] · [inputs, outputs], by the microkernels of product.h on the weights as they lie: each
+// is read once for some rows of the batch, which at small batches is the cost. Columns beyond whole vectors are done one by one.
 #include "optimizer.h"
 #include "pool.h"
 #include "product.h"
@@ -36,34 +36,36 @@ template <int N> static void forward_panel(float* y, const float* x, const float
 }
 
 EXPORT void linear_forward(float* y, const float* x, const float* w, const float* bias, Z n, Z inputs, Z outputs) {
-    const Z vectors = outputs / W, each = std::max<Z>(1, LINEAR / std::max<Z>(1, n * inputs * W)), pieces = (vectors + each - 1) / each;
-    parallel(pieces + (outputs % W ? 1 : 0), [&](Z piece) {
-        Z first = piece * each * W, last = std::min(vectors, (piece + 1) * each) * W;
-        if (piece < pieces) {
-            float* a = rows.get((size_t)n * ROW);
-            for (Z k = 0; k < inputs; k += DEPTH) {
-                const int run = int(std::min<Z>(DEPTH, inputs - k));
-                for (Z m = 0; m < n; m++) memcpy(a + m * ROW, x + m * inputs + k, (size_t)run * 4);
-                for (Z v = first; v < last;) {
-                    const Z left = (last - v) / W;
-                    const float* b = w + k * outputs + v;
-                    if (left >= 3 && left != 4) forward_panel<3>(y + v, a, b, n, run, outputs, k > 0), v += 3 * W;
-                    else if (left >= 2) forward_panel<2>(y + v, a, b, n, run, outputs, k > 0), v += 2 * W;
-                    else forward_panel<1>(y + v, a, b, n, run, outputs, k > 0), v += W;
+    guarded([&] {
+        const Z vectors = outputs / W, each = std::max<Z>(1, LINEAR / std::max<Z>(1, n * inputs * W)), pieces = (vectors + each - 1) / each;
+        parallel(pieces + (outputs % W ? 1 : 0), [&](Z piece) {
+            Z first = piece * each * W, last = std::min(vectors, (piece + 1) * each) * W;
+            if (piece < pieces) {
+                float* a = rows.get((size_t)n * ROW);
+                for (Z k = 0; k < inputs; k += DEPTH) {
+                    const int run = int(std::min<Z>(DEPTH, inputs - k));
+                    for (Z m = 0; m < n; m++) memcpy(a + m * ROW, x + m * inputs + k, (size_t)run * 4);
+                    for (Z v = first; v < last;) {
+                        const Z left = (last - v) / W;
+                        const float* b = w + k * outputs + v;
+                        if (left >= 3 && left != 4) forward_panel<3>(y + v, a, b, n, run, outputs, k > 0), v += 3 * W;
+                        else if (left >= 2) forward_panel<2>(y + v, a, b, n, run, outputs, k > 0), v += 2 * W;
+                        else forward_panel<1>(y + v, a, b, n, run, outputs, k > 0), v += W;
+                    }
                 }
+            } else {
+                first = vectors * W, last = outputs;
+                for (Z m = 0; m < n; m++)
+                    for (Z o = first; o < last; o++) {
+                        float sum = 0;
+                        for (Z i = 0; i < inputs; i++) sum += x[m * inputs + i] * w[i * outputs + o];
+                        y[m * outputs + o] = sum;
+                    }
             }
-        } else {
-            first = vectors * W, last = outputs;
-            for (Z m = 0; m < n; m++)
-                for (Z o = first; o < last; o++) {
-                    float sum = 0;
-                    for (Z i = 0; i < inputs; i++) sum += x[m * inputs + i] * w[i * outputs + o];
-                    y[m * outputs + o] = sum;
-                }
-        }
-        if (bias)
-            for (Z m = 0; m < n; m++)
-                for (Z o = first; o < last; o++) y[m * outputs + o] += bias[o];
+            if (bias)
+                for (Z m = 0; m < n; m++)
+                    for (Z o = first; o < last; o++) y[m * outputs + o] += bias[o];
+        });
     });
 }
 
@@ -75,23 +77,26 @@ template <int M, int C> static void dgrad_block(float* dx, const float* dy, Z ap
             for (Z i = 0; i < C; i++) dx[m * inputs + i] += dy[m * apart + o] * w[i * outputs + o];
 }
 EXPORT void linear_dgrad(float* dx, const float* dy, const float* w, Z n, Z inputs, Z outputs) {
-    constexpr int M = REGISTERS == 32 ? 8 : 4, C = REGISTERS == 32 ? 3 : 2;
-    const Z each = std::max<Z>(1, LINEAR / std::max<Z>(1, n * outputs * C)) * C, apart = outputs + 16;
-    float* errors = rows.get((size_t)(n * apart));
-    for (Z m = 0; m < n; m++) memcpy(errors + m * apart, dy + m * outputs, (size_t)outputs * 4);
-    parallel((inputs + each - 1) / each, [&](Z piece) {
-        const Z last = std::min(inputs, (piece + 1) * each);
-        for (Z i = piece * each; i < last;) {
-            Z m = 0;
-            if (i + C <= last) {
-                for (; m + M <= n; m += M) dgrad_block<M, C>(dx + m * inputs + i, errors + m * apart, apart, w + i * outputs, inputs, outputs);
-                for (; m < n; m++) dgrad_block<1, C>(dx + m * inputs + i, errors + m * apart, apart, w + i * outputs, inputs, outputs);
-                i += C;
-            } else {
-                for (; m < n; m++) dgrad_block<1, 1>(dx + m * inputs + i, errors + m * apart, apart, w + i * outputs, inputs, outputs);
-                i++;
+    guarded([&] {
+        constexpr int M = REGISTERS == 32 ? 8 : 4, C = REGISTERS == 32 ? 3 : 2;
+        const Z each = std::max<Z>(1, LINEAR / std::max<Z>(1, n * outputs * C)) * C, apart = outputs + 16;
+        float* errors = rows.get((size_t)(n * apart));
+        for (Z m = 0; m < n; m++) memcpy(errors + m * apart, dy + m * outputs, (size_t)outputs * 4);
+        parallel((inputs + each - 1) / each, [&](Z piece) {
+            const Z last = std::min(inputs, (piece + 1) * each);
+            for (Z i = piece * each; i < last;) {
+                Z m = 0;
+                if (i + C <= last) {
+                    for (; m + M <= n; m += M)
+                        dgrad_block<M, C>(dx + m * inputs + i, errors + m * apart, apart, w + i * outputs, inputs, outputs);
+                    for (; m < n; m++) dgrad_block<1, C>(dx + m * inputs + i, errors + m * apart, apart, w + i * outputs, inputs, outputs);
+                    i += C;
+                } else {
+                    for (; m < n; m++) dgrad_block<1, 1>(dx + m * inputs + i, errors + m * apart, apart, w + i * outputs, inputs, outputs);
+                    i++;
+                }
             }
-        }
+        });
     });
 }
 
@@ -105,24 +110,30 @@ static void wgrad_rows(float* out, const float* x, const float* dy, Z n, Z input
             out[i * outputs + o] = sum;
         }
 }
-static Z rows_at_once(Z n, Z outputs) { return std::max<Z>(1, std::min<Z>(LINEAR / std::max<Z>(1, n * outputs), (1 << 16) / outputs) / 24) * 24; }
+static Z rows_at_once(Z n, Z outputs) {
+    return std::max<Z>(1, std::min<Z>(LINEAR / std::max<Z>(1, n * outputs), (1 << 16) / outputs) / 24) * 24;
+}
 
 EXPORT void linear_wgrad(float* dw, const float* x, const float* dy, Z n, Z inputs, Z outputs) {
-    const Z each = rows_at_once(n, outputs);
-    parallel((inputs + each - 1) / each, [&](Z piece) {
-        const Z first = piece * each;
-        wgrad_rows(dw + first * outputs, x, dy, n, inputs, outputs, first, std::min(each, inputs - first));
+    guarded([&] {
+        const Z each = rows_at_once(n, outputs);
+        parallel((inputs + each - 1) / each, [&](Z piece) {
+            const Z first = piece * each;
+            wgrad_rows(dw + first * outputs, x, dy, n, inputs, outputs, first, std::min(each, inputs - first));
+        });
     });
 }
 
 // The gradient of some rows at a time, used for RMSProp while it is in the cache, and never stored.
-EXPORT void linear_wgrad_rmsprop(float* w, float* ms, const float* x, const float* dy, Z n, Z inputs, Z outputs, float lr, double decay, float eps,
-                                 float weight_decay) {
-    const Z each = rows_at_once(n, outputs);
-    parallel((inputs + each - 1) / each, [&](Z piece) {
-        const Z first = piece * each, count = std::min(each, inputs - first), at = first * outputs;
-        float* dw = gradient.get((size_t)(each * outputs));
-        wgrad_rows(dw, x, dy, n, inputs, outputs, first, count);
-        rmsprop_run(w + at, ms + at, dw, count * outputs, lr, decay, eps, weight_decay);
+EXPORT void linear_wgrad_rmsprop(float* w, float* ms, const float* x, const float* dy, Z n, Z inputs, Z outputs, float lr, double decay,
+                                 float eps, float weight_decay) {
+    guarded([&] {
+        const Z each = rows_at_once(n, outputs);
+        parallel((inputs + each - 1) / each, [&](Z piece) {
+            const Z first = piece * each, count = std::min(each, inputs - first), at = first * outputs;
+            float* dw = gradient.get((size_t)(each * outputs));
+            wgrad_rows(dw, x, dy, n, inputs, outputs, first, count);
+            rmsprop_run(w + at, ms + at, dw, count * outputs, lr, decay, eps, weight_decay);
+        });
     });
 }

@@ -3,10 +3,10 @@
 
 EXPORT void feature_likelihood(double* loss, float* dpred, const float* pred, const float* target, Z size) {
     *loss = 0.5 * sum_vectors(size, 1, [=](Z i, auto n) {
-        const V d = load(pred + i, n) - load(target + i, n);
-        store(dpred + i, d, n);
-        return d * d;
-    });
+                const V d = load(pred + i, n) - load(target + i, n);
+                store(dpred + i, d, n);
+                return d * d;
+            });
 }
 
 namespace {

@@ -81,11 +81,12 @@ class Pool {
     void call_workers(Z wanted) {
         loops++;
         if (asleep == 0) return;
-        { std::lock_guard<std::mutex> lock(mutex); }  // one that has counted itself asleep is so now
+        {
+            std::lock_guard<std::mutex> lock(mutex);
+        }  // one that has counted itself asleep is so now
         if (wanted < asleep)
             for (Z i = 0; i < wanted; i++) wake.notify_one();
-        else
-            wake.notify_all();
+        else wake.notify_all();
     }
 
   public:
@@ -133,10 +134,8 @@ const int registered = pthread_atfork(nullptr, nullptr, [] { new (&pool) Pool(po
 }  // namespace
 
 void note_no_memory() {
-    if (inside)
-        pool.no_memory = true;
-    else
-        failed = true;
+    if (inside) pool.no_memory = true;
+    else failed = true;
 }
 
 void run_parallel(Z n, void (*work)(void*, Z), void* context) {

@@ -10,12 +10,6 @@
 
 #include "vectors.h"
 
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 64")
-#endif
-
 // ---- tile ----
 
 // Rows of one product: G groups of GW rows, a group's rows `as` apart, each a sum of `rows` runs of `run` neighbouring values, the runs
@@ -24,8 +18,8 @@
 template <int G, int GW, int N>
 static INLINE void tile(const float* const* a, Z as, Z ar, int rows, int run, const float* b, Z bs, float* const* c, Z cs, bool add) {
     V acc[G * GW][N];
-    UNROLL for (int m = 0; m < G * GW; m++)
-        UNROLL for (int n = 0; n < N; n++) acc[m][n] = add ? load(c[m / GW] + (m % GW) * cs + n * W) : V{};
+    UNROLL for (int m = 0; m < G * GW; m++) UNROLL for (int n = 0; n < N; n++) acc[m][n] =
+        add ? load(c[m / GW] + (m % GW) * cs + n * W) : V{};
     for (int r = 0; r < rows; r++) {
         const float* p[G];
         UNROLL for (int g = 0; g < G; g++) p[g] = a[g] + r * ar;
@@ -40,8 +34,7 @@ static INLINE void tile(const float* const* a, Z as, Z ar, int rows, int run, co
             b += bs;
         }
     }
-    UNROLL for (int m = 0; m < G * GW; m++)
-        UNROLL for (int n = 0; n < N; n++) store(c[m / GW] + (m % GW) * cs + n * W, acc[m][n]);
+    UNROLL for (int m = 0; m < G * GW; m++) UNROLL for (int n = 0; n < N; n++) store(c[m / GW] + (m % GW) * cs + n * W, acc[m][n]);
 }
 
 // Vectors of columns in a panel of packed weights, for so many columns: 3, 2 or 1, so that few columns are padding.
@@ -63,7 +56,8 @@ static INLINE size_t packed_floats(int columns, Z depth) {
 template <int N> constexpr int tile_groups() { return REGISTERS == 32 ? (N == 1 ? 4 : N == 2 ? 3 : 2) : (N == 1 ? 2 : 1); }
 constexpr int WEIGHTS_IN_L1 = 24576;  // bytes of a panel that are used for all rows before the next ones
 
-// c[rows][columns] (rows cs apart) = a[rows][depth] (rows as apart) · packed b. rows: a multiple of 4; columns: of W, in whole_panel's panels.
+// c[rows][columns] (rows cs apart) = a[rows][depth] (rows as apart) · packed b. rows: a multiple of 4; columns: of W, in whole_panel's
+// panels.
 template <int N> static void matrix_panels(const float* a, Z as, int rows, int depth, const float* b, float* c, Z cs, int panels) {
     constexpr int G = tile_groups<N>(), M = 4 * G, width = N * W;
     const int pieces = (depth * width * 4 + WEIGHTS_IN_L1 - 1) / WEIGHTS_IN_L1, step = (depth + pieces - 1) / pieces;
@@ -111,8 +105,7 @@ struct Outer {
 template <int M, int N> static void outer(const Outer& s, int row, int column) {
     V acc[M][N];
     float* const c = s.c + row * s.cs + column;
-    UNROLL for (int m = 0; m < M; m++)
-        UNROLL for (int n = 0; n < N; n++) acc[m][n] = s.add ? load(c + m * s.cs + n * W) : V{};
+    UNROLL for (int m = 0; m < M; m++) UNROLL for (int n = 0; n < N; n++) acc[m][n] = s.add ? load(c + m * s.cs + n * W) : V{};
     for (int i = 0; i < s.images; i++)
         for (int l = 0; l < s.lines; l++) {
             const float *p = s.a + i * s.ai + l * s.al + row, *q = s.b + i * s.bi + l * s.bl + column;
@@ -127,8 +120,7 @@ template <int M, int N> static void outer(const Outer& s, int row, int column) {
                 q += s.bs;
             }
         }
-    UNROLL for (int m = 0; m < M; m++)
-        UNROLL for (int n = 0; n < N; n++) store(c + m * s.cs + n * W, acc[m][n]);
+    UNROLL for (int m = 0; m < M; m++) UNROLL for (int n = 0; n < N; n++) store(c + m * s.cs + n * W, acc[m][n]);
 }
 template <int M, int N> static void outer_rows(const Outer& s, int rows, int column) {
     int r = 0;
@@ -191,6 +183,5 @@ static INLINE void dots(const float* a, Z as, Z ar, int rows, int run, const flo
         UNROLL for (int i = 0; i < W; i++) v[i] = q + i < all ? acc[(q + i) / C][(q + i) % C] : V{};
         store(sums + q, lane_sums<W>(v));
     }
-    UNROLL for (int m = 0; m < M; m++)
-        UNROLL for (int n = 0; n < C; n++) c[m * cm + n * cn] = sums[m * C + n];
+    UNROLL for (int m = 0; m < M; m++) UNROLL for (int n = 0; n < C; n++) c[m * cm + n * cn] = sums[m * C + n];
 }

@@ -1,5 +1,5 @@
-// Passes over rows of C channels while they are in the cache: sums of batch norm and what a gradient owes the previous layer. A short row is
-// seen as several side by side, so that the vectors are full.
+// Passes over rows of C channels while they are in the cache: sums of batch norm and what a gradient owes the previous layer. A short row
+// is seen as several side by side, so that the vectors are full.
 #pragma once
 #include "vectors.h"
 
@@ -24,7 +24,8 @@ static INLINE void lanes_to_channels(double* out, const float* sums, int c, int 
 void row_statistics(double* mean, double* squares, const float* x, Z rows, int c);
 
 // g = dy · [y > 0] (y null: dy), which may be dy, and sum[c] = Σ g; where pre is given product[c] = Σ g · (pre - mean)
-void mask_and_sum(float* g, const float* dy, const float* y, const float* pre, const float* mean, Z rows, int c, double* sum, double* product);
+void mask_and_sum(float* g, const float* dy, const float* y, const float* pre, const float* mean, Z rows, int c, double* sum,
+                  double* product);
 
 // The groups of images that share statistics.
 struct Groups {
@@ -32,13 +33,14 @@ struct Groups {
     int size;
     int of(int image) const {
         int g = 0;
-        for (int last = counts[0]; image >= last; last += counts[++g]) {}
+        for (int last = counts[0]; image >= last; last += counts[++g]) {
+        }
         return g;
     }
 };
 
-// What sums are made of first, [parts][2][c] doubles: images of `rows` rows each, or whole groups where an image is one row (units of a linear
-// layer).
+// What sums are made of first, [parts][2][c] doubles: images of `rows` rows each, or whole groups where an image is one row (units of a
+// linear layer).
 struct Parts {
     Groups groups;
     int n;
@@ -64,7 +66,7 @@ struct Previous {
     float eps;
     Parts parts;  // rows of c channels
     int c;
-    float* sums;    // [2, G, C], or [1, 1, C] without pre
+    float* sums;     // [2, G, C], or [1, 1, C] without pre
     double* memory;  // [parts][2][c]
 
     void part(float* own, int p) const {  // own: the gradient's values of this part

@@ -26,10 +26,13 @@ typedef ptrdiff_t Z;
 #define EXPORT extern "C" __attribute__((visibility("default")))  // library.py reads the signatures behind this word
 #define INLINE inline __attribute__((always_inline))
 
-// Before a loop whose turns are independent, also where an output is an input: vectors without a test for overlapping arrays.
+// Before a loop of a constant number of turns: all of them, one after the other, so that an array of vectors stays in registers.
+// LANES: before a loop whose turns are independent, also where an output is an input: vectors without a test for overlapping arrays.
 #if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
 #define LANES _Pragma("clang loop vectorize(assume_safety)")
 #else
+#define UNROLL _Pragma("GCC unroll 64")
 #define LANES _Pragma("GCC ivdep")
 #endif
 

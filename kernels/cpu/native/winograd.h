@@ -5,7 +5,7 @@
 #include "vectors.h"
 
 constexpr float A = 0.70710678118654752f, B = 1.41421356237309505f;  // √½, √2: A·B = 1, A² + B² = 5/2
-constexpr float A3 = A / 2, B3 = 2 * B;                               // their cubes
+constexpr float A3 = A / 2, B3 = 2 * B;                              // their cubes
 
 // Bᵀ d: r[6] from six neighbours
 static INLINE void to_points(V* r, V d0, V d1, V d2, V d3, V d4, V d5) {
