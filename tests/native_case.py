@@ -8,7 +8,6 @@ from kernels.cpu.native import build
 from kernels.cpu.native.compiler import Unavailable
 from kernels.cpu.native.engine import NativeEngine
 
-
 #: Each a width of vectors: the widest that this machine has, 8 and 4.
 LEVELS = ("native", "avx2", "baseline")
 

@@ -2,8 +2,8 @@
 
 A stride-2 convolution is a sum over the four phases (even and odd rows and columns) of x, each with a stride-1 kernel of its
 own: 3x3, 3x2, 2x3 and 2x2 of the 25 taps; its transpose (dgrad) has four output phases likewise (kernels.cpu.phases). Four
-neighbouring outputs of a 3-tap correlation cost 6 multiplications instead of 12 (Winograd 1980; Lavin & Gray 2016, the points
-0, ±1, ±2, ∞):
+neighbouring outputs of a 3-tap correlation cost 6 multiplications instead of 12 (Winograd 1980; Lavin & Gray 2016), here at the points
+0, ±√½, ±√2, ∞, with half the rounding error of the usual 0, ±1, ±2, ∞:
 
     y = Aᵀ [(G g) ⊙ (Bᵀ d)]          d: 6 inputs, g: 3 taps, y: 4 outputs
 
@@ -36,12 +36,13 @@ WEIGHTS = 1 << 18
 #: A piece goes from one of these scratch buffers to the other and back: each holds what the step before last has done with.
 PING, PONG = "winograd ping", "winograd pong"
 
+_A, _B = 0.5**0.5, 2.0**0.5
 _BT = np.array(
-    [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]],
-    np.float64,
-)
-_G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float64) / 24
-_AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float64)
+    [[1, 0, -2.5, 0, 1, 0], [0, -_B, -2, _A, 1, 0], [0, _B, -2, -_A, 1, 0], [0, -_A, -0.5, _B, 1, 0], [0, _A, -0.5, -_B, 1, 0],
+     [0, 1, 0, -2.5, 0, 1]]
+)  # fmt: skip
+_G = np.array([[6, 0, 0], [-4, -4 * _A, -2], [-4, 4 * _A, -2], [1, _B, 2], [1, -_B, 2], [0, 0, 6]]) / 6
+_AT = np.array([[1, 1, 1, 1, 1, 0], [0, _A, -_A, _B, -_B, 0], [0, 0.5, 0.5, 2, 2, 0], [0, _A**3, -(_A**3), _B**3, -(_B**3), 1]])
 _BB, _AA = np.kron(_BT, _BT), np.kron(_AT, _AT)
 
 

@@ -39,8 +39,9 @@ struct Tiles {
     int each() const { return th * tw; }
 };
 
-// Floats between two points of a [T][c] plane: not a multiple of 4 KB, or all 36 would share a cache set.
-Z plane(int tiles, int c) { return (Z)((tiles + 3) / 4 * 4) * c + 16 + 64; }
+// Floats between two tiles of c channels, and between two points of T tiles: not multiples of 1 KB and 4 KB, or they would share cache sets.
+int apart(int c) { return c % 256 ? c : c + 16; }
+Z plane(int tiles, int c) { return (Z)((tiles + 3) / 4 * 4) * apart(c) + 16 + 64; }
 
 // Pixels of an [h, w, c] image in steps of `step` from (row, col), size x size of them: a pointer to the first, its distances, and which rows
 // and columns lie inside (bit u). Where channels fill no vector it is a copy [size][size][filled] with zeros.
@@ -232,6 +233,8 @@ struct Direction {
     bool forward;
     int in, out;  // channels of a tile's points and products
     int dead;
+    int from() const { return apart(in); }  // floats between two tiles
+    int to() const { return apart(out); }
 };
 
 // One thread's whole images: tiles → points → products → tiles, the weights of all points packed before.
@@ -241,14 +244,14 @@ template <class In, class Out> void own_blocks(const Tiles& g, const Direction& 
     float *u = own_points.get((size_t)(POINTS * points)), *m = own_products.get((size_t)(POINTS * products));
     for (Z t = (Z)first * g.each(); t < end; t += block) {
         const int count = int(std::min<Z>(block, end - t)), rows = (count + 3) / 4 * 4;
-        for (int q = 0; q < count; q++) in(u + (Z)q * d.in, points, t + q);
+        for (int q = 0; q < count; q++) in(u + (Z)q * d.from(), points, t + q);
         for (int p = 0; p < POINTS; p++) {
             const Run run = run_at(p, d.dead);
             const Z skipped = run.first * g.large;
-            if (d.forward) matrix_product(u + p * points + skipped, d.in, rows, run.count() * g.large, weights.at[p], m + p * products, d.out, d.out);
-            else matrix_product(u + p * points, d.in, rows, d.in, weights.at[p], m + p * products + skipped, d.out, run.count() * g.large);
+            if (d.forward) matrix_product(u + p * points + skipped, d.from(), rows, run.count() * g.large, weights.at[p], m + p * products, d.to(), d.out);
+            else matrix_product(u + p * points, d.from(), rows, d.in, weights.at[p], m + p * products + skipped, d.to(), run.count() * g.large);
         }
-        for (int q = 0; q < count; q++) out(t + q, m + (Z)q * d.out, products);
+        for (int q = 0; q < count; q++) out(t + q, m + (Z)q * d.to(), products);
     }
 }
 
@@ -333,13 +336,13 @@ template <int N> void shared_piece(const Tiles& g, const Direction& d, const flo
             for (; m + M <= rows; m += M) {
                 const float* from[groups];
                 float* to[groups];
-                UNROLL for (int q = 0; q < groups; q++) from[q] = a + (Z)(m + 4 * q) * d.in, to[q] = c + (Z)(m + 4 * q) * d.out;
-                tile<groups, 4, N>(from, d.in, g.large, runs, run, b[v], N * W, to, d.out, k > 0);
+                UNROLL for (int q = 0; q < groups; q++) from[q] = a + (Z)(m + 4 * q) * d.from(), to[q] = c + (Z)(m + 4 * q) * d.to();
+                tile<groups, 4, N>(from, d.from(), g.large, runs, run, b[v], N * W, to, d.to(), k > 0);
             }
             for (; m < rows; m += 4) {
-                const float* from = a + (Z)m * d.in;
-                float* to = c + (Z)m * d.out;
-                tile<1, 4, N>(&from, d.in, g.large, runs, run, b[v], N * W, &to, d.out, k > 0);
+                const float* from = a + (Z)m * d.from();
+                float* to = c + (Z)m * d.to();
+                tile<1, 4, N>(&from, d.from(), g.large, runs, run, b[v], N * W, &to, d.to(), k > 0);
             }
         }
     }
@@ -376,10 +379,10 @@ void all_images(const Tiles& g, const Direction& d, const float* w, float* resul
         const int last = std::min(g.s.n, first + together), count = (last - first) * g.each();
         const Z points = plane(count, d.in), products = plane(count, d.out), start = (Z)first * g.each();
         float *u = all_points.get((size_t)(POINTS * points)), *m = all_products.get((size_t)(POINTS * products));
-        parallel(count, [&](Z q) { in(u + q * d.in, points, start + q); });
+        parallel(count, [&](Z q) { in(u + q * d.from(), points, start + q); });
         shared_products(g, d, w, u, points, m, products, (count + 3) / 4 * 4);
         parallel(last - first, [&](Z i) {
-            for (Z q = i * g.each(); q < (i + 1) * g.each(); q++) out(start + q, m + q * d.out, products);
+            for (Z q = i * g.each(); q < (i + 1) * g.each(); q++) out(start + q, m + q * d.to(), products);
             after.image(result + (first + i) * image, image / c, c, int(first + i));
         });
     }
@@ -414,71 +417,69 @@ void winograd_dgrad(float* dx, const float* dy, const float* w, const Conv& s, c
                [&](Z t, const float* m, Z products) { to_large(dx, g, t, m, products); });
 }
 
-// dw = Gᵀ [Σ_tiles (Bᵀ d B) ⊙ (A e Aᵀ)] G: at each point a product over tiles, [(phases) · Ci, T] · [T, Co].
+// ---- the weight gradient ----
+
+namespace {
+
+// What a block of tiles gives the weights: dw (+)= Gᵀ [Σ_tiles (Bᵀ d B) ⊙ (A e Aᵀ)] G. A piece is some inputs of a phase and a panel of outputs: at each
+// point the product [inputs, T] · [T, outputs], whose 36 sums are in the cache when they are transformed.
+constexpr int INPUTS = 32;
+
+INLINE void add_taps(float* dw, V value, int valid, bool add) {
+    if (valid >= W) return store(dw, add ? load(dw) + value : value);
+    for (int j = 0; j < valid; j++) dw[j] = add ? dw[j] + value[j] : value[j];
+}
+
+void wgrad_piece(float* dw, const Tiles& g, int k, int first, int column, int width, const float* u, Z points, const float* e, Z errors, int tiles,
+                 bool add) {
+    const int inputs = std::min(INPUTS, g.large - first), odd_row = PHASES[k][0], odd_col = PHASES[k][1];
+    const Z each = (Z)INPUTS * width;  // floats of a point
+    float* sums = own_weights.get((size_t)(POINTS * each));
+    for (int p = 0; p < POINTS; p++) {
+        if ((odd_row && p / 6 == AT_INFINITY) || (odd_col && p % 6 == AT_INFINITY)) continue;
+        outer_product({u + p * points + k * g.large + first, apart(4 * g.large), 0, 0, e + p * errors + column, apart(g.small), 0, 0, 1, 1, tiles, sums + p * each,
+                       width, false},
+                      inputs, width);
+    }
+    for (int i = 0; i < std::min(inputs, g.s.ci - first); i++)
+        for (int c = 0; c < std::min(width, g.s.co - column); c += W) {
+            const float* from = sums + (Z)i * width + c;
+            V t[3][6], r[3];
+            UNROLL for (int v = 0; v < 6; v++) {
+                V m[6];
+                UNROLL for (int q = 0; q < 6; q++)
+                    m[q] = (odd_row && q == AT_INFINITY) || (odd_col && v == AT_INFINITY) ? V{} : load(from + (6 * q + v) * each);
+                points_to_taps(r, m[0], m[1], m[2], m[3], m[4], m[5]);
+                UNROLL for (int q = 0; q < 3; q++) t[q][v] = r[q];
+            }
+            UNROLL for (int q = 0; q < 3; q++) {
+                points_to_taps(r, t[q][0], t[q][1], t[q][2], t[q][3], t[q][4], t[q][5]);
+                UNROLL for (int v = 0; v < 3; v++) {
+                    const int kr = FORWARD_TAPS[odd_row][q], kc = FORWARD_TAPS[odd_col][v];
+                    if (kr < 0 || kc < 0) continue;
+                    add_taps(dw + ((Z)(5 * kr + kc) * g.s.ci + first + i) * g.s.co + column + c, r[v], g.s.co - column - c, add);
+                }
+            }
+        }
+}
+
+}  // namespace
+
 void winograd_wgrad(float* dw, const float* x, const float* dy, const Conv& s) {
     const Tiles g(s);
-    const int each = g.each(), block = block_of((Z)POINTS * 4 * (4 * g.large + g.small));
-    Z at[POINTS], size = 0;
-    for (int p = 0; p < POINTS; p++) at[p] = size, size += (Z)run_at(p, AT_INFINITY).count() * g.large * g.small;
-    const auto multiply = [&](int p, const float* u, const float* e, int tiles, float* sums, bool add) {
-        const Run run = run_at(p, AT_INFINITY);
-        outer_product({u + run.first * g.large, 4 * g.large, 0, 0, e, g.small, 0, 0, 1, 1, tiles, sums + at[p], g.small, add},
-                      run.count() * g.large, g.small);
-    };
-    // Lots of images with sums of their own, added in order; one where the sums are large. Their number depends on the shapes alone.
-    const Z total = (Z)s.n * each;
-    const int lots = size > 100000 || total < 8 * 24 ? 1 : std::min(8, s.n);
-    float* sums = all_weights.get((size_t)(lots * size));
-    if (lots > 1) {
-        parallel(lots, [&](Z lot) {
-            const Z first = s.n * lot / lots * each, last = s.n * (lot + 1) / lots * each;
-            const Z points = plane(block, 4 * g.large), errors = plane(block, g.small);
-            float *u = own_points.get((size_t)(POINTS * points)), *e = own_products.get((size_t)(POINTS * errors));
-            for (Z t = first; t < last; t += block) {
-                const int count = int(std::min<Z>(block, last - t));
-                for (int q = 0; q < count; q++) {
-                    large_tile(u + (Z)q * 4 * g.large, points, x, g, t + q);
-                    tile_of_errors(e + (Z)q * g.small, errors, small_window(dy, g, t + q, 0, TILE), g.small);
-                }
-                for (int p = 0; p < POINTS; p++) multiply(p, u + p * points, e + p * errors, count, sums + lot * size, t > first);
-            }
+    const Z total = (Z)s.n * g.each(), blocks = (total + SHARED - 1) / SHARED, step = (total + blocks - 1) / blocks;
+    const int width = whole_panel(g.small) * W, panels = g.small / width, parts = (g.large + INPUTS - 1) / INPUTS;
+    for (Z t = 0; t < total; t += step) {
+        const int count = int(std::min(step, total - t));
+        const Z points = plane(count, 4 * g.large), errors = plane(count, g.small);
+        float *u = all_points.get((size_t)(POINTS * points)), *e = all_products.get((size_t)(POINTS * errors));
+        parallel(count, [&](Z q) {
+            large_tile(u + q * apart(4 * g.large), points, x, g, t + q);
+            tile_of_errors(e + q * apart(g.small), errors, small_window(dy, g, t + q, 0, TILE), g.small);
         });
-    } else {
-        for (Z t = 0; t < total; t += SHARED) {
-            const int count = int(std::min<Z>(SHARED, total - t));
-            const Z points = plane(count, 4 * g.large), errors = plane(count, g.small);
-            float *u = all_points.get((size_t)(POINTS * points)), *e = all_products.get((size_t)(POINTS * errors));
-            parallel(count, [&](Z q) {
-                large_tile(u + q * 4 * g.large, points, x, g, t + q);
-                tile_of_errors(e + q * g.small, errors, small_window(dy, g, t + q, 0, TILE), g.small);
-            });
-            parallel(POINTS, [&](Z p) { multiply(int(p), u + p * points, e + p * errors, count, sums, t > 0); });
-        }
+        parallel(4 * (Z)parts * panels, [&](Z piece) {
+            const int k = int(piece % 4), part = int(piece / 4 % parts), panel = int(piece / 4 / parts);
+            wgrad_piece(dw, g, k, part * INPUTS, panel * width, width, u, points, e, errors, count, t > 0);
+        });
     }
-    parallel(4 * (Z)s.ci, [&](Z q) {
-        const int k = int(q % 4), i = int(q / 4);
-        for (int c = 0; c < s.co; c += W) {
-            V t[3][6], r[3];
-            for (int v = 0; v < 6; v++) {
-                V m[6];
-                for (int u = 0; u < 6; u++) {
-                    const Run run = run_at(6 * u + v, AT_INFINITY);
-                    m[u] = V{};
-                    if (k < run.first || k >= run.last) continue;
-                    const float* from = sums + at[6 * u + v] + ((Z)(k - run.first) * g.large + i) * g.small + c;
-                    for (int lot = 0; lot < lots; lot++) m[u] += load(from + lot * size);
-                }
-                points_to_taps(r, m[0], m[1], m[2], m[3], m[4], m[5]);
-                for (int u = 0; u < 3; u++) t[u][v] = r[u];
-            }
-            for (int u = 0; u < 3; u++) {
-                points_to_taps(r, t[u][0], t[u][1], t[u][2], t[u][3], t[u][4], t[u][5]);
-                for (int v = 0; v < 3; v++) {
-                    const int kr = FORWARD_TAPS[PHASES[k][0]][u], kc = FORWARD_TAPS[PHASES[k][1]][v];
-                    if (kr >= 0 && kc >= 0)
-                        memcpy(dw + ((Z)(5 * kr + kc) * s.ci + i) * s.co + c, &r[v], (size_t)std::min(W, s.co - c) * 4);
-                }
-            }
-        }
-    });
 }
