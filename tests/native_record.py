@@ -1,14 +1,13 @@
 """Calls of the native library, recorded with their arrays before and after, for tests/native/replay.cpp: a program that makes them again
 in a build that Python cannot load.
 
-What can be replayed: a function whose arguments are numbers and arrays, each array passed as one that covers all that the function
-touches through it. What takes addresses inside an array says so in its signature, a pointer to pointers, and is left out.
+What can be replayed: numbers and arrays, each array passed as one that covers all that the function touches through it. A uint64 array may
+hold addresses: of arrays of the case that is recorded.
 """
 
 from __future__ import annotations
 
 import ctypes
-import re
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,18 +18,12 @@ from kernel_check import Case, Run
 
 from kernels.cpu.native import library
 
-_ADDRESSES = re.compile(r"\*\s*(const\s*)?\*")
 _REALS = (ctypes.c_float, ctypes.c_double)
 
 
 def replayed() -> set[str]:
-    """Names of the exported functions that take arrays and can be replayed."""
-    return {name for _, name, arguments in library.declarations() if "*" in arguments and not _ADDRESSES.search(arguments)}
-
-
-def left_out() -> set[str]:
-    """Names of those that take addresses inside arrays."""
-    return {name for _, name, arguments in library.declarations() if _ADDRESSES.search(arguments)}
+    """Names of the exported functions that take arrays."""
+    return {name for _, name, arguments in library.declarations() if "*" in arguments}
 
 
 def write_declarations(path: Path) -> None:
@@ -48,6 +41,7 @@ class Recorder:
         self.calls: dict[bytes, None] = {}
         self.names: set[str] = set()
         self._replayed = replayed()
+        self._case: dict[int, np.ndarray] = {}  # the arrays of the case, by their addresses
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self.loaded, name)
@@ -55,16 +49,18 @@ class Recorder:
             return function
 
         def call(*arguments: Any) -> Any:
-            blocks = _blocks(arguments)
+            links, pointed = self._links(arguments)
+            blocks = _blocks([*arguments, *pointed])
             before = [_read(block) for block in blocks]
             result = function(*arguments)
             after = [_read(block) for block in blocks]
             values = [_value(a, kind in _REALS, blocks) for a, kind in zip(arguments, function.argtypes, strict=True)]
+            values += [_value(array, False, blocks) for array in pointed]
             self.calls[
                 b"".join([
                     struct.pack("<I", len(name)), name.encode(), _value(result, function.restype in _REALS, blocks),
-                    struct.pack("<I", len(values)), *values, struct.pack("<I", len(blocks)),
-                    *(struct.pack("<Q", len(b)) + b + a for b, a in zip(before, after, strict=True)),
+                    struct.pack("<I", len(values)), *values, struct.pack("<I", len(links)), *(struct.pack("<III", *link) for link in links),
+                    struct.pack("<I", len(blocks)), *(struct.pack("<Q", len(b)) + b + a for b, a in zip(before, after, strict=True)),
                 ])
             ] = None  # fmt: skip
             self.names.add(name)
@@ -72,9 +68,27 @@ class Recorder:
 
         return call
 
+    def _links(self, arguments: Sequence[Any]) -> tuple[list[tuple[int, int, int]], list[np.ndarray]]:
+        """(argument, element, number of what it points to) of the addresses inside arguments; the arrays pointed to, numbered from the
+        last argument on."""
+        links, pointed = [], []
+        for number, table in enumerate(arguments):
+            if isinstance(table, np.ndarray) and table.dtype == np.uint64:
+                for element, address in enumerate(table.ravel().tolist()):
+                    if address in self._case:
+                        links.append((number, element, len(arguments) + len(pointed)))
+                        pointed.append(self._case[address])
+        return links, pointed
+
     def record(self, engine: Any, cases: Iterable[Case]) -> int:
         """Run ``cases`` on an engine whose library this is; returns how many."""
-        return sum(1 for case in cases if Run(engine, case)())
+        count = 0
+        for case in cases:
+            run = Run(engine, case)
+            self._case = {_bounds(array)[0]: array for array in run.arrays.values()}
+            run()
+            count += 1
+        return count
 
     def write(self, path: Path) -> None:
         """The file that replay.cpp reads: call after call."""

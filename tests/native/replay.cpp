@@ -62,11 +62,15 @@ struct Array {
     uint64_t offset, bytes;
     bool floating;
 };
+struct Link {  // element `element` of array `table` is the address of `target`; these are numbers of arguments, or of what follows them
+    uint32_t table, element, target;
+};
 struct Call {
     std::string name;
     std::vector<Value> values;
     Value result;
     std::vector<Array> arrays;
+    std::vector<Link> links;
     std::vector<Block> blocks;
 };
 
@@ -111,6 +115,7 @@ class Reader {
             a.offset = get<uint64_t>(), a.bytes = get<uint64_t>();
             c.arrays.push_back(a);
         }
+        for (uint32_t i = 0, n = get<uint32_t>(); i < n; i++) c.links.push_back(get<Link>());
         for (uint32_t i = 0, n = get<uint32_t>(); i < n; i++) {
             const auto size = get<uint64_t>();
             c.blocks.push_back({bytes(size), bytes(size)});
@@ -156,8 +161,16 @@ class Replay {
         }
         std::vector<Value> values = c.values;
         for (const Array& a : c.arrays) values[a.argument].address = starts[a.block] + a.offset;
+        std::vector<std::string> recorded;
+        for (const Link& l : c.links) {
+            char* place = values[l.table].address + 8 * l.element;
+            recorded.emplace_back(place, 8);
+            memcpy(place, &values[l.target].address, 8);
+        }
         set_threads(threads);
         result = function.call(values.data());
+        for (size_t i = 0; i < c.links.size(); i++)  // back, for the comparison
+            memcpy(values[c.links[i].table].address + 8 * c.links[i].element, recorded[i].data(), 8);
         if (take_error()) fail("found no memory", 0, 0);
     }
     [[noreturn]] void fail(const char* what, uint32_t argument, double error) const {

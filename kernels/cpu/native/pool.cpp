@@ -17,7 +17,9 @@
 
 namespace {
 
-constexpr std::chrono::microseconds SPIN{50};  // bridges the Python between two operations; bench/tuning.md has the measurement
+// Bridges the Python between two operations. Measured on two cores: a loop of 8 pieces of 5 µs takes 20.5 µs where the worker spins and 36
+// where it sleeps, whatever the pause before; to wake it costs the caller 6 µs.
+constexpr std::chrono::microseconds SPIN{50};
 
 // Whether ready() became true within SPIN.
 template <class F> bool spin(F ready) {
