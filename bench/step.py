@@ -5,8 +5,8 @@
     python -m bench.step --network paper64,paper32 --batch-size 16,64,256 --device cuda --out bench/results/step-h100.json
 
 `bench.contestants` says who they are. Results are written after every network and batch size; the result says which batch does not fit.
-On the CPU it says what fraction of the machine's peak (`bench.peaks`, measured at the start) a step's operations are, those of its
-definition (`bench.minimum`); ours and `--vectors`: `bench.vectors`.
+On the CPU it says what fraction of the machine's peak (`bench.peaks`, measured at the start) the operations of the step's definition
+(`bench.minimum`) are. `--vectors` holds all contestants to fewer vectors than the processor has (`bench.vectors`).
 """
 
 from __future__ import annotations
