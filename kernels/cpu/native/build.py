@@ -78,8 +78,8 @@ def open_library(level: str | None = None, progress: Callable[[str], None] | Non
 
 
 def _open(level: str, extra: tuple[str, ...], progress: Callable[[str], None] | None) -> Built:
-    if os.name != "posix":
-        raise Unavailable(f"the native engine is not for {platform.system()}")
+    if sys.platform == "win32":
+        raise Unavailable("there is no native engine for Windows")
     compiler = find_compiler()
     choices = flags_of(compiler, level)
     texts = [path.read_bytes() for path in (*library.SOURCES, *library.HEADERS)]
