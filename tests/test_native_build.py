@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +21,7 @@ from kernels.cpu.native import build, commands, compiler
 REAL = shutil.which("g++")
 pytestmark = pytest.mark.skipif(REAL is None, reason="no g++ to stand behind the tests' compilers")
 VERSION = 'case "$*" in *--version*) echo "c++ (Test) 1.0"; exit;; esac\n'
-GOOD = f'exec {REAL} "$@"\n'
+GOOD = f'exec {REAL} "$@" -O0\n'  # in a hurry
 OUT = 'out=$(echo "$*" | sed "s/.*-o //; s/ .*//")\n'
 
 
@@ -70,7 +70,8 @@ def test_compiled_once_and_kept(machine):
     engine, lines = opened()
     about = engine.describe()
     assert kind(engine) == "native" and about["compiler"] == "g++ (Test) 1.0" and engine.notice == ""
-    assert about["vectors"] in ("AVX-512", "AVX2", "AVX", "SSE2", "NEON")
+    best = [name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("asimd", "NEON")) if flag in compiler.processor()[1]]
+    assert about["vectors"] == best[0] if best else about["vectors"], "all that the processor has"
     assert lines == ["compiling the CPU kernels for this machine (once, about 5 s)"]
     log = (machine / "log").read_text()
     assert "-std=c++17 -O3" in log and log.count("-shared") == 1
@@ -134,17 +135,12 @@ def test_a_file_that_is_whole_and_cannot_be_loaded_is_replaced(machine):
 def ended(machine):
     """The processes whose numbers a fake compiler wrote down are gone."""
     for number in (machine / "pids").read_text().split():
+        stat = Path(f"/proc/{number}/stat")
         for _ in range(100):
-            try:
-                os.kill(int(number), 0)
-                with open(f"/proc/{number}/stat", encoding="utf-8") as file:
-                    if file.read().split()[2] == "Z":
-                        break
-            except OSError:
+            if not stat.exists() or stat.read_text(encoding="utf-8").split()[2] == "Z":
                 break
             time.sleep(0.02)
         else:
-            os.kill(int(number), signal.SIGKILL)
             return False
     return True
 
@@ -181,7 +177,7 @@ def test_a_compiler_that_does_not_do(machine, how):
 def test_a_compiler_that_hangs(machine, monkeypatch, when):
     hang = f"echo $$ >> {machine}/pids; sleep 50 & echo $! >> {machine}/pids; wait\n"
     install(machine, hang if "version" in when else VERSION + hang)
-    monkeypatch.setattr(compiler, "PATIENCE", 0.5)
+    monkeypatch.setattr(commands, "PATIENCE", 0.5)
     monkeypatch.setattr(build, "TIMEOUT", 0.5)
     start = time.monotonic()
     engine, _ = opened()
@@ -300,5 +296,5 @@ def test_windows_never_tries(machine, monkeypatch):
 
 def test_a_library_that_computes_wrong_values_is_not_trusted():
     wrong = SimpleNamespace(relu_forward=lambda y, x, n: np.copyto(y, np.where(np.isnan(x), 0, np.maximum(x, 0))))
-    with pytest.raises(compiler.Unavailable, match="wrong values"):
+    with pytest.raises(commands.Unavailable, match="wrong values"):
         build.self_check(wrong)
