@@ -1,6 +1,7 @@
 """Where a training step's time goes on the CPU: every operation of the engine, timed where the step calls it.
 
     python -m bench.breakdown --network paper64 --batch-size 16 --out bench/results/breakdown-cpu.json
+    python -m bench.breakdown --network small32 --engine numpy
 
 (On a GPU `python -m bench.gpu --sections time` does this kernel by kernel.)
 """
@@ -16,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.report.tables import engine_title
 from kernels.contract.operation import OPERATIONS
+from kernels.open import IMPLEMENTATIONS
 from vaegan_kernels.files import write_json
 
 Key = tuple[str, str]
@@ -64,8 +67,8 @@ def shapes_of(args: tuple[Any, ...]) -> str:
     return " ".join(found[:3])
 
 
-def measure(network: str, n: int, rounds: int) -> dict[str, Any]:
-    """Medians over ``rounds`` steps of every operation, and of the step."""
+def measure(network: str, n: int, rounds: int, implementation: str = "auto") -> dict[str, Any]:
+    """Medians over ``rounds`` steps of every operation, and of the step, on one of the CPU's engines (`kernels.engine`)."""
     from bench.contestants import LR, batch
     from bench.gpu.common import spec_of
     from bench.harness import machine
@@ -73,7 +76,7 @@ def measure(network: str, n: int, rounds: int) -> dict[str, Any]:
     from models.objective import Objective
     from models.vaegan import VAEGAN
 
-    here = side("cpu", "float32")
+    here = side("cpu", "float32", implementation)
     engine, spec = here.engine, spec_of(network)
     arrays = [engine.asarray(a) for a in batch(spec, n)]
     model, objective = VAEGAN(engine, spec, seed=0), Objective(gate=False)
@@ -104,7 +107,8 @@ def measure(network: str, n: int, rounds: int) -> dict[str, Any]:
 def text_of(result: dict[str, Any], most: int = 25) -> str:
     """The table."""
     total = result["step_seconds"]
-    lines = [f"{result['network']}, batch {result['batch_size']}: {1e3 * total:.1f} ms a step"]
+    engine = engine_title(result["machine"])
+    lines = [f"{result['network']}, batch {result['batch_size']}, {engine}: {1e3 * total:.1f} ms a step"]
     for row in result["rows"][:most]:
         lines.append(
             f"{1e3 * row['seconds']:9.2f} ms {row['seconds'] / total:6.1%} {row['calls']:3}x  {row['operation']:26} {row['shapes']}"
@@ -119,11 +123,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.breakdown", description="The time of a step on the CPU, operation by operation.")
     parser.add_argument("--network", default="paper64")
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--engine", choices=IMPLEMENTATIONS, default="auto", help="default: auto, native where there is a compiler")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     arguments = parser.parse_args(argv)
     result = {"command": "python -m bench.breakdown " + " ".join(sys.argv[1:] if argv is None else argv)}
-    result |= measure(arguments.network, arguments.batch_size, arguments.rounds)
+    try:
+        result |= measure(arguments.network, arguments.batch_size, arguments.rounds, arguments.engine)
+    except RuntimeError as error:
+        sys.exit(f"--{error}")
     print(text_of(result))
     if arguments.out:
         write_json(arguments.out, result)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from bench.harness import busy_cores, machine, quiet_note
+from bench.report.tables import source
 from bench.shapes import BATCH, NETWORK
 from bench.side import THREADS, side
 from vaegan_kernels.files import write_json
@@ -38,7 +39,7 @@ def pytest_terminal_summary(terminalreporter):
     if not rows:
         return
     write, first = terminalreporter.write_line, rows[0][1]
-    write(f"against PyTorch {first['torch']}, {first['threads']} threads, {first['cpu']}, medians of alternating rounds:")
+    write(f"{source({'machine': first})}, medians of alternating rounds:")
     for name, info in rows:
         rates = [f"{info[k]:.0f} {unit}" for k, unit in (("gflop_per_s", "GFLOP/s"), ("gb_per_s", "GB/s")) if k in info]
         write(f"{name:<60} {info['ours_ms']:>10.3f} ms  torch {info['torch_ms']:>10.3f} ms  x{info['times_torch']:.2f}  {' '.join(rates)}")

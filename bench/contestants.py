@@ -1,8 +1,9 @@
 """The whole training step of each contestant, ready to be called over and over on one device.
 
-`ours`; `plain`, eager PyTorch as public VAE/GAN code is written; `lean`, PyTorch without waste; `compiled`, PyTorch at its best
-(bench/peers). All do the same step from the same weights on the same batch (tests/test_peers.py). PyTorch gets the fastest of the settings
-that make sense: either memory layout, compiled or not.
+`ours`, on the CPU the native engine wherever there is one; `numpy`, the same step on the NumPy engine; `plain`, eager PyTorch as public
+VAE/GAN code is written; `lean`, PyTorch without waste; `compiled`, PyTorch at its best (bench/peers). All do the same step from the same
+weights on the same batch (tests/test_peers.py). PyTorch gets the fastest of the settings that make sense: either memory layout, compiled or
+not.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-NAMES = ("ours", "plain", "lean", "compiled")
+OURS = ("ours", "numpy")
+NAMES = (*OURS, "plain", "lean", "compiled")
 LR = 3e-4
 
 
@@ -34,12 +36,12 @@ class Contestant:
 
 def defaults(device: str) -> tuple[str, ...]:
     """Who is compared on a device."""
-    return ("ours", "plain", "lean") if device == "cpu" else ("ours", "plain", "compiled")
+    return ("ours", "numpy", "plain", "lean") if device == "cpu" else ("ours", "plain", "compiled")
 
 
 def candidates(name: str, device: str) -> list[str]:
     """The settings that a contestant may choose from."""
-    if name == "ours":
+    if name in OURS:
         return [""]
     if name != "compiled":
         return ["NHWC", "NCHW"]
@@ -60,10 +62,10 @@ def make(name: str, spec: Any, n: int, *, device: str, precision: str, settings:
     from models.objective import Objective
     from models.vaegan import VAEGAN
 
-    here = side(device, precision)
+    here = side(device, precision, "numpy" if name == "numpy" else "auto")
     model = VAEGAN(here.engine, spec, seed=0)
     state = model.state_arrays()
-    if name != "ours":
+    if name not in OURS:
         host = {key: np.array(here.engine.to_numpy(array)) for key, array in state.items()}
         del model, state
         gc.collect()
@@ -78,7 +80,7 @@ def make(name: str, spec: Any, n: int, *, device: str, precision: str, settings:
     def weights() -> dict[str, np.ndarray]:
         return {p.name: np.array(engine.to_numpy(p.data)) for p in model.parameters}
 
-    return Contestant(name, "", step, here.wait, copies + sum(a.nbytes for a in state.values()), weights)
+    return Contestant(name, settings, step, here.wait, copies + sum(a.nbytes for a in state.values()), weights)
 
 
 def _peer(name: str, spec: Any, state: dict[str, np.ndarray], arrays: tuple[np.ndarray, ...], here: Any, settings: str) -> Contestant:

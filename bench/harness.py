@@ -15,13 +15,14 @@ import torch
 from bench.side import THREADS, Side, prepare_torch
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
-SHORTEST = 2e-3  # seconds of a round on a GPU
+SHORTEST = 2e-3  # seconds of a round
 
 Call = Callable[[], Any]
 
 
 def machine(here: Side | None = None) -> dict[str, Any]:
-    """What a timing must be read with; of a GPU its name, driver and the versions that matter there."""
+    """What a timing must be read with: the machine, our engine and how it was made, PyTorch and the vectors that it uses; of a GPU its
+    name, driver and the versions that matter there."""
     model = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -33,9 +34,11 @@ def machine(here: Side | None = None) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
     if here is not None:
-        facts |= {"device": here.name, "precision": here.precision}
-        if here.name != "cpu":
-            facts |= {"engine": here.engine.describe(), "cudnn": torch.backends.cudnn.version(), "cuda": torch.version.cuda}
+        facts |= {"device": here.name, "precision": here.precision, "engine": here.engine.describe()}
+        if here.name == "cpu":
+            facts |= {"torch_vectors": torch.backends.cpu.get_cpu_capability()} | ({"notice": n} if (n := here.engine.notice) else {})
+        else:
+            facts |= {"cudnn": torch.backends.cudnn.version(), "cuda": torch.version.cuda}
     return facts
 
 
@@ -102,8 +105,13 @@ def compare(
     ours, peer = (here.ours([a for a, _ in sets]), here.peer([b for _, b in sets])) if graphs else sets[0]
     ours()
     peer()
-    times = max(1, round(SHORTEST / max(1e-9, here.elapsed(ours)))) if here.on_gpu else 1
+    times = max(1, round(SHORTEST / max(1e-9, here.elapsed(ours))))
     peer_times: list[float] = []
+
+    def peers_turn() -> None:
+        here.rest()
+        peer_times.append(here.elapsed(peer, times))
+        here.rest()
 
     def turn() -> None:
         for _ in range(times):
@@ -111,7 +119,7 @@ def compare(
         if here.on_gpu:
             here.wait()
 
-    benchmark.pedantic(turn, setup=lambda: peer_times.append(here.elapsed(peer, times)), rounds=rounds, iterations=1)
+    benchmark.pedantic(turn, setup=peers_turn, rounds=rounds, iterations=1)
     info = benchmark.extra_info
     info.update(machine(here))
     if benchmark.stats is None:  # --benchmark-disable

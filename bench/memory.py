@@ -45,9 +45,10 @@ def reset_peak() -> None:
 
 def alone(name: str, network: str, n: int, *, device: str, precision: str, settings: str) -> dict[str, float]:
     """The child of `measure`."""
+    from bench.contestants import OURS, make
     from bench.gpu.common import spec_of
 
-    if name == "ours":
+    if name in OURS:
         import kernels
         import models.vaegan
 
@@ -57,8 +58,6 @@ def alone(name: str, network: str, n: int, *, device: str, precision: str, setti
 
         _ = bench.peers.compiled
     imports = resident_mb() if device == "cpu" else 0.0
-    from bench.contestants import make
-
     contestant = make(name, spec_of(network), n, device=device, precision=precision, settings=settings)
     reset_peak()  # PyTorch's weights came from a model of ours, gone by now: it is not to be charged for that
     for _ in range(2):

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
     arguments = parser.parse_args(argv)
     precision = arguments.precision or usual_precision(arguments.device)
-    names = [name for name in defaults(arguments.device) if name != "plain"]
+    names = [name for name in defaults(arguments.device) if name not in ("numpy", "plain")]
     result: dict[str, Any] = {
         "command": "python -m bench.scaling " + " ".join(sys.argv[1:] if argv is None else argv),
         "machine": machine(side(arguments.device, precision)), "network": arguments.network, "cases": [],

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 THREADS = int(os.environ.get("BENCH_THREADS", CORES))
 LONGEST_SETS = 32
+PAUSE = 5e-3  # seconds; PyTorch's threads spin for about a millisecond where they have nothing left to do
 #: Relative error against PyTorch in the same precision that a result may have to be timed.
 LIMITS = {"float32": 1e-4, "tf32": 5e-3, "bf16": 3e-2}
 
@@ -69,6 +70,11 @@ class Side:
         self.engine.synchronize()
         if self.on_gpu and "torch" in sys.modules:
             sys.modules["torch"].cuda.synchronize()
+
+    def rest(self) -> None:
+        """Before a turn: on the CPU until the threads of the one before are asleep, so that each side has all cores."""
+        if not self.on_gpu:
+            time.sleep(PAUSE)
 
     def sets(self, nbytes: float) -> int:
         """How many sets of ``nbytes`` of inputs and outputs to cycle through."""
@@ -131,12 +137,12 @@ def usual_precision(device: str) -> str:
 
 
 @functools.cache
-def side(name: str | None = None, precision: str | None = None) -> Side:
-    """The side that BENCH_DEVICE and BENCH_PRECISION name, or these."""
+def side(name: str | None = None, precision: str | None = None, implementation: str = "auto") -> Side:
+    """The side that BENCH_DEVICE and BENCH_PRECISION name, or these. ``implementation``: which engine of the CPU's (`kernels.engine`)."""
     name = name or os.environ.get("BENCH_DEVICE", "cpu")
     precision = precision or os.environ.get("BENCH_PRECISION") or usual_precision(name)
     if name == "cpu":
-        return Side(name, precision, kernels.engine("cpu", precision=precision, threads=THREADS))
+        return Side(name, precision, kernels.engine("cpu", precision=precision, threads=THREADS, implementation=implementation))
     if name == "host":
         os.environ.setdefault("TRITON_INTERPRET", "1")
         from kernels.cuda.engine import emulated_engine

@@ -7,11 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+from native_case import native_engine
 
-from bench import breakdown, contestants, memory, peaks, scaling, step
+import kernels
+from bench import breakdown, contestants, memory, scaling, side, step
 from bench.gpu.common import spec_of, wider
+from bench.minimum import minimum
 from bench.report import __main__ as report
-from bench.report import tables
+from bench.report import plots, tables
 from bench.shapes import convolutions, upconvolutions
 from models.networks import network
 
@@ -22,8 +25,6 @@ PLACE = {"device": "cpu", "precision": "float32"}
 def one_thread(monkeypatch):
     """As the tests' engines: the number of threads is the process's."""
     import torch
-
-    from bench import side
 
     before = torch.get_num_threads()
     monkeypatch.setattr(side, "THREADS", 1)
@@ -52,11 +53,12 @@ def test_shapes_are_those_of_the_step(name):
     assert found >= {(3 * n, size, d[0], d[1]), (3 * n, size // 4, d[2], d[3]), (2 * n, size // 4, g[1], g[0]), (2 * n, size, g[3], g[2])}
 
 
-@pytest.mark.parametrize("name", ["plain", "lean", "compiled"])
+@pytest.mark.parametrize("name", ["numpy", "plain", "lean", "compiled"])
 def test_contestants_take_the_same_step(name):
-    """From the same weights on the same batch: PyTorch's parameters after a step are ours, in float32."""
+    """From the same weights on the same batch: another's parameters after a step are ours, in float32."""
     spec = spec_of("little")
-    peer = contestants.make(name, spec, 8, settings="NHWC, eager" if name == "compiled" else "NHWC", **PLACE)
+    settings = {"numpy": "", "compiled": "NHWC, eager"}.get(name, "NHWC")
+    peer = contestants.make(name, spec, 8, settings=settings, **PLACE)
     ours = contestants.make("ours", spec, 8, **PLACE)
     before = ours.weights()
     peer.step()
@@ -70,18 +72,38 @@ def test_contestants_take_the_same_step(name):
     assert 0.8 < ours.state_bytes / peer.state_bytes < 1.2
 
 
+def test_ours_is_the_native_engine_and_numpy_is_numpys(monkeypatch):
+    opened, engine = [], kernels.engine
+    monkeypatch.setattr(kernels, "engine", lambda *args, **options: opened.append(options["implementation"]) or engine(*args, **options))
+    for name in ("ours", "numpy", "lean"):
+        contestants.make(name, spec_of("tiny"), 4, settings="NHWC" if name == "lean" else "", **PLACE)
+    assert opened == ["auto", "numpy"]
+    assert contestants.defaults("cpu")[:2] == ("ours", "numpy") and "numpy" not in contestants.defaults("cuda")
+
+
 def test_a_step_is_measured_and_weighed(tmp_path, capsys):
-    out = tmp_path / "new" / "step.json"
-    step.main(["--network", "tiny", "--batch-size", "4,6", "--rounds", "2", "--contestants", "ours,lean", "--out", str(out)])
+    out = tmp_path / "new" / "step-cpu.json"
+    step.main(["--network", "tiny", "--batch-size", "4,6", "--rounds", "2", "--contestants", "ours,numpy,lean", "--out", str(out)])
     result, text = json.loads(out.read_text()), capsys.readouterr().out
     assert [case["batch_size"] for case in result["cases"]] == [4, 6] and "ours is" in text
+    assert result["machine"]["engine"] == side.side("cpu", "float32").engine.describe() and result["machine"]["torch_vectors"]
     for case in result["cases"]:
         ours, lean = case["seconds"]["ours"], case["seconds"]["lean"]
         assert 0 < ours["min"] <= ours["median"] <= ours["max"] and lean["min"] > 0
+        assert case["gflop"] == minimum(spec_of("tiny"), case["batch_size"]).flops / 1e9 and set(case["of_peak"]) == {
+            "ours",
+            "numpy",
+            "lean",
+        }
+        assert case["of_peak"]["lean"] == pytest.approx(case["gflop"] / lean["median"] / result["peaks"]["gflop_per_s"])
+        assert f"{100 * case['of_peak']['ours']:4.0f} % of the peak" in text and f"{case['gflop']:.4g} GFLOP a step" in text
+        assert case["memory"]["numpy"]["imports_mb"] < 100
         assert case["memory"]["ours"]["imports_mb"] < 100 < case["memory"]["lean"]["imports_mb"]  # ours must not hold PyTorch
         for held in case["memory"].values():
             assert held["peak_mb"] == pytest.approx(held["state_mb"] + held["activations_mb"] + held["imports_mb"], abs=0.3)
-    assert tables.step_table(result).count("\n") == 6
+    table = tables.step_table(result)
+    assert table.count("\n| ") == 7 and "measured in the same run" in table and "| numpy |" in table and "of the peak" in table
+    assert plots.draw(out, result).stat().st_size > 1000
 
 
 def test_what_cannot_be_measured_is_said(tmp_path, monkeypatch):
@@ -94,6 +116,10 @@ def test_what_cannot_be_measured_is_said(tmp_path, monkeypatch):
     assert json.loads(out.read_text())["cases"] == [{"network": "tiny", "batch_size": 4, "failed": "not measured: no room for 3 GB"}]
     with pytest.raises(SystemExit, match="expected ours first"):
         step.main(["--contestants", "lean,ours"])
+    with pytest.raises(SystemExit, match="numpy is an engine of the CPU, and the device is host"):
+        step.main(["--contestants", "ours,numpy", "--device", "host"])
+    with pytest.raises(SystemExit, match="--vectors avx2: is the CPU's"):
+        step.main(["--vectors", "avx2", "--device", "host"])
     with pytest.raises(RuntimeError, match="tiny, batch 4"):
         memory.measure("ours", "tiny", 4, device="cpu", precision="no such", settings="")
 
@@ -125,6 +151,18 @@ def test_breakdown_adds_up(engine32):
     assert "a step" in breakdown.text_of(result)
 
 
+@pytest.mark.parametrize(("engine", "title"), [("native", "native engine ("), ("numpy", "NumPy engine")])
+def test_breakdown_of_either_engine(engine, title, monkeypatch, capsys):
+    if engine == "native":
+        native_engine()  # skips where there is none
+    breakdown.main(["--network", "tiny", "--batch-size", "4", "--rounds", "1", "--engine", engine])
+    assert f"tiny, batch 4, {title}" in capsys.readouterr().out
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    side.side.cache_clear()
+    with pytest.raises(SystemExit, match="--engine native: CXX=no-such-compiler does not run"):
+        breakdown.main(["--network", "tiny", "--batch-size", "4", "--rounds", "1", "--engine", "native"])
+
+
 def test_breakdown_charges_a_nested_operation_once():
     class Engine:
         def __getattr__(self, name):
@@ -143,16 +181,11 @@ def test_breakdown_charges_a_nested_operation_once():
     assert clock.seconds == {("copy", "2x3"): 1.0, ("add", "2x3"): 2.0} and clock.calls[("add", "2x3")] == 1
 
 
-def test_peaks_are_rates():
-    found = peaks.measure(1, rounds=1)
-    assert 1 < found["gflop_per_s"] < 1e4 and 0.5 < found["gb_per_s"] < 1e3
-
-
 RESULT = {
     "command": "made up", "network": "tiny", "batch_size": 4, "peaks": {"gflop_per_s": 100.0, "gb_per_s": 10.0},
     "machine": {"cpu": "A CPU", "threads": 2, "torch": "2", "date": "2026-01-01", "device": "cpu", "precision": "float32"},
     "rows": [{"name": "test_linear[forward-enc fc]", "ours_ms": 2.0, "torch_ms": 3.0, "times_torch": 1.5, "flop": 1e8, "bytes": 1e6,
-              "gflop_per_s": 50.0}],
+              "gflop_per_s": 50.0}, {"name": "test_latency[small32-encode]", "ours_ms": 0.5, "torch_ms": 0.75, "times_torch": 1.5}],
 }  # fmt: skip
 
 
@@ -163,9 +196,14 @@ def test_the_report_is_what_the_files_say(tmp_path, capsys):
     words = ["--results", str(results), "--page", str(page)]
     report.main(words)
     text = page.read_text()
-    assert "| linear: forward-enc fc | 2 ms | 1.50 | 50 GFLOP/s | 50 % |" in text and "A CPU, 2 threads" in text and "made up" in text
+    assert "| linear: forward-enc fc | 2 ms | 1.50 | 50 GFLOP/s | 50 % |" in text and "made up" in text
+    assert "### A CPU, 2 threads, NumPy engine, float32, PyTorch 2, 2026-01-01" in text and "100 GFLOP/s (a large product)" in text
+    assert "| small32: encode | 0.5 ms | 0.75 ms | 1.50 |" in text
     assert (results / "kernels-cpu.png").stat().st_size > 1000 and "(results/kernels-cpu.png)" in text
     report.main([*words, "--check"])
+    native = {"engine": "native", "vectors": "AVX-512", "compiler": "g++ 12"}
+    newer = {**RESULT, "machine": {**RESULT["machine"], "engine": native, "torch_vectors": "AVX512"}}
+    assert tables.source(newer) == "A CPU, 2 threads, native engine (AVX-512, g++ 12), float32, PyTorch 2 (AVX512), 2026-01-01"
     page.write_text(text.replace("1.50", "2.50"))
     with pytest.raises(SystemExit, match="not what the result files give"):
         report.main([*words, "--check"])

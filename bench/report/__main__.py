@@ -19,18 +19,23 @@ HERE = Path(__file__).resolve().parents[1]
 HEAD = """# Benchmarks
 
 Written by `python -m bench.report` from the files in [results/](results); no figure below is typed by hand. Times are medians of rounds in
-which the contestants alternate in one process; "x" is PyTorch's time over ours in the same round (above 1: ours is faster). Machines are
-shared and noisy: read the ratios.
+which the contestants alternate in one process; "x" is a contestant's time over ours in the same round (above 1: ours is faster). Machines
+are shared and noisy: read the ratios.
 
+- *ours*: this repository's step; on the CPU the native engine, or the one that a heading names;
+- *numpy*: the same step on the NumPy engine, the native one's reference;
 - *plain*: eager PyTorch as public VAE/GAN code is written, three backward passes with `retain_graph`;
 - *lean*: PyTorch that shares forward passes and wastes no gradient;
 - *compiled*: that with `torch.compile`, bf16, channels last and one CUDA graph.
 
-All give the same gradients ([tests/test_peers.py](../tests/test_peers.py)), and each gets the fastest of its memory layouts.
+All give the same gradients ([tests/test_peers.py](../tests/test_peers.py)), and PyTorch gets the fastest of its memory layouts.
+`--vectors avx2` holds all of them to AVX2, and checks that PyTorch obeys.
 
-Most of the difference is arithmetic. The wide stride-2 convolutions and their gradients use Winograd's F(4, 3) on the four phases of the
-stride, with a third of the multiplications ([winograd.py](../kernels/cpu/winograd.py)). The layers of `small32` are too narrow for it, and
-products of 16 columns are not what BLAS is good at ([what was tried](tuning.md)).
+The native engine is C++ compiled for the machine at first use; it calls no BLAS. Its convolutions and linear layers are direct, by small
+blocks of a product that stay in registers ([product.h](../kernels/cpu/native/product.h)). From 16 channels on, the 5x5 convolutions of
+stride 2 and their gradients use Winograd's F(4, 3) on the four phases of the stride instead, with a third of the multiplications
+([winograd_tiles.h](../kernels/cpu/native/winograd_tiles.h)). The NumPy engine does so from 32 channels on where both sides are wide, and
+calls BLAS for the rest ([winograd.py](../kernels/cpu/winograd.py)). What was tried is in [tuning.md](tuning.md).
 """
 
 

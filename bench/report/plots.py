@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-COLOURS = {"ours": "#0b7a75", "plain": "#c44536", "lean": "#e09f3e", "compiled": "#335c81"}
+COLOURS = {"ours": "#0b7a75", "numpy": "#8d99ae", "plain": "#c44536", "lean": "#e09f3e", "compiled": "#335c81"}
 
 
 def draw(path: Path, result: dict[str, Any]) -> Path | None:
@@ -36,7 +36,7 @@ def tidy(axes: Any) -> None:
 
 
 def draw_steps(result: dict[str, Any]) -> Any:
-    """Bars: each peer's time over ours."""
+    """Bars: each contestant's time over ours."""
     import matplotlib.pyplot as plt
 
     bars = []
@@ -52,7 +52,7 @@ def draw_steps(result: dict[str, Any]) -> Any:
         axes.text(spread["max"] + 0.05, -k, f"{spread['median']:.2f}", va="center", fontsize=9)
     axes.axvline(1.0, color=COLOURS["ours"], linewidth=1.5)
     axes.set_yticks([-k for k in range(len(bars))], [label for label, _, _ in bars], fontsize=9)
-    axes.set_xlabel("PyTorch's time over ours (line: as fast as ours; whiskers: least and largest of the rounds)")
+    axes.set_xlabel("time over ours (line: as fast as ours; whiskers: least and largest of the rounds)")
     tidy(axes)
     return figure
 

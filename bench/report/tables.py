@@ -13,11 +13,29 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def source(result: dict[str, Any]) -> str:
-    """Where a result was measured, in a line."""
+    """Where a result was measured, and with what, in a line."""
     m = result["machine"]
-    device = m.get("device", "cpu")
-    where = f"{m['cpu']}, {m['threads']} threads" if device == "cpu" else f"{m['engine']['device']}, cuDNN {m.get('cudnn')}"
-    return f"{where}, {m.get('precision', 'float32')}, PyTorch {m['torch']}, {m['date']}"
+    where = f"{m['cpu']}, {m['threads']} threads" if m.get("device", "cpu") == "cpu" else f"{m['engine']['device']}, cuDNN {m.get('cudnn')}"
+    peer = f"PyTorch {m['torch']}" + (f" ({m['torch_vectors']})" if "torch_vectors" in m else "")
+    return ", ".join(part for part in (where, engine_title(m), m.get("precision", "float32"), peer, m["date"]) if part)
+
+
+def engine_title(machine: dict[str, Any]) -> str:
+    """Which of the CPU's engines ours was: ``"native engine (AVX-512, g++ 12.2.0)"``; of results that do not say it was NumPy's. Empty
+    elsewhere."""
+    if machine.get("device", "cpu") != "cpu":
+        return ""
+    about = machine.get("engine", {})
+    if about.get("engine") != "native":
+        return "NumPy engine"
+    return f"native engine ({about['vectors']}, {about['compiler']})"
+
+
+def peak_text(peaks: dict[str, Any]) -> str:
+    """What a fraction of the peak is a fraction of."""
+    text = f"The peak: {peaks['gflop_per_s']:,.0f} GFLOP/s ({peaks.get('gflop_of', 'a large product')}) "
+    text += f"and {peaks['gb_per_s']:.1f} GB/s (a copy), measured in the same run.\n"
+    return text + "Operations are those of the definition; Winograd executes a third of its layers', so it can pass 100 %."
 
 
 def milliseconds(seconds: float) -> str:
@@ -33,18 +51,33 @@ def ratio_text(spread: dict[str, float]) -> str:
 
 def step_table(result: dict[str, Any]) -> str:
     """Time, ratio to each peer and memory of each network and batch size."""
-    rows = []
+    rows, peaks = [], result.get("peaks")
     for case in result["cases"]:
-        head = f"{case['network']}, batch {case['batch_size']}"
+        head = f"{case['network']}, batch {case['batch_size']}" + (f": {case['gflop']:.4g} GFLOP" if "gflop" in case else "")
         if "failed" in case:
-            rows.append([head, "", case["failed"], "", "", "", ""])
+            rows.append([head, "", case["failed"], *[""] * (5 if peaks else 4)])
             continue
         for name, seconds in case["seconds"].items():
             memory, against = case["memory"].get(name), case["times_faster_than"].get(name)
             held = [f"{memory[key]:,.0f} MB" for key in ("peak_mb", "state_mb", "activations_mb")] if memory else ["", "", ""]
-            rows.append([head, name, milliseconds(seconds["median"]), ratio_text(against) if against else "", *held])
+            share = [f"{100 * case['of_peak'][name]:.0f} %"] if peaks else []
+            rows.append([head, name, milliseconds(seconds["median"]), ratio_text(against) if against else "", *share, *held])
             head = ""
-    return table(["", "contestant", "a step", "x ours", "peak memory", "state", "activations"], rows)
+    text = table(["", "contestant", "a step", "x ours", *["of the peak"] * bool(peaks), "peak memory", "state", "activations"], rows)
+    return text + "".join(f"\n{note}\n" for note in notes(result))
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """What a table of steps is read with: the peak, and what PyTorch was held to."""
+    found = [peak_text(result["peaks"])] if result.get("peaks") else []
+    return [*found, held_text(result["held"])] if "held" in result else found
+
+
+def held_text(held: dict[str, Any]) -> str:
+    """What `bench.vectors` found of a PyTorch that was held to fewer vectors than there are."""
+    text = f"Held to {held['level']}: PyTorch's own kernels say {held['pytorch']}, oneDNN {held['onednn']} ({', '.join(held['kernels'])}), "
+    text += f"MKL {held['mkl'] or 'nothing'}, NumPy's BLAS {held['blas'] or 'nothing'}"
+    return text + {"used": ".", "unused": "; a step touched no AVX-512 register.", "unknown": "."}[held["avx512"]]
 
 
 def scaling_table(result: dict[str, Any]) -> str:
@@ -78,20 +111,22 @@ def of_roofline(row: dict[str, Any], peaks: dict[str, float]) -> float | None:
 
 
 def kernel_table(result: dict[str, Any]) -> str:
-    """A line for each operation: time, ratio, fraction of the roofline."""
-    rows = []
+    """A line for each operation: time, ratio, fraction of the roofline; the latencies of one image in a table of their own."""
+    rows, latencies = [], []
     for row in result["rows"]:
+        if row["name"].startswith("test_latency["):
+            name = row["name"].removeprefix("test_latency[").removesuffix("]").replace("-", ": ")
+            latencies.append([name, f"{row['ours_ms']:.3g} ms", f"{row['torch_ms']:.3g} ms", f"{row['times_torch']:.2f}"])
+            continue
         share = of_roofline(row, result["peaks"])
         rate = f"{row['gflop_per_s']:,.0f} GFLOP/s" if "gflop_per_s" in row else f"{row['gb_per_s']:,.1f} GB/s" if "gb_per_s" in row else ""
         name = row["name"].removeprefix("test_").replace("[", ": ").removesuffix("]")
         rows.append([name, f"{row['ours_ms']:.3g} ms", f"{row['times_torch']:.2f}", rate, f"{100 * share:.0f} %" if share else ""])
     text = table([f"{result['network']}, batch {result['batch_size']}", "ours", "x", "rate", "of the roofline"], rows)
     if result["peaks"]:
-        p = result["peaks"]
-        text += f"\nThe roofline: {p['gflop_per_s']:,.0f} GFLOP/s (a large product) and {p['gb_per_s']:.1f} GB/s (a copy), "
-        text += (
-            "measured in the same run.\nOperations are those of the definition; Winograd executes a third of them, so it can pass 100 %.\n"
-        )
+        text += f"\n{peak_text(result['peaks'])}\n"
+    if latencies:
+        text += "\nOne image, with running statistics:\n\n" + table(["one image", "ours", "PyTorch", "x"], latencies)
     return text
 
 
