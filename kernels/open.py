@@ -51,12 +51,12 @@ def engine(
         raise ValueError("implementation: got 'native', but float64 is the NumPy engine's; use 'numpy' or 'auto'")
     why = ""
     if implementation != "numpy" and precision == "float32":
-        from kernels.cpu.native import compiler
-        from kernels.cpu.native import open as native
+        from kernels.cpu.native.commands import Unavailable
+        from kernels.cpu.native.open import open_engine as open_native
 
         try:
-            return native.open_engine(threads, progress=progress)
-        except compiler.Unavailable as error:
+            return open_native(threads, progress=progress)
+        except Unavailable as error:
             if implementation == "native":
                 raise RuntimeError(f"engine native: {error}") from None
             why = str(error)

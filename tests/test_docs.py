@@ -13,7 +13,7 @@ from data_case import tar_of, write_cifar, write_idx, write_stl
 from lfw_case import KEYS, moved_shapes, write_faces
 from PIL import Image
 
-PAGES = ("README", *(f"docs/{name}" for name in ("photos", "gamma", "curves", "collapse", "gpu", "export", "data")))
+PAGES = ("README", *(f"docs/{name}" for name in ("photos", "gamma", "curves", "collapse", "gpu", "export", "data", "native")))
 FEW = {"--steps": "3", "--epochs": "1", "--stop-after": "2", "--batch-size": "4", "--count": "4", "--tune-steps": "2"}
 
 

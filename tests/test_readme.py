@@ -15,10 +15,10 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 LONGEST = 30  # words in a sentence
 ROUNDING = 0.05  # of a line count in the README; the failing test prints the right lines
-SUFFIXES = {".py", ".cu", ".cuh", ".h", ".c"}  # of code
+SUFFIXES = {".py", ".cu", ".cuh", ".h", ".c", ".cpp"}  # of code
 FOLDERS = ("kernels", "models", "vaegan_kernels", "tests", "bench", "docs")
 #: "The core": what README says can be read in a day.
-CORE = ("models/", "kernels/*.py", "kernels/contract/", "kernels/cpu/", "vaegan_kernels/runs/trainer.py")
+CORE = ("models/", "kernels/*.py", "kernels/contract/", "kernels/cpu/*.py", "vaegan_kernels/runs/trainer.py")
 #: Whether a sentence ends behind these is for the next word to say: it goes on.
 SHORT = re.compile(r"(?:\b(?:Figs?|Eqs?|al|vs|e\.g|i\.e)|\d\.\.\.)\.$")
 
@@ -130,7 +130,7 @@ def missing_names(page, text):
         if re.fullmatch(r"[\w./*-]+", span) and span.split("/")[0] in FOLDERS and "/" in span:
             if not any(ROOT.glob(span.rstrip("/"))):
                 yield f"{span} is not there"
-        elif re.fullmatch(r"[\w./-]+\.(?:py|cu|cuh|md)", span):
+        elif re.fullmatch(r"[\w./-]+\.(?:py|cu|cuh|cpp|h|md)", span):
             if not any(file.endswith(f"/{span}") for file in files) and not (page.parent / span).exists():
                 yield f"no file ends in {span}"
         elif re.fullmatch(r"(?:kernels|models|vaegan_kernels)(?:\.\w+)+", span) and not resolves(span):
@@ -139,8 +139,8 @@ def missing_names(page, text):
 
 def test_what_is_not_there_is_found():
     assert len(list(broken_links(README, "[a](docs/no.md) [b](README.md#no-such) [c](#no)"))) == 3
-    gone = "`kernels/cuda/taps.py` `tests/*_no.py` `taps.py` `models.schedules` `models.vaegan.no`"
-    assert len(list(missing_names(README, gone))) == 5
+    gone = "`kernels/cuda/taps.py` `tests/*_no.py` `taps.py` `taps.cpp` `models.schedules` `models.vaegan.no`"
+    assert len(list(missing_names(README, gone))) == 6
     assert not list(missing_names(README, "`kernels/cuda/` `cpu/conv2d.py` `models.vaegan.step_of` `runs/a/curves.png` `tests/test_*.py`"))
 
 
@@ -159,16 +159,26 @@ def test_every_page_is_reached_from_the_readme():
     assert {Path(page).name for page in TEXTS} - {"README.md"} <= reached
 
 
+def defines(code, name):
+    """Whether Python or C++ code has a function or class of that name: not only a call of it."""
+    return re.search(rf"^\s*(?:def|class) {name}\b|^(?:[\w*&:]+ )+(?:\w+::)?{name}\(", code, re.MULTILINE)
+
+
+def test_a_call_is_no_definition():
+    assert defines("    def f(x):\n", "f") and defines("EXPORT void f(int n) {\n", "f") and defines("static INLINE void f(\n", "f")
+    assert not defines("    f(x)\n", "f") and not defines("    return f(x);\n", "f") and not defines("void ff(int n);\n", "f")
+
+
 def test_functions_that_the_architecture_page_names_are_in_the_files_that_it_links():
     """In each block of the page: `name()` is defined in one of the files that the block links."""
     page = ROOT / "docs" / "architecture.md"
     found = 0
     for block in re.split(r"\n\n+|\n(?=\d+\.|- |\|)", TEXTS["docs/architecture.md"]):
-        files = [page.parent / target for target in re.findall(r"\]\(([^)#\s]+\.(?:py|cu))\)", block)]
+        files = [page.parent / target for target in re.findall(r"\]\(([^)#\s]+\.(?:py|cu|cpp|h))\)", block)]
         code = "\n".join(path.read_text(encoding="utf-8") for path in files)
         for name in re.findall(r"`(?:\w+\.)*(\w+)\(\)`", block):
             found += 1
-            assert re.search(rf"^\s*(?:def|class) {name}\b", code, re.MULTILINE), f"{name}: not in {[file.name for file in files]}"
+            assert defines(code, name), f"{name}: not in {[file.name for file in files]}"
     assert found > 40
 
 
@@ -276,6 +286,6 @@ def test_the_step_that_each_preset_runs():
 def test_files_in_the_drawing_exist():
     text = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
     names = {name for label in re.findall(r'class="file"[^>]*>([^<]+)<', text) for name in re.split(r"[ ,…]+", label) if "." in name}
-    files = [path.as_posix() for top in FOLDERS[:3] for path in (ROOT / top).rglob("*.py")]
+    files = [path.as_posix() for top in FOLDERS[:3] for path in (ROOT / top).rglob("*.*")]
     assert len(names) > 15
     assert not [name for name in names - {"Parameter.grad"} if not any(file.endswith(f"/{name}") for file in files)]

@@ -43,9 +43,10 @@ def test_a_run_is_repeated_from_another_folder(kind, tmp_path, monkeypatch, caps
 
 
 def test_the_threads_of_the_run_are_taken_and_a_flag_overrides_them(tmp_path, monkeypatch):
+    """Of the NumPy engine, whose bits depend on them."""
     monkeypatch.chdir(tmp_path)
     write_tiny(tmp_path / "tiny.h5")
-    assert call(train.main, "--data", "tiny.h5", "--steps", 2, *TINY, "--threads", 2, "--out", "run") == 0
+    assert call(train.main, "--data", "tiny.h5", "--steps", 2, *TINY, "--engine", "numpy", "--threads", 2, "--out", "run") == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     (tmp_path / "run" / "config.json").write_text(json.dumps({**config, "threads": None}))
     device = json.loads((tmp_path / "run" / "device.json").read_text())

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,8 +20,8 @@ import numpy as np
 
 from kernels.cache import cache_folder
 from kernels.cpu.native import library
-from kernels.cpu.native.commands import Commands, Failed, one_line
-from kernels.cpu.native.compiler import FLAGS, LEVELS, Compiler, Unavailable, find_compiler, flags_of, processor, vectors
+from kernels.cpu.native.commands import Commands, Failed, Unavailable, one_line
+from kernels.cpu.native.compiler import FLAGS, LEVELS, Compiler, find_compiler, flags_of, processor, vectors, words
 
 TIMEOUT, ZIG_TIMEOUT = 60.0, 300.0  # seconds; zig compiles its C++ library first, once in a user's life
 ROOT = library.HERE.parents[2]  # the folder of the package kernels
@@ -66,7 +65,7 @@ def open_library(level: str | None = None, progress: Callable[[str], None] | Non
     key = level, extra, *(os.environ.get(name) for name in ("CXX", "PATH", "XDG_CACHE_HOME"))
     if key not in _opened:
         try:
-            _opened[key] = _open(level, tuple(shlex.split(extra)), progress)
+            _opened[key] = _open(level, words(extra), progress)
         except Unavailable as error:
             _opened[key] = str(error)
         except (OSError, RuntimeError, AttributeError) as error:  # a full disk, a cache that cannot be written, another's library
@@ -78,8 +77,8 @@ def open_library(level: str | None = None, progress: Callable[[str], None] | Non
 
 
 def _open(level: str, extra: tuple[str, ...], progress: Callable[[str], None] | None) -> Built:
-    if os.name != "posix":
-        raise Unavailable(f"the native engine is not for {platform.system()}")
+    if sys.platform == "win32":
+        raise Unavailable("there is no native engine for Windows")
     compiler = find_compiler()
     choices = flags_of(compiler, level)
     texts = [path.read_bytes() for path in (*library.SOURCES, *library.HEADERS)]

@@ -1,4 +1,4 @@
-"""Commands of a build: several at once, all ended in time."""
+"""Commands of a build: several at once, all ended in time, with all that they started."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from kernels.cpu.native.compiler import Unavailable, environment
 from kernels.cpu.threads import available_cores
+
+PATIENCE = 10.0  # seconds for a question, such as a compiler's version
+
+
+class Unavailable(RuntimeError):
+    """There is no native engine here; one line that says why, and what helps where that is known."""
 
 
 class Failed(Unavailable):
@@ -53,16 +59,40 @@ class Commands:
                 time.sleep(0.01)
         finally:
             for process, _ in running:
-                with contextlib.suppress(OSError):
-                    os.killpg(process.pid, signal.SIGKILL)  # a compiler's own children, too
-                process.wait()
+                _end(process)
+
+
+def output(*command: str) -> str | None:
+    """What a command prints; None where it fails or takes longer than `PATIENCE`."""
+    try:
+        process = _popen(command, subprocess.PIPE, subprocess.DEVNULL)
+    except (OSError, ValueError):
+        return None
+    with process:
+        try:
+            printed, _ = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _end(process)
+    return printed.decode(errors="replace").strip() if process.returncode == 0 else None
 
 
 def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     with open(log, "wb") as file:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment(), start_new_session=True
-        )  # fmt: skip
+        return _popen(command, file, file)
+
+
+def _popen(command: Sequence[str], out: Any, err: Any) -> subprocess.Popen[bytes]:
+    english = {**os.environ, "LC_ALL": "C"}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=english, start_new_session=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)  # a compiler's own children, too
+        process.wait()
 
 
 def _why(code: int, log: Path) -> str:

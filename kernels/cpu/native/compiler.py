@@ -9,9 +9,10 @@ import platform
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from typing import NamedTuple
+
+from kernels.cpu.native.commands import Unavailable, output
 
 FLAGS = (
     "-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
@@ -26,11 +27,6 @@ LEVELS = {
 NEEDS = {level: {flag.removeprefix("-m") for flag in LEVELS[level]} for level in ("avx512", "avx2")}
 ZIG = {"native": "native", "avx512": "x86_64_v4", "avx2": "x86_64_v3", "baseline": "baseline"}  # its own names; it has no -mavx2
 WIDE = "-mprefer-vector-width=512"  # compilers take 256 bits where they are not told
-PATIENCE = 10.0  # seconds that a compiler may take to say its version
-
-
-class Unavailable(RuntimeError):
-    """There is no native engine here; one line that says why, and what helps where that is known."""
 
 
 class Compiler(NamedTuple):
@@ -58,7 +54,7 @@ class Compiler(NamedTuple):
 def find_compiler() -> Compiler:
     """``$CXX`` if it is set, else the first of c++, g++, clang++ and the ziglang package that answers. Raises `Unavailable`."""
     if chosen := os.environ.get("CXX"):
-        found = _ask(tuple(shlex.split(chosen)))
+        found = _ask(words(chosen))
         if found is None:
             raise Unavailable(f"CXX={chosen} does not run; set it to a C++ compiler, or not at all")
         return found
@@ -72,30 +68,22 @@ def find_compiler() -> Compiler:
     raise Unavailable(f"no C++ compiler found; {install} for about 2x the speed")
 
 
+def words(text: str) -> tuple[str, ...]:
+    """The words of a variable as a shell would read them; one word where it would refuse."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        return (text,)
+
+
 def _stands_in(path: str) -> bool:
     """macOS without its tools has programs that open a window which offers them."""
-    return sys.platform == "darwin" and path.startswith("/usr/bin/") and _output("xcode-select", "-p") is None
+    return sys.platform == "darwin" and path.startswith("/usr/bin/") and output("xcode-select", "-p") is None
 
 
 def _ask(command: tuple[str, ...]) -> Compiler | None:
-    said = _output(*command, "--version") if command else None
+    said = output(*command, "--version") if command else None
     return Compiler(command, said) if said else None
-
-
-def _output(*command: str) -> str | None:
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace",
-            timeout=PATIENCE, check=False, env=environment(),
-        )  # fmt: skip
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def environment() -> dict[str, str]:
-    """A compiler's: its messages are in English."""
-    return {**os.environ, "LC_ALL": "C"}
 
 
 @functools.cache
@@ -104,7 +92,7 @@ def processor() -> tuple[str, frozenset[str]]:
     text = platform.machine()
     if sys.platform == "darwin":
         for name in ("machdep.cpu.brand_string", "machdep.cpu.features", "machdep.cpu.leaf7_features"):
-            text += f"\n{name}: {_output('sysctl', '-n', name) or ''}"
+            text += f"\n{name}: {output('sysctl', '-n', name) or ''}"
     else:
         wanted = r"^(vendor_id|cpu family|model|model name|stepping|flags|Features|CPU \w+)\s*:.*$"
         try:

@@ -15,8 +15,6 @@ struct After {
     const Previous* previous;
     void image(float* y, Z rows, int c, int i) const;
 };
-constexpr After NOTHING{nullptr, 0, nullptr, nullptr};
-
 void forward(float* y, const float* x, const float* w, const Conv& s, const After& after);
 void dgrad(float* dx, const float* dy, const float* w, const Conv& s, const After& after);
 void wgrad(float* dw, const float* x, const float* dy, const Conv& s);

@@ -9,7 +9,8 @@ static thread_local Scratch points_memory, products_memory, weights_memory, bord
 
 namespace {
 
-constexpr int DEPTH = 32;  // inputs of each of up to four phases, or four times as many of a dgrad
+constexpr int PIECES = 18;  // a loop has enough of them
+constexpr int DEPTH = 32;   // inputs of each of up to four phases, or four times as many of a dgrad
 
 constexpr float G[6][3] = {
     {1, 0, 0}, {-2.f / 3, -2.f / 3 * A, -1.f / 3}, {-2.f / 3, 2.f / 3 * A, -1.f / 3}, {1.f / 6, B / 6, 1.f / 3}, {1.f / 6, -B / 6, 1.f / 3},
@@ -58,53 +59,58 @@ void weights_at(float* const* to, int u, int phase, bool forward, const float* w
     else weights_of<N, 3, 3>(to, u, first, at, count, apart);
 }
 
-// Piece (u, panel, phase of a dgrad) of a block: its columns of m for `rows` tiles.
-template <int N> void shared_piece(const Tiles& g, const Direction& d, const float* w, int u, int phase, int column, const float* points,
+// Piece (u, some panels, phase of a dgrad) of a block: its columns of m for `rows` tiles.
+template <int N> void shared_piece(const Direction& d, const float* w, int u, int phase, int column, int panels, const float* points,
                                    Z plane_in, float* products, Z plane_out, int rows) {
-    constexpr int groups = tile_groups<N>(), M = 4 * groups;
+    constexpr int groups = tile_groups<N>(), M = 4 * groups, width = N * W;
+    const Tiles& g = d.g;
     const int depth = d.forward ? DEPTH : 4 * DEPTH, inputs = d.forward ? g.large : g.small;
     const int real_rows = d.forward ? g.s.ci : g.s.co, real_columns = d.forward ? g.s.co : g.s.ci;
     const Run all = d.forward ? run_at(6 * u + 1, d.dead) : Run{phase, phase + 1};
-    float* memory = weights_memory.get(6 * 4 * DEPTH * N * W);
-    float* b[6];
-    for (int v = 0; v < 6; v++) b[v] = memory + v * 4 * DEPTH * N * W;
+    constexpr Z panel_floats = (Z)4 * DEPTH * width;
+    float* memory = weights_memory.get((size_t)(6 * panels * panel_floats));
     for (int k = 0; k < inputs; k += depth) {
         const int run = std::min(depth, inputs - k);
-        for (int f = all.first; f < all.last; f++) {
-            float* to[6];
-            for (int v = 0; v < 6; v++) to[v] = b[v] + (f - all.first) * run * N * W;
-            weights_at<N>(to, u, f, d.forward, w, real_rows, real_columns, k, run, column);
-        }
+        for (int q = 0; q < panels; q++)
+            for (int f = all.first; f < all.last; f++) {
+                float* to[6];
+                for (int v = 0; v < 6; v++) to[v] = memory + (v * panels + q) * panel_floats + (f - all.first) * run * width;
+                weights_at<N>(to, u, f, d.forward, w, real_rows, real_columns, k, run, column + q * width);
+            }
         for (int v = 0; v < 6; v++) {
             const Run part = run_at(6 * u + v, d.dead);
             if (!d.forward && (phase < part.first || phase >= part.last)) continue;
             const int runs = d.forward ? part.count() : 1;
             const float* a = points + (6 * u + v) * plane_in + (d.forward ? part.first * g.large : 0) + k;
-            float* c = products + (6 * u + v) * plane_out + (d.forward ? 0 : phase * g.large) + column;
-            int m = 0;
-            for (; m + M <= rows; m += M) {
-                const float* from[groups];
-                float* to[groups];
-                UNROLL for (int q = 0; q < groups; q++) from[q] = a + (Z)(m + 4 * q) * d.from(), to[q] = c + (Z)(m + 4 * q) * d.to();
-                tile<groups, 4, N>(from, d.from(), g.large, runs, run, b[v], N * W, to, d.to(), k > 0);
-            }
-            for (; m < rows; m += 4) {
-                const float* from = a + (Z)m * d.from();
-                float* to = c + (Z)m * d.to();
-                tile<1, 4, N>(&from, d.from(), g.large, runs, run, b[v], N * W, &to, d.to(), k > 0);
+            for (int q = 0; q < panels; q++) {
+                const float* b = memory + (v * panels + q) * panel_floats;
+                float* c = products + (6 * u + v) * plane_out + (d.forward ? 0 : phase * g.large) + column + q * width;
+                int m = 0;
+                for (; m + M <= rows; m += M) {
+                    const float* from[groups];
+                    float* to[groups];
+                    UNROLL for (int i = 0; i < groups; i++) from[i] = a + (Z)(m + 4 * i) * d.from(), to[i] = c + (Z)(m + 4 * i) * d.to();
+                    tile<groups, 4, N>(from, d.from(), g.large, runs, run, b, width, to, d.to(), k > 0);
+                }
+                for (; m < rows; m += 4) {
+                    const float* from = a + (Z)m * d.from();
+                    float* to = c + (Z)m * d.to();
+                    tile<1, 4, N>(&from, d.from(), g.large, runs, run, b, width, &to, d.to(), k > 0);
+                }
             }
         }
     }
 }
 
-void shared_products(const Tiles& g, const Direction& d, const float* w, const float* points, Z plane_in, float* products, Z plane_out,
-                     int rows) {
-    const int columns = d.forward ? g.small : g.large, n = whole_panel(columns), panels = columns / (n * W), phases = d.forward ? 1 : 4;
-    parallel(6 * (Z)panels * phases, [&](Z piece) {
-        const int u = int(piece % 6), phase = int(piece / 6 % phases), column = int(piece / 6 / phases) * n * W;
+void shared_products(const Direction& d, const float* w, const float* points, Z plane_in, float* products, Z plane_out, int rows) {
+    const int columns = d.forward ? d.g.small : d.g.large, n = whole_panel(columns), panels = columns / (n * W), phases = d.forward ? 1 : 4;
+    // Two panels a piece halve how often the points are read; with few pieces threads would wait for the last.
+    const int together = 6 * panels * phases >= 2 * PIECES ? 2 : 1, pieces = (panels + together - 1) / together;
+    parallel(6 * (Z)pieces * phases, [&](Z piece) {
+        const int u = int(piece % 6), phase = int(piece / 6 % phases), first = int(piece / 6 / phases) * together;
         if (!d.forward && u == d.dead && PHASES[phase][0]) return;
         const auto work = n == 3 ? shared_piece<3> : n == 2 ? shared_piece<2> : shared_piece<1>;
-        work(g, d, w, u, phase, column, points, plane_in, products, plane_out, rows);
+        work(d, w, u, phase, first * n * W, std::min(together, panels - first), points, plane_in, products, plane_out, rows);
     });
 }
 
@@ -118,7 +124,7 @@ void shared_images(const Direction& d, const float* w, const After& after) {
         const Z points = plane(count, d.in), products = plane(count, d.out), start = (Z)first * each;
         float *u = points_memory.get((size_t)(POINTS * points)), *m = products_memory.get((size_t)(POINTS * products));
         parallel(count, [&](Z q) { d.read(u + q * d.from(), points, start + q); });
-        shared_products(d.g, d, w, u, points, m, products, (count + 3) / 4 * 4);
+        shared_products(d, w, u, points, m, products, (count + 3) / 4 * 4);
         parallel(last - first, [&](Z i) {
             for (Z q = i * each; q < (i + 1) * each; q++) d.write(start + q, m + q * d.to(), products);
             d.finish(after, int(first + i));

@@ -9,17 +9,17 @@ namespace {
 
 // What a block of tiles gives the weights. A piece is some inputs of a phase and a panel of outputs: at each
 // point the product [inputs, T] · [T, outputs], whose 36 sums are in the cache when they are transformed.
-constexpr int INPUTS = 32;
+constexpr int INPUTS = 32, PIECES = 32;  // at least so many inputs a piece, and about so many pieces or more
 
 INLINE void add_taps(float* dw, V value, int valid, bool add) {
     if (valid >= W) return store(dw, add ? load(dw) + value : value);
     for (int j = 0; j < valid; j++) dw[j] = add ? dw[j] + value[j] : value[j];
 }
 
-void wgrad_piece(float* dw, const Tiles& g, int k, int first, int column, int width, const float* u, Z points, const float* e, Z errors,
-                 int tiles, bool add) {
-    const int inputs = std::min(INPUTS, g.large - first), odd_row = PHASES[k][0], odd_col = PHASES[k][1];
-    const Z each = (Z)INPUTS * width;  // floats of a point
+void wgrad_piece(float* dw, const Tiles& g, int k, int first, int most, int column, int width, const float* u, Z points, const float* e,
+                 Z errors, int tiles, bool add) {
+    const int inputs = std::min(most, g.large - first), odd_row = PHASES[k][0], odd_col = PHASES[k][1];
+    const Z each = (Z)inputs * width;  // floats of a point
     float* sums = sums_memory.get((size_t)(POINTS * each));
     for (int p = 0; p < POINTS; p++) {
         if ((odd_row && p / 6 == AT_INFINITY) || (odd_col && p % 6 == AT_INFINITY)) continue;
@@ -54,7 +54,11 @@ void wgrad_piece(float* dw, const Tiles& g, int k, int first, int column, int wi
 void winograd_wgrad(float* dw, const float* x, const float* dy, const Conv& s) {
     const Tiles g(s);
     const Z total = (Z)s.n * g.each(), blocks = (total + SHARED - 1) / SHARED, step = (total + blocks - 1) / blocks;
-    const int width = whole_panel(g.small) * W, panels = g.small / width, parts = (g.large + INPUTS - 1) / INPUTS;
+    int width = whole_panel(g.small) * W, inputs = INPUTS;
+    const auto pieces = [&] { return 4 * ((g.large + inputs - 1) / inputs) * ((g.small + width - 1) / width); };
+    if (pieces() >= 2 * PIECES) width *= 2;  // larger pieces read points and errors less often
+    if (pieces() >= 2 * PIECES) inputs *= 2;
+    const int parts = (g.large + inputs - 1) / inputs;
     for (Z t = 0; t < total; t += step) {
         const int count = int(std::min(step, total - t));
         const Z points = plane(count, 4 * g.large), errors = plane(count, g.small);
@@ -63,9 +67,10 @@ void winograd_wgrad(float* dw, const float* x, const float* dy, const Conv& s) {
             large_tile(u + q * apart(4 * g.large), points, x, g, t + q);
             small_errors(e + q * apart(g.small), errors, dy, g, t + q);
         });
-        parallel(4 * (Z)parts * panels, [&](Z piece) {
+        parallel(pieces(), [&](Z piece) {
             const int k = int(piece % 4), part = int(piece / 4 % parts), panel = int(piece / 4 / parts);
-            wgrad_piece(dw, g, k, part * INPUTS, panel * width, width, u, points, e, errors, count, t > 0);
+            wgrad_piece(dw, g, k, part * inputs, inputs, panel * width, std::min(width, g.small - panel * width), u, points, e, errors,
+                        count, t > 0);
         });
     }
 }
