@@ -4,7 +4,7 @@
 #include "pool.h"
 #include "product.h"
 
-static thread_local Scratch gradient, panel, rows;
+static thread_local Scratch gradient, panel, rows, sums;
 
 constexpr Z LINEAR = 1 << 18;  // multiplications of a piece
 
@@ -35,36 +35,57 @@ template <int N> static void forward_panel(float* y, const float* x, const float
     }
 }
 
+// Columns [first, last) of y, whole vectors, from inputs [begin, end). Of long rows few at a time: each is then a stream that memory can
+// run ahead of.
+static void forward_block(float* y, const float* x, const float* w, Z n, Z inputs, Z outputs, Z begin, Z end, Z first, Z last) {
+    const int lines = outputs <= 512 ? DEPTH : n > 24 ? 64 : 16;
+    float* a = rows.get((size_t)n * ROW);
+    for (Z k = begin; k < end; k += DEPTH) {
+        const int depth = int(std::min<Z>(DEPTH, end - k));
+        for (Z m = 0; m < n; m++) memcpy(a + m * ROW, x + m * inputs + k, (size_t)depth * 4);
+        for (int l = 0; l < depth; l += lines) {
+            const int run = std::min(lines, depth - l);
+            const bool add = k + l > begin;
+            for (Z v = first; v < last;) {
+                const Z left = (last - v) / W;
+                const float* b = w + (k + l) * outputs + v;
+                if (left >= 3 && left != 4) forward_panel<3>(y + v, a + l, b, n, run, outputs, add), v += 3 * W;
+                else if (left >= 2) forward_panel<2>(y + v, a + l, b, n, run, outputs, add), v += 2 * W;
+                else forward_panel<1>(y + v, a + l, b, n, run, outputs, add), v += W;
+            }
+        }
+    }
+}
+
+// Small weights are cut by columns. Large ones are read from memory, row by row: they are cut by inputs, into sums of their own that are
+// added in order; their number depends on the sizes alone.
 EXPORT void linear_forward(float* y, const float* x, const float* w, const float* bias, Z n, Z inputs, Z outputs) {
     guarded([&] {
-        const Z vectors = outputs / W, each = std::max<Z>(1, LINEAR / std::max<Z>(1, n * inputs * W)), pieces = (vectors + each - 1) / each;
-        parallel(pieces + (outputs % W ? 1 : 0), [&](Z piece) {
-            Z first = piece * each * W, last = std::min(vectors, (piece + 1) * each) * W;
-            if (piece < pieces) {
-                float* a = rows.get((size_t)n * ROW);
-                for (Z k = 0; k < inputs; k += DEPTH) {
-                    const int run = int(std::min<Z>(DEPTH, inputs - k));
-                    for (Z m = 0; m < n; m++) memcpy(a + m * ROW, x + m * inputs + k, (size_t)run * 4);
-                    for (Z v = first; v < last;) {
-                        const Z left = (last - v) / W;
-                        const float* b = w + k * outputs + v;
-                        if (left >= 3 && left != 4) forward_panel<3>(y + v, a, b, n, run, outputs, k > 0), v += 3 * W;
-                        else if (left >= 2) forward_panel<2>(y + v, a, b, n, run, outputs, k > 0), v += 2 * W;
-                        else forward_panel<1>(y + v, a, b, n, run, outputs, k > 0), v += W;
-                    }
-                }
-            } else {
-                first = vectors * W, last = outputs;
-                for (Z m = 0; m < n; m++)
-                    for (Z o = first; o < last; o++) {
-                        float sum = 0;
-                        for (Z i = 0; i < inputs; i++) sum += x[m * inputs + i] * w[i * outputs + o];
-                        y[m * outputs + o] = sum;
-                    }
+        const Z whole = outputs / W * W, cuts = inputs * outputs > 1 << 20 ? (inputs + 1023) / 1024 : 1, size = n * outputs;
+        const Z each = std::max<Z>(outputs > 512 ? 32 : 1, LINEAR / std::max<Z>(1, n * inputs * W)) * W;
+        const Z columns = cuts > 1 ? std::max<Z>(1, whole) : each, pieces = (whole + columns - 1) / columns;
+        float* parts = cuts > 1 ? sums.get((size_t)((cuts - 1) * size)) : nullptr;
+        parallel(cuts * pieces, [&](Z piece) {
+            const Z cut = piece / pieces, first = piece % pieces * columns;
+            forward_block(cut ? parts + (cut - 1) * size : y, x, w, n, inputs, outputs, inputs * cut / cuts, inputs * (cut + 1) / cuts,
+                          first, std::min(whole, first + columns));
+        });
+        for (Z m = 0; m < n; m++)  // columns beyond whole vectors
+            for (Z o = whole; o < outputs; o++) {
+                float sum = 0;
+                for (Z i = 0; i < inputs; i++) sum += x[m * inputs + i] * w[i * outputs + o];
+                y[m * outputs + o] = sum;
             }
-            if (bias)
-                for (Z m = 0; m < n; m++)
-                    for (Z o = first; o < last; o++) y[m * outputs + o] += bias[o];
+        if (cuts == 1 && !bias) return;
+        parallel_ranges(n, outputs * cuts, [&](Z begin, Z end) {
+            for (Z m = begin; m < end; m++) {
+                float* out = y + m * outputs;
+                for (Z cut = 1; cut < cuts; cut++) {
+                    const float* part = parts + (cut - 1) * size + m * outputs;
+                    LANES for (Z o = 0; o < whole; o++) out[o] += part[o];
+                }
+                if (bias) LANES for (Z o = 0; o < outputs; o++) out[o] += bias[o];
+            }
         });
     });
 }
