@@ -44,7 +44,7 @@ void pad(float* out, const float* x, int h, int w, int c, int first, int lines, 
 
 // ---- packed weights ----
 
-// Taps [rows · cols] of [channels, co] by strides → panels [rows · cols · channels][N · W], or for few outputs [co][rows][cols · channels].
+// Taps [rows · cols] of [channels, co] by strides, one of which is 1 → panels [rows · cols · channels][N · W], or for few outputs [co][rows][cols · channels].
 struct Taps {
     std::vector<const float*> at;
     int rows, channels;
@@ -81,11 +81,10 @@ void Taps::pack(float* out) const {
                     memcpy(o, s + c * channel_stride, (size_t)valid * 4);
                     memset(o + valid, 0, (size_t)(width - valid) * 4);
                 }
-            else  // turned: some channels at a time, so that both sides stay in the cache
-                for (int c0 = 0; c0 < channels; c0 += 16)
-                    for (int n = 0; n < width; n++)
-                        for (int c = c0; c < std::min(channels, c0 + 16); c++)
-                            o[(Z)c * width + n] = n < valid ? s[c * channel_stride + n * co_stride] : 0;
+            else {  // turned: a channel's outputs lie apart, an output's channels side by side
+                turn(o, width, s, co_stride, valid, channels);
+                for (int c = 0; c < channels; c++) memset(o + (Z)c * width + valid, 0, (size_t)(width - valid) * 4);
+            }
         }
     };
     if (depth * co < SMALL)

@@ -148,6 +148,35 @@ static INLINE void outer_product(const Outer& s, int rows, int columns) {
     }
 }
 
+// ---- turned matrices ----
+
+// Lanes l of a and b: where l has the bit S, a takes b's lane l - S, else b takes a's lane l + S.
+template <int S, size_t... I> static INLINE void exchange(V& a, V& b, std::index_sequence<I...>) {
+    const V first = __builtin_shufflevector(a, b, (int(I) & S ? W + int(I) - S : int(I))...);
+    b = __builtin_shufflevector(a, b, (int(I) & S ? W + int(I) : int(I) + S)...);
+    a = first;
+}
+template <int S = 1> static INLINE void transpose(V* v) {  // lane j of v[i] and lane i of v[j] change places
+    if constexpr (S < W) {
+        UNROLL for (int i = 0; i < W; i++) if (!(i & S)) exchange<S>(v[i], v[i | S], std::make_index_sequence<W>());
+        transpose<2 * S>(v);
+    }
+}
+// to[c][n] = from[n][c] for n < rows, c < columns; rows of `apart` and `to_apart` floats
+static INLINE void turn(float* to, Z to_apart, const float* from, Z apart, int rows, int columns) {
+    for (int n = 0; n < rows; n += W)
+        for (int c = 0; c < columns; c += W)
+            if (n + W <= rows && c + W <= columns) {
+                V v[W];
+                UNROLL for (int i = 0; i < W; i++) v[i] = load(from + (n + i) * apart + c);
+                transpose(v);
+                UNROLL for (int i = 0; i < W; i++) store(to + (c + i) * to_apart + n, v[i]);
+            } else {
+                for (int i = n; i < std::min(rows, n + W); i++)
+                    for (int j = c; j < std::min(columns, c + W); j++) to[j * to_apart + i] = from[i * apart + j];
+            }
+}
+
 // ---- dots ----
 
 // Lane i of the result: the sum of the lanes of v[i], by W - 1 pairwise additions.

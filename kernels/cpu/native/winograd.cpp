@@ -1,4 +1,5 @@
 // Which convolutions go Winograd's way, and how: winograd_tiles.h says what it is.
+#include "product.h"
 #include "winograd_tiles.h"
 
 static thread_local Scratch turned;
@@ -9,7 +10,7 @@ bool winograd_suits(const Conv& s) {
     if (s.kh != 5 || s.kw != 5 || s.stride != 2 || std::min(s.ci, s.co) < 16) return false;
     const Z tiles = (Z)((s.oh + 3) / 4) * ((s.ow + 3) / 4);
     return 3 * 121 * tiles < 2 * 25 * (Z)s.oh * s.ow &&
-           s.n * tiles >= 8;  // at the edges tiles may be mostly empty; few do not repay the weights
+           s.n * tiles >= 4;  // at the edges tiles may be mostly empty; few do not repay the weights
 }
 
 // The choice is not a matter of threads: the bits differ.
@@ -24,11 +25,11 @@ void winograd_forward(float* y, const float* x, const float* w, const Conv& s, c
 
 void winograd_dgrad(float* dx, const float* dy, const float* w, const Conv& s, const After& after) {
     float* taps = turned.get(25 * (size_t)s.ci * s.co);  // [25][Co][Ci]
-    parallel(25 * (Z)((s.co + 15) / 16), [&](Z q) {
+    constexpr int AT_ONCE = 64;                          // outputs of a piece
+    parallel(25 * (Z)((s.co + AT_ONCE - 1) / AT_ONCE), [&](Z q) {
         const Z t = q % 25 * s.ci * s.co;
-        const int first = int(q / 25) * 16, last = std::min(s.co, first + 16);
-        for (int i = 0; i < s.ci; i++)
-            for (int o = first; o < last; o++) taps[t + (Z)o * s.ci + i] = w[t + (Z)i * s.co + o];
+        const int first = int(q / 25) * AT_ONCE;
+        turn(taps + t + (Z)first * s.ci, s.ci, w + t + first, s.co, s.ci, std::min(AT_ONCE, s.co - first));
     });
     all_images(Direction(s, false, dy, dx), taps, after);
 }
