@@ -13,6 +13,8 @@ from data_case import tar_of, write_cifar, write_idx, write_stl
 from lfw_case import KEYS, moved_shapes, write_faces
 from PIL import Image
 
+from kernels.cache import cache_folder
+
 PAGES = ("README", *(f"docs/{name}" for name in ("photos", "gamma", "curves", "collapse", "gpu", "export", "data", "native")))
 FEW = {"--steps": "3", "--epochs": "1", "--stop-after": "2", "--batch-size": "4", "--count": "4", "--tune-steps": "2"}
 
@@ -49,6 +51,9 @@ def shortened(words):
 def photos(tmp_path, monkeypatch):
     """A folder ``photos`` of 48 pictures of several sizes, and no other place to read or write."""
     monkeypatch.chdir(tmp_path)
+    built, cache = cache_folder("native"), tmp_path / "cache" / "vaegan-kernels"
+    cache.mkdir(parents=True)
+    (cache / "native").symlink_to(built)  # the CPU's kernels need not be compiled for each page
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder, random = tmp_path / "photos", np.random.default_rng(0)
     folder.mkdir()
