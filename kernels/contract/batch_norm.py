@@ -24,6 +24,14 @@ class BatchNorm(Contract):
         check_array("mean", mean, (len(groups), x.shape[-1]), self.wide)
         check_array("var", var, (len(groups), x.shape[-1]), self.wide)
 
+    def _check_forward(
+        self, y: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...], name: str = "x"
+    ) -> None:
+        self._check_batch_norm(x, mean, var, groups, name)
+        check_array("y", y, x.shape, self.dtype)
+        check_array("gamma", gamma, x.shape[-1:], self.wide)
+        check_array("beta", beta, x.shape[-1:], self.wide)
+
     @operation
     def batch_norm_statistics(self, mean: Array, var: Array, x: Array, groups: tuple[int, ...]) -> None:
         """Mean and biased variance of each group: one pass over x, pieces combined by Chan et al.'s formula (1979).
@@ -44,10 +52,7 @@ class BatchNorm(Contract):
             x: [N, ..., C].
             mean, var: wide [G, C]. gamma, beta: wide [C].
         """
-        self._check_batch_norm(x, mean, var, groups)
-        check_array("y", y, x.shape, self.dtype)
-        check_array("gamma", gamma, x.shape[-1:], self.wide)
-        check_array("beta", beta, x.shape[-1:], self.wide)
+        self._check_forward(y, x, mean, var, gamma, beta, groups)
 
     @operation
     def batch_norm_backward(

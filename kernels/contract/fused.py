@@ -8,6 +8,8 @@ Axis letters as in `kernels.contract.conv2d` and `kernels.contract.linear`; G gr
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kernels.contract.batch_norm import BatchNorm
 from kernels.contract.checks import check_array, check_conv, check_optional
 from kernels.contract.linear import check_linear
@@ -19,12 +21,6 @@ Groups = tuple[int, ...]
 
 class Fused(BatchNorm):
     """Operations of the contract. ``eps``: of the batch norm."""
-
-    def _check_forward(self, y: Array, pre: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: Groups) -> None:
-        self._check_batch_norm(pre, mean, var, groups, "pre")
-        check_array("y", y, pre.shape, self.dtype)
-        check_array("gamma", gamma, pre.shape[-1:], self.wide)
-        check_array("beta", beta, pre.shape[-1:], self.wide)
 
     def _check_backward(
         self, dx: Array | None, dw: Array | None, dgamma: Array | None, dbeta: Array | None, dy: Array, y: Array, pre: Array,
@@ -56,7 +52,7 @@ class Fused(BatchNorm):
             groups: image counts that sum to N.
         """
         check_conv("x", x, "pre", pre, w, stride, self.dtype)
-        self._check_forward(y, pre, mean, var, gamma, beta, groups)
+        self._check_forward(y, pre, mean, var, gamma, beta, groups, "pre")
 
     @operation
     def conv2d_bn_relu_backward(
@@ -82,7 +78,7 @@ class Fused(BatchNorm):
     ) -> None:  # fmt: skip
         """y = relu(BN(convᵀ(x, w))). As `conv2d_bn_relu_forward` with y, pre [N, OH, OW, Co] and w [KH, KW, Co, Ci]."""
         check_conv("pre", pre, "x", x, w, stride, self.dtype)
-        self._check_forward(y, pre, mean, var, gamma, beta, groups)
+        self._check_forward(y, pre, mean, var, gamma, beta, groups, "pre")
 
     @operation
     def upconv_bn_relu_backward(
@@ -101,7 +97,7 @@ class Fused(BatchNorm):
     ) -> None:  # fmt: skip
         """y = relu(BN(x · w)). As `conv2d_bn_relu_forward` with x [N, I], w [I, O], y and pre [N, O]; statistics a unit."""
         check_linear(("x", "pre", "w"), x, pre, w, self.dtype, self.dtype, (self.dtype,))
-        self._check_forward(y, pre, mean, var, gamma, beta, groups)
+        self._check_forward(y, pre, mean, var, gamma, beta, groups, "pre")
 
     @operation
     def linear_bn_relu_backward(
@@ -112,3 +108,56 @@ class Fused(BatchNorm):
         """Gradients of `linear_bn_relu_forward`; arguments as in `conv2d_bn_relu_backward`."""
         check_linear(("x", "dy", "w"), x, dy, w, self.dtype, self.dtype, (self.dtype,))
         self._check_backward(dx, dw, dgamma, dbeta, dy, y, pre, mean, var, x, w, gamma, groups, sums, previous)
+
+    # ---- the backward of a block is other operations in turn, on every engine: their unchecked forms ----
+
+    _batch_norm_backward: Callable[..., None]
+    _conv2d_dgrad: Callable[..., None]
+    _conv2d_wgrad: Callable[..., None]
+    _conv_transpose2d_dgrad: Callable[..., None]
+    _conv_transpose2d_wgrad: Callable[..., None]
+    _linear_dgrad: Callable[..., None]
+    _linear_wgrad: Callable[..., None]
+
+    def _conv2d_bn_relu_backward(
+        self, dx: Array | None, dw: Array | None, dgamma: Array | None, dbeta: Array | None,
+        dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups, *,
+        stride: int, eps: float, batch_statistics: bool = True, sums: Array | None = None, previous: Previous | None = None,
+    ) -> None:  # fmt: skip
+        self._bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
+        if dw is not None:
+            self._conv2d_wgrad(dw, x, dy, stride=stride)
+        if dx is not None:
+            self._conv2d_dgrad(dx, dy, w, stride=stride, previous=previous)
+
+    def _upconv_bn_relu_backward(
+        self, dx: Array | None, dw: Array | None, dgamma: Array | None, dbeta: Array | None,
+        dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups, *,
+        stride: int, eps: float, batch_statistics: bool = True, sums: Array | None = None, previous: Previous | None = None,
+    ) -> None:  # fmt: skip
+        self._bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
+        if dw is not None:
+            self._conv_transpose2d_wgrad(dw, x, dy, stride=stride)
+        if dx is not None:
+            self._conv_transpose2d_dgrad(dx, dy, w, stride=stride, previous=previous)
+
+    def _linear_bn_relu_backward(
+        self, dx: Array | None, dw: Array | None, dgamma: Array | None, dbeta: Array | None,
+        dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups, *,
+        eps: float, batch_statistics: bool = True, sums: Array | None = None, previous: Previous | None = None,
+    ) -> None:  # fmt: skip
+        self._bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
+        if dw is not None:
+            self._linear_wgrad(dw, x, dy)
+        if dx is not None:
+            self._linear_dgrad(dx, dy, w, previous=previous)
+
+    def _bn_relu_backward(
+        self, dgamma: Array | None, dbeta: Array | None, dy: Array, y: Array, pre: Array, mean: Array, var: Array, gamma: Array,
+        groups: Groups, eps: float, batch_statistics: bool, sums: Array | None,
+    ) -> None:  # fmt: skip
+        """dy at y becomes the error at pre, in place."""
+        self._batch_norm_backward(
+            dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
+            dgamma=dgamma, dbeta=dbeta, sums=sums,
+        )  # fmt: skip

@@ -54,15 +54,6 @@ class BatchNorm:
             dx, dy, x, y, mean, var, gamma, *counts(groups), *_rows(x), eps, relu, batch_statistics, dgamma, dbeta, sums
         )
 
-    def _bn_relu_backward(
-        self, dgamma: Wanted, dbeta: Wanted, dy: np.ndarray, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
-        gamma: np.ndarray, groups: Groups, eps: float, batch_statistics: bool, sums: Wanted,
-    ) -> None:  # fmt: skip
-        """dy at y becomes the error at pre, in place."""
-        self.library.batch_norm_backward(
-            dy, dy, pre, y, mean, var, gamma, *counts(groups), *_rows(pre), eps, True, batch_statistics, dgamma, dbeta, sums
-        )
-
     def _sum_columns(self, out: Wanted, x: np.ndarray) -> None:
         """Σ over all axes but the last, where it is wanted."""
         if out is not None:

@@ -66,25 +66,3 @@ class Convolutions(BatchNorm, Elementwise):
         self.library.conv_bn_relu_forward(
             y, pre, mean, var, x, w, gamma, beta, *counts(groups), *extents(pre, x, w, stride), True, eps, batch_statistics
         )
-
-    def _conv2d_bn_relu_backward(
-        self, dx: Wanted, dw: Wanted, dgamma: Wanted, dbeta: Wanted, dy: np.ndarray, y: np.ndarray, pre: np.ndarray, mean: np.ndarray,
-        var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray, groups: Groups, *, stride: int, eps: float,
-        batch_statistics: bool = True, sums: Wanted = None, previous: Previous | None = None,
-    ) -> None:  # fmt: skip
-        self._bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
-        if dw is not None:
-            self._conv2d_wgrad(dw, x, dy, stride=stride)
-        if dx is not None:
-            self._conv2d_dgrad(dx, dy, w, stride=stride, previous=previous)
-
-    def _upconv_bn_relu_backward(
-        self, dx: Wanted, dw: Wanted, dgamma: Wanted, dbeta: Wanted, dy: np.ndarray, y: np.ndarray, pre: np.ndarray, mean: np.ndarray,
-        var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray, groups: Groups, *, stride: int, eps: float,
-        batch_statistics: bool = True, sums: Wanted = None, previous: Previous | None = None,
-    ) -> None:  # fmt: skip
-        self._bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
-        if dw is not None:
-            self._conv_transpose2d_wgrad(dw, x, dy, stride=stride)
-        if dx is not None:
-            self._conv_transpose2d_dgrad(dx, dy, w, stride=stride, previous=previous)

@@ -42,14 +42,3 @@ class Linear(BatchNorm):
         if batch_statistics:
             self._batch_norm_statistics(mean, var, pre, groups)
         self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True)
-
-    def _linear_bn_relu_backward(
-        self, dx: Wanted, dw: Wanted, dgamma: Wanted, dbeta: Wanted, dy: np.ndarray, y: np.ndarray, pre: np.ndarray, mean: np.ndarray,
-        var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray, groups: Groups, *, eps: float, batch_statistics: bool = True,
-        sums: Wanted = None, previous: Previous | None = None,
-    ) -> None:  # fmt: skip
-        self._bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
-        if dw is not None:
-            self._linear_wgrad(dw, x, dy)
-        if dx is not None:
-            self._linear_dgrad(dx, dy, w, previous=previous)
