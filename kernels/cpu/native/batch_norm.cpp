@@ -1,5 +1,5 @@
 // Batch norm and its gradient on [n, rows, C]: images' sums in one pass each, put together in double, then one pass that applies them.
-// With one row an image (a linear layer's units) the same is done for some columns at a time.
+// With one row an image (a linear layer's units) whole groups take the place of images.
 #include "batch_norm.h"
 
 #include <vector>
@@ -18,7 +18,7 @@ void row_statistics(double* mean, double* squares, const float* x, Z rows, int c
     }
     lanes_to_channels(mean, s, c, f);
     for (int j = 0; j < c; j++) mean[j] /= rows, m[j] = (float)mean[j];
-    for (int q = 1; q < f; q++) memcpy(m + (Z)q * c, m, (size_t)c * 4);
+    spread(m, c, f);
     memset(s, 0, (size_t)w * 4);
     for (Z i = 0; i < rows / f; i++) {
         const float* p = x + i * w;
@@ -79,13 +79,6 @@ void Previous::finish() const {
         }
 }
 
-// Runs work(part) for all: on one thread where there is little to do.
-template <class F> static void each_part(const Parts& parts, int c, F work) {
-    if ((Z)parts.n * parts.rows * c < 2 * SMALL)
-        for (int p = 0; p < parts.size(); p++) work(p);
-    else parallel(parts.size(), [&](Z p) { work(int(p)); });
-}
-
 // ---- statistics ----
 
 void combine_statistics(float* mean, float* var, const double* sums, const Parts& parts, int c) {
@@ -125,7 +118,7 @@ void normalise(float* y, const float* x, const float* mean, const float* var, co
         float *m = all + (Z)g * 2 * w, *s = m + w;
         for (int j = 0; j < c; j++) s[j] = gamma[j] / std::sqrt(var[(Z)g * c + j] + eps);
         repeat(m, mean + (Z)g * c, c, f);
-        for (int q = 1; q < f; q++) memcpy(s + (Z)q * c, s, (size_t)c * 4);
+        spread(s, c, f);
     }
     float* b = all + (Z)groups.size * 2 * w;
     repeat(b, beta, c, f);
@@ -150,67 +143,62 @@ EXPORT void batch_norm_forward(float* y, const float* x, const float* mean, cons
 
 // ---- backward ----
 
-void normalise_backward(const Gradient& g, int n, Z rows, int c) {
-    const int count = g.groups.size, f = beside(rows, c), w = f * c;
-    const Parts parts = Parts::of(g.groups, n, rows);
-    const size_t sums_size = g.sums ? 0 : (size_t)parts.size() * 2 * c * 2;
-    float* memory = together.get(sums_size + (size_t)count * 4 * w);
-    double* sums = (double*)memory;
-    if (!g.sums)
-        each_part(parts, c, [&](int p) {
-            const Z at = parts.first_row(p) * c, own = parts.group(p);
-            double* sum = sums + (Z)p * 2 * c;
-            mask_and_sum(g.dx + at, g.dy + at, g.relu ? g.y + at : nullptr, g.x + at, g.mean + own * c, parts.rows_each(int(own)), c, sum,
-                         sum + c);
-        });
-    const float* source = g.sums ? g.dy : g.dx;
-    // dx = scale · g + slope · (x - mean) + offset, the coefficients a channel and group
-    float* coefficients = memory + sums_size;
-    std::vector<double> beta(c, 0.0), gamma(c, 0.0);
-    for (int q = 0; q < count; sums += (Z)parts.in_group(q++) * 2 * c) {
-        float *m = coefficients + (Z)q * 4 * w, *s = m + w, *l = s + w, *o = l + w;
-        repeat(m, g.mean + (Z)q * c, c, f);
-        const double total = (double)g.groups.counts[q] * rows;
-        for (int j = 0; j < c; j++) {
-            const double rstd = 1 / std::sqrt((double)g.var[(Z)q * c + j] + g.eps);
-            double sum = 0, product = 0;
-            if (g.sums) {
-                sum = g.sums[(Z)q * c + j], product = g.sums[(Z)(count + q) * c + j];
-            } else {
-                for (int i = 0; i < parts.in_group(q); i++) sum += sums[(Z)i * 2 * c + j], product += sums[(Z)i * 2 * c + c + j];
-                product *= rstd;
-            }
-            beta[j] += sum, gamma[j] += product;
-            const double scale = g.gamma[j] * rstd;
-            s[j] = (float)scale;
-            l[j] = (float)(-scale * rstd * product / total);
-            o[j] = (float)(-scale * sum / total);
-        }
-        for (float* v : {s, l, o})
-            for (int k = 1; k < f; k++) memcpy(v + (Z)k * c, v, (size_t)c * 4);
-    }
-    for (int j = 0; j < c; j++) {
-        if (g.dbeta) g.dbeta[j] = (float)beta[j];
-        if (g.dgamma) g.dgamma[j] = (float)gamma[j];
-    }
-    const Z lines = rows / f;
-    parallel_ranges(n * lines, w, [&](Z a, Z b) {
-        for (Z r = a; r < b; r++) {
-            const float *m = coefficients + (Z)g.groups.of(int(r / lines)) * 4 * w, *s = m + w, *l = s + w, *o = l + w;
-            const float *p = g.x + r * w, *q = source + r * w;
-            float* d = g.dx + r * w;
-            if (g.batch_statistics) LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j] + (l[j] * (p[j] - m[j]) + o[j]);
-            else LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j];
-        }
-    });
-}
-
 EXPORT void batch_norm_backward(float* dx, const float* dy, const float* x, const float* y, const float* mean, const float* var,
                                 const float* gamma, const int* counts, int groups, int n, Z rows, int c, float eps, int relu,
                                 int batch_statistics, float* dgamma, float* dbeta, const float* sums) {
     guarded([&] {
-        normalise_backward({dx, dy, x, y, mean, var, gamma, {counts, groups}, eps, relu != 0, batch_statistics != 0, dgamma, dbeta, sums},
-                           n, rows, c);
+        const Groups own{counts, groups};
+        const int f = beside(rows, c), w = f * c;
+        const Parts parts = Parts::of(own, n, rows);
+        const size_t sums_size = sums ? 0 : (size_t)parts.size() * 2 * c * 2;
+        float* memory = together.get(sums_size + (size_t)groups * 4 * w);
+        double* made = (double*)memory;
+        if (!sums)
+            each_part(parts, c, [&](int p) {
+                const Z at = parts.first_row(p) * c, group = parts.group(p);
+                double* sum = made + (Z)p * 2 * c;
+                mask_and_sum(dx + at, dy + at, relu ? y + at : nullptr, x + at, mean + group * c, parts.rows_each(int(group)), c, sum,
+                             sum + c);
+            });
+        const float* source = sums ? dy : dx;
+        // dx = scale · g + slope · (x - mean) + offset, the coefficients a channel and group
+        float* coefficients = memory + sums_size;
+        std::vector<double> beta_sum(c, 0.0), gamma_sum(c, 0.0);
+        for (int q = 0; q < groups; made += (Z)parts.in_group(q++) * 2 * c) {
+            float *m = coefficients + (Z)q * 4 * w, *s = m + w, *l = s + w, *o = l + w;
+            repeat(m, mean + (Z)q * c, c, f);
+            const double total = (double)counts[q] * rows;
+            for (int j = 0; j < c; j++) {
+                const double rstd = 1 / std::sqrt((double)var[(Z)q * c + j] + eps);
+                double sum = 0, product = 0;
+                if (sums) {
+                    sum = sums[(Z)q * c + j], product = sums[(Z)(groups + q) * c + j];
+                } else {
+                    for (int i = 0; i < parts.in_group(q); i++) sum += made[(Z)i * 2 * c + j], product += made[(Z)i * 2 * c + c + j];
+                    product *= rstd;
+                }
+                beta_sum[j] += sum, gamma_sum[j] += product;
+                const double scale = gamma[j] * rstd;
+                s[j] = (float)scale;
+                l[j] = (float)(-scale * rstd * product / total);
+                o[j] = (float)(-scale * sum / total);
+            }
+            for (float* v : {s, l, o}) spread(v, c, f);
+        }
+        for (int j = 0; j < c; j++) {
+            if (dbeta) dbeta[j] = (float)beta_sum[j];
+            if (dgamma) dgamma[j] = (float)gamma_sum[j];
+        }
+        const Z lines = rows / f;
+        parallel_ranges(n * lines, w, [&](Z a, Z b) {
+            for (Z r = a; r < b; r++) {
+                const float *m = coefficients + (Z)own.of(int(r / lines)) * 4 * w, *s = m + w, *l = s + w, *o = l + w;
+                const float *p = x + r * w, *q = source + r * w;
+                float* d = dx + r * w;
+                if (batch_statistics) LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j] + (l[j] * (p[j] - m[j]) + o[j]);
+                else LANES for (int j = 0; j < w; j++) d[j] = s[j] * q[j];
+            }
+        });
     });
 }
 

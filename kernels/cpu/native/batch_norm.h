@@ -10,14 +10,9 @@ void combine_statistics(float* mean, float* var, const double* sums, const Parts
 void normalise(float* y, const float* x, const float* mean, const float* var, const float* gamma, const float* beta, Groups groups, int n,
                Z rows, int c, float eps, bool relu);
 
-// The gradient; as kernels.contract.batch_norm: dgamma, dbeta, sums may be null.
-struct Gradient {
-    float* dx;
-    const float *dy, *x, *y, *mean, *var, *gamma;
-    Groups groups;
-    float eps;
-    bool relu, batch_statistics;
-    float *dgamma, *dbeta;
-    const float* sums;
-};
-void normalise_backward(const Gradient& g, int n, Z rows, int c);
+// Runs work(part) for all: on one thread where there is little to do.
+template <class F> inline void each_part(const Parts& parts, int c, F work) {
+    if ((Z)parts.n * parts.rows * c < 2 * SMALL)
+        for (int p = 0; p < parts.size(); p++) work(p);
+    else parallel(parts.size(), [&](Z p) { work(int(p)); });
+}

@@ -62,9 +62,7 @@ EXPORT void finish_previous(float* dx, int n, Z rows, const float* y, const floa
     guarded([&] {
         const Parts parts = Parts::of({counts, groups}, n, rows);
         const Previous previous{y, pre, mean, var, eps, parts, c, sums, doubles(previous_sums, (Z)parts.size() * 2 * c)};
-        if (n * rows * c < 2 * SMALL)
-            for (int p = 0; p < parts.size(); p++) previous.part(dx + parts.first_row(p) * c, p);
-        else parallel(parts.size(), [&](Z p) { previous.part(dx + parts.first_row(int(p)) * c, int(p)); });
+        each_part(parts, c, [&](int p) { previous.part(dx + parts.first_row(p) * c, p); });
         previous.finish();
     });
 }

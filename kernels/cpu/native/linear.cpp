@@ -13,26 +13,9 @@ constexpr int DEPTH = 128, ROW = DEPTH + 16;  // inputs at a time, and how far a
 
 // y[n][N vectors] (+)= x[n][run] · w[run][N vectors]; x in rows of ROW, w's rows `outputs` apart and copied side by side.
 template <int N> static void forward_panel(float* y, const float* x, const float* w, Z n, int run, Z outputs, bool add) {
-    constexpr int G = tile_groups<N>(), M = 4 * G;
     float* b = panel.get(DEPTH * 3 * W);
     for (int r = 0; r < run; r++) memcpy(b + r * N * W, w + r * outputs, N * W * 4);
-    Z m = 0;
-    for (; m + M <= n; m += M) {
-        const float* a[G];
-        float* c[G];
-        UNROLL for (int g = 0; g < G; g++) a[g] = x + (m + 4 * g) * ROW, c[g] = y + (m + 4 * g) * outputs;
-        tile<G, 4, N>(a, ROW, 0, 1, run, b, N * W, c, outputs, add);
-    }
-    for (; m + 4 <= n; m += 4) {
-        const float* a = x + m * ROW;
-        float* c = y + m * outputs;
-        tile<1, 4, N>(&a, ROW, 0, 1, run, b, N * W, &c, outputs, add);
-    }
-    for (; m < n; m++) {
-        const float* a = x + m * ROW;
-        float* c = y + m * outputs;
-        tile<1, 1, N>(&a, ROW, 0, 1, run, b, N * W, &c, outputs, add);
-    }
+    tiles<N>(x, ROW, 0, 1, run, b, N * W, y, outputs, n, add);
 }
 
 // Columns [first, last) of y, whole vectors, from inputs [begin, end). Of long rows few at a time: each is then a stream that memory can
@@ -47,11 +30,11 @@ static void forward_block(float* y, const float* x, const float* w, Z n, Z input
             const int run = std::min(lines, depth - l);
             const bool add = k + l > begin;
             for (Z v = first; v < last;) {
-                const Z left = (last - v) / W;
                 const float* b = w + (k + l) * outputs + v;
-                if (left >= 3 && left != 4) forward_panel<3>(y + v, a + l, b, n, run, outputs, add), v += 3 * W;
-                else if (left >= 2) forward_panel<2>(y + v, a + l, b, n, run, outputs, add), v += 2 * W;
-                else forward_panel<1>(y + v, a + l, b, n, run, outputs, add), v += W;
+                const int vectors = next_vectors(int((last - v) / W));
+                const auto work = vectors == 3 ? forward_panel<3> : vectors == 2 ? forward_panel<2> : forward_panel<1>;
+                work(y + v, a + l, b, n, run, outputs, add);
+                v += vectors * W;
             }
         }
     }

@@ -56,28 +56,37 @@ static INLINE size_t packed_floats(int columns, Z depth) {
 template <int N> constexpr int tile_groups() { return REGISTERS == 32 ? (N == 1 ? 4 : N == 2 ? 3 : 2) : (N == 1 ? 2 : 1); }
 constexpr int WEIGHTS_IN_L1 = 24576;  // bytes of a panel that are used for all rows before the next ones
 
-// c[rows][columns] (rows cs apart) = a[rows][depth] (rows as apart) · packed b. rows: a multiple of 4; columns: of W, in whole_panel's
-// panels.
+// c[rows][N vectors] (+)= a · b, rows of a and c `as` and `cs` apart; the sum as in `tile`.
+template <int N>
+static INLINE void tiles(const float* a, Z as, Z ar, int runs, int run, const float* b, Z bs, float* c, Z cs, Z rows, bool add) {
+    constexpr int G = tile_groups<N>(), M = 4 * G;
+    Z m = 0;
+    for (; m + M <= rows; m += M) {
+        const float* from[G];
+        float* to[G];
+        UNROLL for (int g = 0; g < G; g++) from[g] = a + (m + 4 * g) * as, to[g] = c + (m + 4 * g) * cs;
+        tile<G, 4, N>(from, as, ar, runs, run, b, bs, to, cs, add);
+    }
+    for (; m + 4 <= rows; m += 4) {
+        const float* from = a + m * as;
+        float* to = c + m * cs;
+        tile<1, 4, N>(&from, as, ar, runs, run, b, bs, &to, cs, add);
+    }
+    for (; m < rows; m++) {
+        const float* from = a + m * as;
+        float* to = c + m * cs;
+        tile<1, 1, N>(&from, as, ar, runs, run, b, bs, &to, cs, add);
+    }
+}
+
+// c[rows][columns] = a[rows][depth] · packed b; columns: a multiple of W, in whole_panel's panels.
 template <int N> static void matrix_panels(const float* a, Z as, int rows, int depth, const float* b, float* c, Z cs, int panels) {
-    constexpr int G = tile_groups<N>(), M = 4 * G, width = N * W;
+    constexpr int width = N * W;
     const int pieces = (depth * width * 4 + WEIGHTS_IN_L1 - 1) / WEIGHTS_IN_L1, step = (depth + pieces - 1) / pieces;
     for (int panel = 0; panel < panels; panel++)
-        for (int k = 0; k < depth; k += step) {
-            const int run = std::min(step, depth - k);
-            const float* weights = b + ((Z)panel * depth + k) * width;
-            int m = 0;
-            for (; m + M <= rows; m += M) {
-                const float* from[G];
-                float* to[G];
-                UNROLL for (int g = 0; g < G; g++) from[g] = a + (m + 4 * g) * as + k, to[g] = c + (m + 4 * g) * cs + panel * width;
-                tile<G, 4, N>(from, as, 0, 1, run, weights, width, to, cs, k > 0);
-            }
-            for (; m < rows; m += 4) {
-                const float* from = a + m * as + k;
-                float* to = c + m * cs + panel * width;
-                tile<1, 4, N>(&from, as, 0, 1, run, weights, width, &to, cs, k > 0);
-            }
-        }
+        for (int k = 0; k < depth; k += step)
+            tiles<N>(a + k, as, 0, 1, std::min(step, depth - k), b + ((Z)panel * depth + k) * width, width, c + panel * width, cs, rows,
+                     k > 0);
 }
 static INLINE void matrix_product(const float* a, Z as, int rows, int depth, const float* b, float* c, Z cs, int columns) {
     const int n = whole_panel(columns), panels = columns / (n * W);
@@ -87,6 +96,9 @@ static INLINE void matrix_product(const float* a, Z as, int rows, int depth, con
 }
 
 constexpr int FEW = 4;  // so many channels fill no vector
+
+// Vectors of the next block where `left` are to be done: 3, 2 or 1, and never one alone behind threes.
+static INLINE int next_vectors(int left) { return left >= 3 && left != 4 ? 3 : left >= 2 ? 2 : 1; }
 
 // ---- outer ----
 
@@ -137,14 +149,12 @@ template <int M, int N> static void outer_rows(const Outer& s, int rows, int col
 static INLINE void outer_product(const Outer& s, int rows, int columns) {
     constexpr bool many = REGISTERS == 32;
     for (int v = 0, vectors = columns / W; v < vectors;) {
-        const int left = vectors - v;
-        if (many && rows <= FEW && left >= 5) {
-            outer_rows<3, many ? 5 : 1>(s, rows, v * W), v += 5;
-            continue;
-        }
-        if (left >= 3 && left != 4) outer_rows<many ? 8 : 4, 3>(s, rows, v * W), v += 3;
-        else if (left >= 2) outer_rows<many ? 12 : 6, 2>(s, rows, v * W), v += 2;
-        else outer_rows<many ? 20 : 10, 1>(s, rows, v * W), v += 1;
+        const int left = vectors - v, n = many && rows <= FEW && left >= 5 ? 5 : next_vectors(left);
+        if (n == 5) outer_rows<3, many ? 5 : 1>(s, rows, v * W);
+        else if (n == 3) outer_rows<many ? 8 : 4, 3>(s, rows, v * W);
+        else if (n == 2) outer_rows<many ? 12 : 6, 2>(s, rows, v * W);
+        else outer_rows<many ? 20 : 10, 1>(s, rows, v * W);
+        v += n;
     }
 }
 

@@ -9,8 +9,12 @@ static INLINE int beside(Z rows, int c) {
     while (f * c < 256 && rows % (2 * f) == 0) f *= 2;
     return f;
 }
+static INLINE void spread(float* v, int c, int f) {  // the first c of v to all f · c
+    for (int i = 1; i < f; i++) memcpy(v + (Z)i * c, v, (size_t)c * 4);
+}
 static INLINE void repeat(float* out, const float* v, int c, int f) {
-    for (int i = 0; i < f; i++) memcpy(out + (Z)i * c, v, (size_t)c * 4);
+    memcpy(out, v, (size_t)c * 4);
+    spread(out, c, f);
 }
 static INLINE void lanes_to_channels(double* out, const float* sums, int c, int f) {
     for (int j = 0; j < c; j++) {

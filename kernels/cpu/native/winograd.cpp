@@ -16,7 +16,8 @@ bool winograd_suits(const Conv& s) {
 // The choice is not a matter of threads: the bits differ.
 static void all_images(const Direction& d, const float* w, const After& after) {
     const bool narrow = 121 * (Z)d.g.large * d.g.small <= NARROW, many = d.g.s.n > 3 * own_images_at_once(d);
-    narrow&& many ? own_images(d, w, after) : shared_images(d, w, after);
+    if (narrow && many) own_images(d, w, after);
+    else shared_images(d, w, after);
 }
 
 void winograd_forward(float* y, const float* x, const float* w, const Conv& s, const After& after) {

@@ -62,7 +62,7 @@ void weights_at(float* const* to, int u, int phase, bool forward, const float* w
 // Piece (u, some panels, phase of a dgrad) of a block: its columns of m for `rows` tiles.
 template <int N> void shared_piece(const Direction& d, const float* w, int u, int phase, int column, int panels, const float* points,
                                    Z plane_in, float* products, Z plane_out, int rows) {
-    constexpr int groups = tile_groups<N>(), M = 4 * groups, width = N * W;
+    constexpr int width = N * W;
     const Tiles& g = d.g;
     const int depth = d.forward ? DEPTH : 4 * DEPTH, inputs = d.forward ? g.large : g.small;
     const int real_rows = d.forward ? g.s.ci : g.s.co, real_columns = d.forward ? g.s.co : g.s.ci;
@@ -85,18 +85,7 @@ template <int N> void shared_piece(const Direction& d, const float* w, int u, in
             for (int q = 0; q < panels; q++) {
                 const float* b = memory + (v * panels + q) * panel_floats;
                 float* c = products + (6 * u + v) * plane_out + (d.forward ? 0 : phase * g.large) + column + q * width;
-                int m = 0;
-                for (; m + M <= rows; m += M) {
-                    const float* from[groups];
-                    float* to[groups];
-                    UNROLL for (int i = 0; i < groups; i++) from[i] = a + (Z)(m + 4 * i) * d.from(), to[i] = c + (Z)(m + 4 * i) * d.to();
-                    tile<groups, 4, N>(from, d.from(), g.large, runs, run, b, width, to, d.to(), k > 0);
-                }
-                for (; m < rows; m += 4) {
-                    const float* from = a + (Z)m * d.from();
-                    float* to = c + (Z)m * d.to();
-                    tile<1, 4, N>(&from, d.from(), g.large, runs, run, b, width, &to, d.to(), k > 0);
-                }
+                tiles<N>(a, d.from(), g.large, runs, run, b, width, c, d.to(), rows, k > 0);
             }
         }
     }
