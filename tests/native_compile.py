@@ -6,27 +6,24 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from kernels.cpu.native import library
+from kernels.cpu.native import compiler, library
 
-FLAGS = (
-    "-std=c++17", "-pthread", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror",
-    f"-I{library.HERE}",
-)  # fmt: skip
+FLAGS = (*compiler.FLAGS, "-Wall", "-Wextra", "-Werror", f"-I{library.HERE}")
 
 
-def compile_native(out: Path, sources: Iterable[Path], *flags: str, compiler: str = "g++") -> Path:
+def compile_native(out: Path, sources: Iterable[Path], *flags: str, command: str = "g++") -> Path:
     """``out``, a program or a library of ``sources`` with these flags.
 
     Raises:
         RuntimeError: with the compiler's own words.
     """
-    command = [compiler, *FLAGS, *flags, *map(str, sources), "-o", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    line = [command, *FLAGS, *flags, *map(str, sources), "-o", str(out)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+        raise RuntimeError(f"{' '.join(line)}\n{done.stderr}")
     return out
 
 
 def shared_library(out: Path) -> Path:
     """A library that `kernels.cpu.native.library.load` takes, for this processor."""
-    return compile_native(out, library.SOURCES, "-O3", "-march=native", "-shared", "-fPIC", "-fvisibility=hidden")
+    return compile_native(out, library.SOURCES, "-march=native", "-shared")

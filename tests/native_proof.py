@@ -81,7 +81,7 @@ def prove(proof: Proof, folder: Path) -> tuple[bool, str]:
     program = folder / proof.name.replace(" ", "_").replace(",", "")
     parts = library.SOURCES if proof.program == "replay" else [library.HERE / "pool.cpp"]
     try:
-        compile_native(program, [*parts, NATIVE / f"{proof.program}.cpp"], f"-I{folder}", *proof.flags, compiler=proof.compiler)
+        compile_native(program, [*parts, NATIVE / f"{proof.program}.cpp"], f"-I{folder}", *proof.flags, command=proof.compiler)
         built = time.monotonic()
         arguments = proof.arguments or (str(folder / "calls"), THREADS)
         command = [*filter(None, [proof.emulator]), str(program), *arguments]
