@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cpu.native.build import TIMEOUT, ZIG_TIMEOUT
-from kernels.cpu.native.commands import Commands, Failed
+from kernels.cpu.native.build import TIMEOUT, ZIG_TIMEOUT, accepted
+from kernels.cpu.native.commands import Commands
 from kernels.cpu.native.compiler import FLAGS, Unavailable, find_compiler, flags_of
 from kernels.cpu.native.library import HERE
 
@@ -47,14 +47,8 @@ def multiply_adds(threads: int, rounds: int) -> float:
     compiler, level = find_compiler(), os.environ.get("VAEGAN_NATIVE_LEVEL") or "native"
     with tempfile.TemporaryDirectory() as name:
         commands, built = Commands(compiler.name, Path(name), ZIG_TIMEOUT if compiler.zig else TIMEOUT), Path(name) / "peak.so"
-        choices = flags_of(compiler, level)
-        for flags in choices:
-            try:
-                commands.run([[*compiler.command, *FLAGS, *flags, f"-I{HERE}", "-shared", str(SOURCE), "-o", str(built)]])
-                break
-            except Failed:
-                if flags == choices[-1]:
-                    raise
+        flags = accepted(compiler, flags_of(compiler, level), commands)
+        commands.run([[*compiler.command, *FLAGS, *flags, f"-I{HERE}", "-shared", str(SOURCE), "-o", str(built)]])
         work = ctypes.CDLL(str(built)).multiply_adds
     work.restype, work.argtypes = ctypes.c_double, [ctypes.c_int, ctypes.c_ssize_t, ctypes.c_float, ctypes.c_float]
     return float(max(work(threads, TURNS, 0.999, 1e-3) for _ in range(rounds)))

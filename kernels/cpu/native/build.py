@@ -120,7 +120,7 @@ def _build(compiler: Compiler, choices: Sequence[tuple[str, ...]], extra: tuple[
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
         place = Path(name)
         commands = Commands(compiler.name, place, ZIG_TIMEOUT if compiler.zig else TIMEOUT)
-        compile_ = (*compiler.command, *FLAGS, *_accepted(compiler, choices, commands), *extra)
+        compile_ = (*compiler.command, *FLAGS, *accepted(compiler, choices, commands), *extra)
         units = [(str(source), str(place / f"{source.stem}.o")) for source in library.SOURCES]
         built = place / "library.so"
         commands.run([[*compile_, "-c", source, "-o", unit] for source, unit in units])
@@ -136,7 +136,7 @@ def _build(compiler: Compiler, choices: Sequence[tuple[str, ...]], extra: tuple[
     return path
 
 
-def _accepted(compiler: Compiler, choices: Sequence[tuple[str, ...]], commands: Commands) -> tuple[str, ...]:
+def accepted(compiler: Compiler, choices: Sequence[tuple[str, ...]], commands: Commands) -> tuple[str, ...]:
     """The first of ``choices`` that the compiler takes, else the last: its error is told where the sources are compiled."""
     empty = commands.folder / "empty.cpp"
     empty.write_bytes(b"")
