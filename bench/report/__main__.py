@@ -37,8 +37,9 @@ stride 2 and their gradients use Winograd's F(4, 3) on the four phases of the st
 ([winograd_tiles.h](../kernels/cpu/native/winograd_tiles.h)). The NumPy engine does so from 32 channels on where both sides are wide, and
 calls BLAS for the rest ([winograd.py](../kernels/cpu/winograd.py)). What was tried is in [tuning.md](tuning.md).
 
-Operations below 1x are of two kinds. Those with 3 channels on one side have no form but the direct one, where both sides are near
+Operations below 1x are of three kinds. Those with 3 channels on one side have no form but the direct one, where both sides are near
 the core's peak or the memory's. Small linear layers take 0.1 to 0.2 ms, of which waking a thread is a good part; in a step it is awake.
+Dis's FC layer, forward, has 48 rows: the weights are read as fast, and its product, in blocks of 64 inputs, is 10 % behind MKL's.
 """
 
 
