@@ -23,6 +23,7 @@ STREAM_FIGURE_PRIOR = 7  # z of the samples that are drawn
 STREAM_DATA = 8  # the built-in data set
 STREAM_LABELS = 9  # which images keep their labels (step = class)
 STREAM_AUGMENT = 10  # how a training image is varied
+STREAM_DIS_NOISE = 11  # noise on the images that Dis is shown
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85  # Weyl constants: golden ratio, sqrt(3) - 1

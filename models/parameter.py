@@ -24,6 +24,7 @@ class Parameter:
         data, grad: wide arrays, set by `allocate`.
         compute: what products read: data itself, or for a matrix on an engine of a narrower dtype a copy of it.
         state: the optimiser's arrays by name.
+        average: the moving average of data, wide, or None.
         fused_update: where set, a linear layer gives (x, dy) to this instead of writing the gradient: the update that is fused with it.
     """
 
@@ -36,6 +37,7 @@ class Parameter:
     grad: Array = None
     compute: Array = None
     state: dict[str, Any] = field(default_factory=dict)
+    average: Array = None
     fused_update: Callable[[Array, Array], None] | None = None
 
     def allocate(self, engine: Engine, *, seed: int, index: int, grad: bool = True) -> None:
@@ -62,19 +64,32 @@ class Parameter:
         if self.compute is not self.data:
             engine.copy(self.compute, self.data)
 
+    def swap(self, engine: Engine) -> None:
+        """Exchange ``data`` and ``average``: a network that is used in between is that of the averages."""
+        shared = self.compute is self.data
+        self.data, self.average = self.average, self.data
+        if shared:
+            self.compute = self.data
+        self.refresh(engine)
+
 
 @dataclass(eq=False)
 class Statistic:
-    """A running statistic of batch norm, [C]: not trained, saved with the parameters."""
+    """A running statistic of batch norm, [C]: not trained, saved with the parameters. ``average``: as a parameter's."""
 
     name: str
     channels: int
     start: float
     data: Array = None
+    average: Array = None
 
     def allocate(self, engine: Engine) -> None:
         self.data = engine.empty((self.channels,), engine.wide)
         engine.fill(self.data, self.start)
+
+    def swap(self, engine: Engine) -> None:
+        """As `Parameter.swap`."""
+        self.data, self.average = self.average, self.data
 
 
 def load(engine: Engine, own: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

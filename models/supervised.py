@@ -47,7 +47,7 @@ class Supervised:
         self.loss = engine.empty((1,), np.float64)
         engine.fill(self.loss, 0)
         self.optimizer = Optimizer(engine, optimizer, weight_decay)
-        self.optimizer.allocate([(p, None) for p in trained], [])
+        self.optimizer.allocate([(p, None, 1.0) for p in trained], [], [])
         self._images = 1
 
     def networks(self, context: Context) -> tuple[Any, Linear]:

@@ -3,6 +3,8 @@ what all of them keep: parameters, optimiser state, statistics, losses and the g
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,9 +57,10 @@ class System:
         system: one of `SYSTEMS`.
         seed: of the initial parameters. A network starts with the same values in each system.
         optimizer, weight_decay: see `models.optimizers.Optimizer`.
-        fuse_update: whether Enc's FC weights, two thirds of all, are updated where their gradient is made (RMSProp only), so that
-            it is never stored.
-
+        fuse_update: whether Enc's FC weights, two thirds of all, are updated where their gradient is made (RMSProp without average and
+            rates), so that it is never stored.
+        average: keep a moving average of every trained parameter and of its network's running statistics (`averaged`).
+        rates: {network: factor of its learning rate}; 1 where none is named.
     Raises:
         ValueError: an unknown system.
 
@@ -67,12 +70,13 @@ class System:
         pool: every activation and error comes from it.
         losses: float64 [5], sums of the last step (`models.objective.LOSSES` names them).
         flags: uint8 [2], the last step's equilibrium gate: (Dec updated, Dis updated).
+        noise: of the step in hand, see `models.gan.noisy`; None: there is none.
         gate_counts: float64 [3], steps, Dec updates and Dis updates since `fetch_losses` was last called.
     """
 
     def __init__(
         self, engine: Engine, spec: NetworkSpec, *, system: str = "vaegan", seed: int = 0, optimizer: str = "rmsprop",
-        weight_decay: float = 2e-5, fuse_update: bool = True,
+        weight_decay: float = 2e-5, fuse_update: bool = True, average: bool = False, rates: Mapping[str, float] | None = None,
     ):  # fmt: skip
         if system not in SYSTEMS:
             raise ValueError(f"system: got {system!r}, expected one of {', '.join(SYSTEMS)}")
@@ -87,12 +91,18 @@ class System:
         networks = {name: network if name in SYSTEMS[system].networks else None for name, network in networks.items()}
         self.encoder, self.decoder, self.discriminator = networks.values()
         self.optimizer = Optimizer(engine, optimizer, weight_decay)
-        self.fused = [self.encoder.largest] if fuse_update and optimizer == "rmsprop" and self.encoder else []
+        fuse = fuse_update and optimizer == "rmsprop" and not average and not rates
+        self.fused = [self.encoder.largest] if fuse and self.encoder else []
         trained = self.trained
         for p in self.parameters:
             p.allocate(engine, seed=seed, index=index[p.name], grad=p in trained and p not in self.fused)
         for s in self.statistics:
             s.allocate(engine)
+        kept: list[Parameter | Statistic] = [*trained, *self.statistics]
+        self.followed = [a for a in kept if average and _network_of(a) in SYSTEMS[system].trained]
+        for a in self.followed:
+            a.average = engine.empty(a.data.shape, engine.wide)
+            engine.copy(a.average, a.data)
         self.losses = engine.empty((len(LOSSES),), np.float64)
         self.flags = engine.empty((2,), np.uint8)
         self.gate_counts = engine.empty((3,), np.float64)
@@ -100,7 +110,9 @@ class System:
             engine.fill(array, value)
         # Enc is never gated
         flags = {"encoder": None, "decoder": self.flags[0:1], "discriminator": self.flags[1:2]}
-        self.optimizer.allocate([(p, flags[p.name.split("/")[0]]) for p in trained], self.fused)
+        entries = [(p, flags[_network_of(p)], (rates or {}).get(_network_of(p), 1.0)) for p in trained]
+        self.optimizer.allocate(entries, self.fused, [a for a in self.followed if isinstance(a, Statistic)])
+        self.noise: tuple[Array, Any] | None = None
         self._rows = (1, 1, 1)  # images, real rows and generated rows of the last step, to turn sums into means
 
     @property
@@ -111,7 +123,7 @@ class System:
     @property
     def trained(self) -> list[Parameter]:
         """Those that a step updates: all but a frozen Dis's."""
-        return [p for p in self.parameters if p.name.split("/")[0] in SYSTEMS[self.system].trained]
+        return [p for p in self.parameters if _network_of(p) in SYSTEMS[self.system].trained]
 
     @property
     def statistics(self) -> list[Statistic]:
@@ -129,10 +141,11 @@ class System:
 
     def state_arrays(self) -> dict[str, Any]:
         """Everything that a resumed run needs besides the step, live: "parameters/…", "statistics/…", "optimizer/…/…" by the
-        names of the module tree, and "gate/counts"."""
+        names of the module tree, "gate/counts", and "average/parameters/…", "average/statistics/…" where averages are kept."""
         state = {f"parameters/{p.name}": p.data for p in self.parameters}
         state |= {f"statistics/{s.name}": s.data for s in self.statistics}
         state |= {f"optimizer/{p.name}/{key}": array for p in self.trained for key, array in p.state.items()}
+        state |= {f"average/{_kind(a)}/{a.name}": a.average for a in self.followed}
         return {**state, "gate/counts": self.gate_counts}
 
     def load_state(self, arrays: dict[str, np.ndarray]) -> None:
@@ -140,6 +153,18 @@ class System:
         load(self.engine, self.state_arrays(), arrays)
         for p in self.parameters:
             p.refresh(self.engine)
+
+    @contextmanager
+    def averaged(self, wanted: bool = True) -> Iterator[None]:
+        """Inside, the networks are those of the averaged parameters and statistics (unless not ``wanted``); for use, not for a step."""
+        followed = self.followed if wanted else []
+        for a in followed:
+            a.swap(self.engine)
+        try:
+            yield
+        finally:
+            for a in followed:
+                a.swap(self.engine)
 
     def load_discriminator(self, arrays: dict[str, np.ndarray]) -> None:
         """Take another model's Dis: its "parameters/discriminator/…" and "statistics/discriminator/…" (``arrays`` may hold more).
@@ -152,3 +177,11 @@ class System:
         load(self.engine, own, {name: array for name, array in arrays.items() if name.startswith(kinds)})
         for p in self.discriminator.parameters:
             p.refresh(self.engine)
+
+
+def _network_of(a: Parameter | Statistic) -> str:
+    return a.name.split("/")[0]
+
+
+def _kind(a: Parameter | Statistic) -> str:
+    return "parameters" if isinstance(a, Parameter) else "statistics"

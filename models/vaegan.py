@@ -31,13 +31,19 @@ class VAEGAN(System):
 
     # ---- training ----
 
-    def train_step(self, x: Array, eps: Array, z_p: Array, objective: Objective, lr: Any, attributes: Array = None) -> None:
+    def train_step(
+        self, x: Array, eps: Array, z_p: Array, objective: Objective, lr: Any, attributes: Array = None, *,
+        noise: tuple[Array, Any] | None = None, blend: Any = 1.0,
+    ) -> None:  # fmt: skip
         """One step of the system (of a VAE/GAN: Algorithm 1): losses, gate, gradients, updates. Nothing is returned; see `fetch_losses`.
 
         Args:
             x: images [N, S, S, C] in [-1, 1]. eps, z_p: [N, latent], wide, draws from N(0, I).
             lr: the applied learning rate of this step, a float or a wide array [1].
             attributes: of x, wide [N, A], for a conditional model.
+            noise: added to the images that Dis is shown for L_GAN (with joined batches those of L_like too): draws from N(0, 1)
+                [3 N, S, S, C], and their standard deviation, a float or a wide array [1].
+            blend: the share by which averages move (`models.optimizers.Optimizer.update`); 1 minus `average_decay`.
 
         Raises:
             ValueError: attributes of another shape, missing, or given to a model that has none.
@@ -46,8 +52,10 @@ class VAEGAN(System):
         self.pool.watch()
         for p in self.fused:
             p.fused_update = self.optimizer.fused_update(p, lr)
+        self.noise = noise
         step_of(self.system, objective)(self, x, eps, z_p, objective, attributes)
-        self.optimizer.update(lr)
+        self.noise = None
+        self.optimizer.update(lr, blend)
         for p in self.fused:
             p.fused_update = None
         self.engine.count_gate(self.gate_counts, self.flags)

@@ -80,6 +80,8 @@ def elementwise(shape: tuple[int, ...]) -> Iterator[Case]:
         yield from two(f"{name}_backward", "", lambda d: (d.act(*shape), unit(d, shape)))
     yield Case("sigmoid_forward", f"{label}, wide", lambda d: ((d.out(*shape, role="wide"), d.wide(*shape, scale=4.0)), {}))
     yield from two("add", "", lambda d: (d.act(*shape), d.act(*shape)), alpha=0.3, beta=-1.7)
+    given = lambda d: (d.out(*shape), d.act(*shape), d.act(*shape))  # noqa: E731
+    yield Case("add", f"{label}, alpha of the device", lambda d: (given(d), {"alpha": d.given(np.array([0.3]), "wide"), "beta": -1.7}))
     yield from two("scale", "", lambda d: (d.act(*shape),), factor=-0.37)
     for role, value in (("act", 0.5), ("wide", -1.5), ("uint8", 7), ("int64", 1 << 40), ("float64", 0.1)):
         yield Case("fill", f"{label}, {role}", lambda d, role=role, v=value: ((d.out(*shape, role=role, kind="exact"), v), {}))

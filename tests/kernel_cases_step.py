@@ -44,7 +44,7 @@ def one_update(d: Draw, kind: str, shape: tuple[int, ...], gate: int | None, siz
 
 
 def table(d: Draw, kind: str, gates: tuple[int, int]) -> Built:
-    """Entries of several sizes: with and without decay, gate, gradient, and a compute copy of its own."""
+    """Entries of several sizes: with and without decay, gate, gradient, average, a rate and a compute copy of its own."""
     from kernels import UpdateEntry
 
     flags, entries = [d.given(np.array([gate], np.uint8), "uint8") for gate in gates], []
@@ -56,8 +56,10 @@ def table(d: Draw, kind: str, gates: tuple[int, int]) -> Built:
         copy = None if number % 2 == 0 else d.act(*shape).as_use("inout", use or "act")
         gate = None if enabled is None else flags[enabled]
         grad = d.wide(*shape) if updated else None
-        entries.append(UpdateEntry(master, copy, states(d, kind, shape, use), grad, 0.02 * (number % 3), gate))
-    return (kind, entries), {"lr": d.given(np.array([1e-2]), "wide")}
+        average = None if number in (0, 3) else d.wide(*shape).as_use("inout")
+        numbers = {"weight_decay": 0.02 * (number % 3), "rate": 0.7 if number == 5 else 1.0}
+        entries.append(UpdateEntry(master, copy, states(d, kind, shape, use), grad, enabled=gate, average=average, **numbers))
+    return (kind, entries), {"lr": d.given(np.array([1e-2]), "wide"), "blend": d.given(np.array([0.1]), "wide")}
 
 
 def update_all(engine: Any, kind: str, entries: Any, **options: Any) -> None:

@@ -100,32 +100,41 @@ def test_a_gated_update_freezes_parameters_and_state(engine, rng, flag):
 
 
 def entries_of(engine, rng, kind):
-    """Parameters of several shapes, with and without decay, gate and gradient: (entries, their twins)."""
+    """Parameters of several shapes, with and without decay, gate, gradient and average, of two rates: (entries, their twins)."""
     entries, twins = [], []
     for i, shape in enumerate([(5, 5, 3, 4), (7,), (33, 9), (4, 2), (6,)]):
         w, states = draw(engine, rng, *shape), [np.abs(draw(engine, rng, *shape)) for _ in range(1 if kind == "rmsprop" else 2)]
         dw, flag = draw(engine, rng, *shape), None if i < 2 else i % 2
+        average = None if i == 1 else draw(engine, rng, *shape)
         for out in (entries, twins):
             own = [put(engine, s) for s in states] + ([put(engine, [i], np.int64)] if kind == "adam" else [])
             copy = put(engine, w) if i == 2 else None
             grad = None if i == 4 else put(engine, dw)
             enabled = None if flag is None else put(engine, [flag], np.uint8)
             device_w = put(engine, w)
-            out.append(kernels.UpdateEntry(device_w, device_w if i == 1 else copy, tuple(own), grad, 0.0 if i == 0 else 0.03, enabled))
+            numbers = {"weight_decay": 0.0 if i == 0 else 0.03, "rate": 0.5 if i == 3 else 1.0}
+            followed = None if average is None else put(engine, average)
+            copy = device_w if i == 1 else copy
+            out.append(kernels.UpdateEntry(device_w, copy, tuple(own), grad, enabled=enabled, average=followed, **numbers))
     return entries, twins
 
 
 @pytest.mark.parametrize("kind", ["rmsprop", "adam"])
 @pytest.mark.parametrize("rate", ["number", "array"])
 def test_a_list_is_its_updates(engine, rng, kind, rate):
-    """Every entry's bits are those of the single update; entries with no gradient stand still; copies follow."""
+    """Every entry's bits are those of the single update; entries with no gradient stand still; copies and averages follow."""
     entries, twins = entries_of(engine, rng, kind)
-    lr = put(engine, [0.01], engine.wide)
+    lr, blend = put(engine, [0.01], engine.wide), put(engine, [0.3], engine.wide)
     single, together = getattr(engine, f"{kind}_update"), getattr(engine, f"{kind}_update_all")
-    together(engine.update_list(kind, entries), lr=float(engine.to_numpy(lr)[0]) if rate == "number" else lr)
+    given = [float(engine.to_numpy(a)[0]) if rate == "number" else a for a in (lr, blend)]
+    together(engine.update_list(kind, entries), lr=given[0], blend=given[1])
     before = engine.to_numpy(twins[4].w).copy()
     for e in twins[:4]:
-        single(e.w, *e.states, e.grad, lr=lr, weight_decay=e.weight_decay, enabled=e.enabled)
+        single(e.w, *e.states, e.grad, lr=put(engine, [0.01 * e.rate], engine.wide), weight_decay=e.weight_decay, enabled=e.enabled)
+    for e, twin in zip(entries, twins, strict=True):  # also of those that are held back by a gate, or have no gradient
+        if e.average is not None:
+            old, new = engine.to_numpy(twin.average), engine.to_numpy(twin.w)
+            assert_close(engine.to_numpy(e.average), old + 0.3 * (new - old), tolerance(engine.dtype), "average")
     for e, twin in zip(entries, twins, strict=True):
         for got, expected in zip((e.w, *e.states), (twin.w, *twin.states), strict=True):
             assert np.array_equal(engine.to_numpy(got), engine.to_numpy(expected))
@@ -140,6 +149,7 @@ def test_a_list_refuses(engine, rng):
         entries[0]._replace(grad=put(engine, np.ones((5, 5, 4, 3)))),
         entries[0]._replace(states=(put(engine, np.ones(3)),)),
         entries[0]._replace(enabled=put(engine, [1, 1], np.uint8)),
+        entries[4]._replace(average=put(engine, np.ones(5))),
     ):
         with pytest.raises(ValueError, match="got .*expected"):
             engine.update_list("rmsprop", [*entries, bad])

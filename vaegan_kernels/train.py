@@ -87,7 +87,7 @@ def smaller(config: Config) -> str:
 
 def build(config: Config, spec: NetworkSpec, engine: Engine, file: Path | None) -> VAEGAN:
     """The network of ``config``, with the state in the checkpoint ``file`` or, for None, at its start. Raises `UserError`."""
-    network = VAEGAN(engine, spec, system=config.model, seed=config.seed, optimizer=config.optimizer, weight_decay=config.weight_decay)
+    network = config.system(engine)
     if file is not None:
         network.load_state(checkpoint.read_arrays(file, network.state_arrays()))
     elif config.gan is not None:

@@ -81,10 +81,10 @@ def check_groups(groups: tuple[int, ...], n: int) -> None:
         raise ValueError(f"groups: got {groups}, expected positive image counts that sum to the batch of {n}")
 
 
-def check_rate(lr: Any, wide: Any) -> None:
-    """``lr`` is a number, or a wide array [1]."""
-    if not isinstance(lr, (int, float, np.generic)):
-        check_array("lr", lr, (1,), wide)
+def check_rate(value: Any, wide: Any, name: str = "lr") -> None:
+    """``value`` is a number, or a wide array [1]."""
+    if not isinstance(value, (int, float, np.generic)):
+        check_array(name, value, (1,), wide)
 
 
 def check_range(name: str, value: int, bits: int) -> None:

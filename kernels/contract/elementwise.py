@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kernels.contract.checks import check_array, check_float
+from typing import Any
+
+from kernels.contract.checks import check_array, check_float, check_rate
 from kernels.contract.operation import Array, Contract, operation
 
 
@@ -10,8 +12,9 @@ class Elementwise(Contract):
     """Operations of the contract. One shape, any, and one dtype, either, unless something else is said."""
 
     @operation
-    def add(self, out: Array, a: Array, b: Array, *, alpha: float = 1.0, beta: float = 1.0) -> None:
-        """out = alpha · a + beta · b; out may be b."""
+    def add(self, out: Array, a: Array, b: Array, *, alpha: Any = 1.0, beta: float = 1.0) -> None:
+        """out = alpha · a + beta · b; out may be b. alpha: a number, or a wide array [1]."""
+        check_rate(alpha, self.wide, "alpha")
         check_float("a", a, None, self.dtype, self.wide)
         check_array("b", b, a.shape, a.dtype)
         check_array("out", out, a.shape, a.dtype)

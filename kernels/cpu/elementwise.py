@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kernels.cpu.threads import elementwise
 
 
-def add(out: np.ndarray, a: np.ndarray, b: np.ndarray, *, alpha: float = 1.0, beta: float = 1.0) -> None:
+def number_of(value: Any) -> float:
+    """The number in a value that is one, or an array [1]."""
+    return float(value[0] if isinstance(value, np.ndarray) else value)
+
+
+def add(out: np.ndarray, a: np.ndarray, b: np.ndarray, *, alpha: Any = 1.0, beta: float = 1.0) -> None:
+    alpha = number_of(alpha)
+
     def work(out: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
         np.multiply(b, beta, out=out) if beta != 1.0 else np.copyto(out, b)
         out += a if alpha == 1.0 else alpha * a

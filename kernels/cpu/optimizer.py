@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kernels.contract.optimizer import UpdateList
+from kernels.cpu.elementwise import number_of
 from kernels.cpu.threads import elementwise, parallel, ranges, scratch
 
 FUSED = 1 << 18  # elements of the gradient in a piece of `linear_wgrad_rmsprop`
-
-
-def rate_of(lr: Any) -> float:
-    """The number in a learning rate that is one, or an array [1]."""
-    return float(lr[0] if isinstance(lr, np.ndarray) else lr)
 
 
 def _gradient(dw: np.ndarray, w: np.ndarray, weight_decay: float) -> np.ndarray:
@@ -33,7 +30,7 @@ def rmsprop_update(
 ) -> None:  # fmt: skip
     if enabled is not None and not enabled[0]:
         return
-    rate = rate_of(lr)
+    rate = number_of(lr)
     elementwise(lambda w, ms, dw: _rmsprop_piece(w, ms, dw, rate, decay, eps, weight_decay), w, ms, dw)
 
 
@@ -59,7 +56,7 @@ def adam_update(
     if enabled is not None and not enabled[0]:
         return
     t += 1
-    rate = rate_of(lr) / (1.0 - beta1 ** int(t[0]))
+    rate = number_of(lr) / (1.0 - beta1 ** int(t[0]))
     correction = (1.0 - beta2 ** int(t[0])) ** -0.5
 
     def work(w: np.ndarray, m: np.ndarray, v: np.ndarray, dw: np.ndarray) -> None:
@@ -88,19 +85,33 @@ def _refresh(w: np.ndarray, copy: np.ndarray | None, enabled: np.ndarray | None)
         np.copyto(copy, w, casting="same_kind")
 
 
-def rmsprop_update_all(updates: UpdateList, *, lr: Any, decay: float = 0.9, eps: float = 1e-8) -> None:
-    for e in updates.entries:
-        rmsprop_update(e.w, e.states[0], e.grad, lr=lr, decay=decay, eps=eps, weight_decay=e.weight_decay, enabled=e.enabled)
-        _refresh(e.w, e.copy, e.enabled)
+def _average(average: np.ndarray, w: np.ndarray, blend: float) -> None:
+    def work(average: np.ndarray, w: np.ndarray) -> None:
+        step = np.subtract(w, average, out=scratch("step", w.shape, w.dtype))
+        step *= blend
+        average += step
+
+    elementwise(work, average, w)
 
 
-def adam_update_all(updates: UpdateList, *, lr: Any, beta1: float = 0.5, beta2: float = 0.999, eps: float = 1e-8) -> None:
+def _update_all(updates: UpdateList, update: Callable[..., None], lr: Any, blend: Any, **options: float) -> None:
+    rate, blend = number_of(lr), number_of(blend)
     for e in updates.entries:
-        m, v, t = e.states
-        adam_update(
-            e.w, m, v, t, e.grad, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=e.weight_decay, enabled=e.enabled
-        )  # fmt: skip
-        _refresh(e.w, e.copy, e.enabled)
+        if e.grad is not None:
+            update(e.w, *e.states, e.grad, lr=rate * e.rate, weight_decay=e.weight_decay, enabled=e.enabled, **options)
+            _refresh(e.w, e.copy, e.enabled)
+        if e.average is not None:
+            _average(e.average, e.w, blend)
+
+
+def rmsprop_update_all(updates: UpdateList, *, lr: Any, decay: float = 0.9, eps: float = 1e-8, blend: Any = 1.0) -> None:
+    _update_all(updates, rmsprop_update, lr, blend, decay=decay, eps=eps)
+
+
+def adam_update_all(
+    updates: UpdateList, *, lr: Any, beta1: float = 0.5, beta2: float = 0.999, eps: float = 1e-8, blend: Any = 1.0
+) -> None:  # fmt: skip
+    _update_all(updates, adam_update, lr, blend, beta1=beta1, beta2=beta2, eps=eps)
 
 
 def linear_wgrad_rmsprop(
@@ -110,7 +121,7 @@ def linear_wgrad_rmsprop(
     """Some rows of dw at a time."""
     if enabled is not None and not enabled[0]:
         return
-    rate = rate_of(lr)
+    rate = number_of(lr)
 
     def work(rows: tuple[int, int]) -> None:
         here = slice(*rows)

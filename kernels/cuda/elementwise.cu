@@ -59,8 +59,10 @@ extern "C" __global__ void sigmoid_backward(act_t *dx, const act_t *dy, const ac
 }
 
 // out = alpha · a + beta · b
-extern "C" __global__ void add(act_t *out, const act_t *a, const act_t *b, float alpha, float beta, i64 n) {
-    map<true>(out, a, b, n, [=](float u, float v) { return alpha * u + beta * v; });
+extern "C" __global__ void add(
+    act_t *out, const act_t *a, const act_t *b, const float *device_alpha, float alpha, float beta, i64 n) {
+    const float factor = device_alpha ? device_alpha[0] : alpha;
+    map<true>(out, a, b, n, [=](float u, float v) { return factor * u + beta * v; });
 }
 
 // out = factor · x

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
-from kernels.cuda.device.launch import THREADS, blocks, defines_of
+from kernels.cuda.device.launch import THREADS, blocks, defines_of, scalar
 from kernels.cuda.operations import Operations
 from kernels.ledger import cost
 
@@ -30,8 +30,8 @@ def launch_map(dev: Device, function: str, out: Array, inputs: list[Array], *sca
 class Elementwise(Operations):
     """Operations of the CUDA engine."""
 
-    def _add(self, out: Array, a: Array, b: Array, *, alpha: float = 1.0, beta: float = 1.0) -> None:
-        launch_map(self.device, "add", out, [a, b], np.float32(alpha), np.float32(beta), defines=defines_of(a))
+    def _add(self, out: Array, a: Array, b: Array, *, alpha: Any = 1.0, beta: float = 1.0) -> None:
+        launch_map(self.device, "add", out, [a, b], *scalar(alpha), np.float32(beta), defines=defines_of(a))
 
     def _scale(self, out: Array, x: Array, factor: float) -> None:
         launch_map(self.device, "scale", out, [x], np.float32(factor), defines=defines_of(x))

@@ -1,10 +1,12 @@
-// RMSProp and Adam with L2 weight decay, one parameter or a list of all of them in one launch. A block takes CHUNK elements of one
-// parameter. A parameter whose enabled flag is 0 is not touched, optimiser state included: the flag is read on the device.
+// RMSProp and Adam with L2 weight decay, one parameter or a list of all of them in one launch, which moves their averages too. A block
+// takes CHUNK elements of one parameter. A parameter whose enabled flag is 0 is not touched, optimiser state included: the flag is read on
+// the device. Its average is.
 
 constexpr int THREADS = 256, CHUNK = 8192;
 
-// An entry of the list: 9 words of 8 bytes. copy: the parameter in act_t for the matmuls, or null. a, b: RMSProp's mean square and nothing,
-// Adam's m and v. enabled: null means yes. t: Adam's count of applied updates.
+// An entry of the list: 10 words of 8 bytes. copy: the parameter in act_t for the matmuls, or null. a, b: RMSProp's mean square and nothing,
+// Adam's m and v. grad: null means that only the average moves. enabled: null means yes. rate: a factor of lr. t: Adam's count of applied
+// updates. average: or null.
 struct Entry {
     float *w;
     act_t *copy;
@@ -12,10 +14,10 @@ struct Entry {
     const float *grad;
     const u8 *enabled;
     i64 n;
-    float weight_decay;
-    u32 unused;
+    float weight_decay, rate;
     i64 *t;
-    __device__ inline bool active() const { return !enabled || enabled[0]; }
+    float *average;
+    __device__ inline bool active() const { return grad && (!enabled || enabled[0]); }
 };
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
@@ -27,16 +29,27 @@ __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 #define ASSUME_GLOBAL(p) (void)(p)
 #endif
 
+// average ← average + blend · (w − average), of a parameter that is not updated.
+__device__ inline void move_average(const Entry e, i64 chunk, float blend) {
+    float *average = e.average;
+    const float *w = e.w;
+    if (!average) return;
+    ASSUME_GLOBAL(average), ASSUME_GLOBAL(w);
+    const i64 first = chunk * CHUNK, end = min(first + CHUNK, e.n);
+    for (i64 i = first + threadIdx.x; i < end; i += THREADS) average[i] += blend * (w[i] - average[i]);
+}
+
 // f(w, a, b, g) changes its first two or three arguments; g = grad + weight_decay · w. BOTH: there is a state b.
 template <bool BOTH, class F>
-__device__ inline void update(const Entry e, i64 chunk, F f) {
-    float *ew = e.w, *ea = e.a, *eb = e.b;
+__device__ inline void update(const Entry e, i64 chunk, float blend, F f) {
+    float *ew = e.w, *ea = e.a, *eb = e.b, *average = e.average;
     const float *grad = e.grad;
     act_t *copy = e.copy;
-    ASSUME_GLOBAL(ew), ASSUME_GLOBAL(ea), ASSUME_GLOBAL(eb), ASSUME_GLOBAL(grad), ASSUME_GLOBAL(copy);
+    ASSUME_GLOBAL(ew), ASSUME_GLOBAL(ea), ASSUME_GLOBAL(eb), ASSUME_GLOBAL(grad), ASSUME_GLOBAL(copy), ASSUME_GLOBAL(average);
     const float weight_decay = e.weight_decay;
     const i64 first = chunk * CHUNK, end = min(first + CHUNK, e.n);
-    const bool aligned = aligned16(ew) && aligned16(copy) && aligned16(ea) && aligned16(grad) && (!BOTH || aligned16(eb));
+    const bool aligned =
+        aligned16(ew) && aligned16(copy) && aligned16(ea) && aligned16(grad) && aligned16(average) && (!BOTH || aligned16(eb));
     for (i64 i = first + threadIdx.x * 8; i < end; i += THREADS * 8) {
         if (aligned && i + 8 <= end) {
             float w[8], a[8], b[8], g[8];
@@ -50,6 +63,12 @@ __device__ inline void update(const Entry e, i64 chunk, F f) {
             store8(ea + i, a);
             if (BOTH) store8(eb + i, b);
             if (copy) store8(copy + i, w);
+            if (average) {
+                load8(g, average + i);
+#pragma unroll
+                for (int k = 0; k < 8; ++k) g[k] += blend * (w[k] - g[k]);
+                store8(average + i, g);
+            }
             continue;
         }
         for (i64 k = i; k < i + 8 && k < end; ++k) {
@@ -59,14 +78,16 @@ __device__ inline void update(const Entry e, i64 chunk, F f) {
             ea[k] = a;
             if (BOTH) eb[k] = b;
             if (copy) copy[k] = to_act(w);
+            if (average) average[k] += blend * (w - average[k]);
         }
     }
 }
 
 // ms ← decay · ms + rest · g²;  w ← w − lr · g / (sqrt(ms) + eps),  rest = 1 − decay.
-__device__ inline void rmsprop(const Entry e, i64 chunk, float lr, float decay, float rest, float eps) {
-    if (!e.active()) return;
-    update<false>(e, chunk, [=](float &w, float &ms, float &, float g) {
+__device__ inline void rmsprop(const Entry e, i64 chunk, float lr, float blend, float decay, float rest, float eps) {
+    if (!e.active()) return move_average(e, chunk, blend);
+    lr *= e.rate;
+    update<false>(e, chunk, blend, [=](float &w, float &ms, float &, float g) {
         ms = decay * ms + rest * (g * g);
         w -= lr * (g / (sqrtf(ms) + eps));
     });
@@ -75,15 +96,17 @@ __device__ inline void rmsprop(const Entry e, i64 chunk, float lr, float decay, 
 extern "C" __global__ void rmsprop_one(
     float *w, float *ms, const float *grad, const u8 *enabled, i64 n, float weight_decay, const float *device_lr, float lr, float decay,
     float rest, float eps) {
-    const Entry e = {w, nullptr, ms, nullptr, grad, enabled, n, weight_decay, 0, nullptr};
-    rmsprop(e, blockIdx.x, device_lr ? device_lr[0] : lr, decay, rest, eps);
+    const Entry e = {w, nullptr, ms, nullptr, grad, enabled, n, weight_decay, 1.0f, nullptr, nullptr};
+    rmsprop(e, blockIdx.x, device_lr ? device_lr[0] : lr, 1.0f, decay, rest, eps);
 }
 
 // chunks [blocks, 2]: entry of the list, chunk of that parameter.
 extern "C" __global__ void rmsprop_list(
-    const u64 *list, const int *chunks, const float *device_lr, float lr, float decay, float rest, float eps) {
+    const u64 *list, const int *chunks, const float *device_lr, float lr, const float *device_blend, float blend, float decay, float rest,
+    float eps) {
     const int *chunk = chunks + 2 * (i64)blockIdx.x;
-    rmsprop(((const Entry *)list)[chunk[0]], chunk[1], device_lr ? device_lr[0] : lr, decay, rest, eps);
+    const float own_blend = device_blend ? device_blend[0] : blend;
+    rmsprop(((const Entry *)list)[chunk[0]], chunk[1], device_lr ? device_lr[0] : lr, own_blend, decay, rest, eps);
 }
 
 // t ← t + 1, then rates = (lr / (1 − β1^t), 1 / sqrt(1 − β2^t)): the factors of every block of this parameter's update, which follows.
@@ -105,14 +128,15 @@ extern "C" __global__ void adam_advance_list(
     const int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= entries) return;
     const Entry e = ((const Entry *)list)[i];
-    if (e.active()) advance(rates + 2 * i, e.t, device_lr ? device_lr[0] : lr, beta1, beta2);
+    if (e.active()) advance(rates + 2 * i, e.t, (device_lr ? device_lr[0] : lr) * e.rate, beta1, beta2);
 }
 
 // m ← β1 m + rest1 g;  v ← β2 v + rest2 g²;  w ← w − rates[0] · m / (sqrt(v) · rates[1] + eps),  rest = 1 − β (Kingma & Ba 2015).
-__device__ inline void adam(const Entry e, i64 chunk, const float *rates, float beta1, float rest1, float beta2, float rest2, float eps) {
-    if (!e.active()) return;
+__device__ inline void adam(
+    const Entry e, i64 chunk, const float *rates, float blend, float beta1, float rest1, float beta2, float rest2, float eps) {
+    if (!e.active()) return move_average(e, chunk, blend);
     const float rate = rates[0], correction = rates[1];
-    update<true>(e, chunk, [=](float &w, float &m, float &v, float g) {
+    update<true>(e, chunk, blend, [=](float &w, float &m, float &v, float g) {
         m = beta1 * m + rest1 * g;
         v = beta2 * v + rest2 * (g * g);
         w -= rate * (m / (sqrtf(v) * correction + eps));
@@ -122,12 +146,14 @@ __device__ inline void adam(const Entry e, i64 chunk, const float *rates, float 
 extern "C" __global__ void adam_one(
     float *w, float *m, float *v, const float *grad, const u8 *enabled, i64 n, float weight_decay, const float *rates, float beta1,
     float rest1, float beta2, float rest2, float eps) {
-    const Entry e = {w, nullptr, m, v, grad, enabled, n, weight_decay, 0, nullptr};
-    adam(e, blockIdx.x, rates, beta1, rest1, beta2, rest2, eps);
+    const Entry e = {w, nullptr, m, v, grad, enabled, n, weight_decay, 1.0f, nullptr, nullptr};
+    adam(e, blockIdx.x, rates, 1.0f, beta1, rest1, beta2, rest2, eps);
 }
 
 extern "C" __global__ void adam_list(
-    const u64 *list, const int *chunks, const float *rates, float beta1, float rest1, float beta2, float rest2, float eps) {
+    const u64 *list, const int *chunks, const float *rates, const float *device_blend, float blend, float beta1, float rest1, float beta2,
+    float rest2, float eps) {
     const int *chunk = chunks + 2 * (i64)blockIdx.x;
-    adam(((const Entry *)list)[chunk[0]], chunk[1], rates + 2 * (i64)chunk[0], beta1, rest1, beta2, rest2, eps);
+    const float own_blend = device_blend ? device_blend[0] : blend;
+    adam(((const Entry *)list)[chunk[0]], chunk[1], rates + 2 * (i64)chunk[0], own_blend, beta1, rest1, beta2, rest2, eps);
 }

@@ -10,13 +10,13 @@ import numpy as np
 
 from kernels.contract.operation import Array
 from kernels.contract.optimizer import UpdateEntry, UpdateList
-from kernels.cuda.device.launch import THREADS, blocks, defines_of
+from kernels.cuda.device.launch import THREADS, blocks, defines_of, scalar
 from kernels.cuda.operations import Operations
 from kernels.ledger import Cost, cost
 
 FILE = "optimizer.cu"
 CHUNK = 8192  # elements of a parameter that a block updates
-WORDS = 9  # of 8 bytes, a row of the list: struct Entry
+WORDS = 10  # of 8 bytes, a row of the list: struct Entry
 
 
 class DeviceList(NamedTuple):
@@ -36,11 +36,6 @@ class DeviceList(NamedTuple):
     defines: tuple[str, ...]
 
 
-def _rate(lr: Any, dtype: type[np.floating[Any]]) -> tuple[Any, np.floating[Any]]:
-    """lr as the kernels take it: an array or None, then a number of ``dtype``, which counts where there is no array."""
-    return (None, dtype(lr)) if isinstance(lr, (int, float, np.generic)) else (lr, dtype(0.0))
-
-
 class Optimizer(Operations):
     """Operations of the CUDA engine."""
 
@@ -50,7 +45,7 @@ class Optimizer(Operations):
     ) -> None:  # fmt: skip
         self.device.cuda(
             FILE, "rmsprop_one", blocks(w.size, CHUNK), THREADS, w, ms, dw, enabled, np.int64(w.size), np.float32(weight_decay),
-            *_rate(lr, np.float32), *map(np.float32, (decay, 1.0 - decay, eps)), cost=cost(0, [w, ms, dw], [w, ms]),
+            *scalar(lr), *map(np.float32, (decay, 1.0 - decay, eps)), cost=cost(0, [w, ms, dw], [w, ms]),
         )  # fmt: skip
 
     def _adam_update(
@@ -60,7 +55,7 @@ class Optimizer(Operations):
         """Two launches: one thread advances t and forms the bias corrections, then all blocks update with them."""
         rates = self.device.scratch("adam.rates", (2,), np.float32)
         self.device.cuda(
-            FILE, "adam_advance_one", 1, 1, rates, t, enabled, *_rate(lr, np.float64), np.float64(beta1), np.float64(beta2),
+            FILE, "adam_advance_one", 1, 1, rates, t, enabled, *scalar(lr, np.float64), np.float64(beta1), np.float64(beta2),
             cost=cost(0, [t], [t, rates]),
         )  # fmt: skip
         self.device.cuda(
@@ -72,44 +67,50 @@ class Optimizer(Operations):
         dev = self.device
         defines: tuple[str, ...] = ()
         words, chunks, reads, writes = [], [], [], []
-        for row, (w, copy, states, grad, weight_decay, enabled) in enumerate(entries):
+        for row, (w, copy, states, grad, weight_decay, enabled, average, rate) in enumerate(entries):
             if copy is not None:
                 defines = defines_of(copy)
                 copy = None if dev._address(copy) == dev._address(w) else copy  # in float32 the parameter is its own copy
-            first, second, t = states if kind == "adam" else (states[0], None, None)
-            addresses = [0 if a is None else dev._address(a) for a in (w, copy, first, second, grad, enabled)]
-            decay = int(np.float32(weight_decay).view(np.uint32))
-            words.append((*addresses, w.size, decay, 0 if t is None else dev._address(t)))
+            if grad is None:  # only the average moves
+                copy, states = None, ()
+            first, second, t = (*states, None, None, None)[:3]
+            *addresses, t_at, average_at = (
+                0 if a is None else dev._address(a) for a in (w, copy, first, second, grad, enabled, t, average)
+            )
+            numbers = int(np.array([weight_decay, rate], np.float32).view(np.uint64)[0])
+            words.append((*addresses, w.size, numbers, t_at, average_at))
             chunks += [(row, chunk) for chunk in range(blocks(w.size, CHUNK))]
-            moments = [a for a in (first, second) if a is not None]
-            reads += [w, *moments, grad]
-            writes += [w, *moments, *([] if copy is None else [copy])]
+            updated = [a for a in (first, second, average) if a is not None]
+            reads += [w, *updated, *([] if grad is None else [grad])]
+            writes += [*([] if grad is None else [w]), *updated, *([] if copy is None else [copy])]
         total = cost(0, reads, writes)
         if not entries:
             return DeviceList(None, None, None, total, defines)
         rows = dev.upload(np.array(words, np.uint64).reshape(-1, WORDS))
         return DeviceList(rows, dev.upload(np.array(chunks, np.int32)), dev.empty((len(rows), 2), np.float32), total, defines)
 
-    def _rmsprop_update_all(self, updates: UpdateList, *, lr: Any, decay: float = 0.9, eps: float = 1e-8) -> None:
+    def _rmsprop_update_all(self, updates: UpdateList, *, lr: Any, decay: float = 0.9, eps: float = 1e-8, blend: Any = 1.0) -> None:
         """One launch."""
         on: DeviceList = updates.device
         if on.rows is not None:
             self.device.cuda(
-                FILE, "rmsprop_list", len(on.chunks), THREADS, on.rows, on.chunks, *_rate(lr, np.float32),
+                FILE, "rmsprop_list", len(on.chunks), THREADS, on.rows, on.chunks, *scalar(lr), *scalar(blend),
                 *map(np.float32, (decay, 1.0 - decay, eps)), cost=on.cost, defines=on.defines,
             )  # fmt: skip
 
-    def _adam_update_all(self, updates: UpdateList, *, lr: Any, beta1: float = 0.5, beta2: float = 0.999, eps: float = 1e-8) -> None:
+    def _adam_update_all(
+        self, updates: UpdateList, *, lr: Any, beta1: float = 0.5, beta2: float = 0.999, eps: float = 1e-8, blend: Any = 1.0
+    ) -> None:  # fmt: skip
         """Two launches, as `_adam_update`."""
         on: DeviceList = updates.device
         if on.rows is None:
             return
         self.device.cuda(
             FILE, "adam_advance_list", blocks(len(on.rows), THREADS), THREADS, on.rates, on.rows, np.int32(len(on.rows)),
-            *_rate(lr, np.float64), np.float64(beta1), np.float64(beta2), cost=cost(0, [on.rows, 8 * len(on.rows)], [on.rates]),
+            *scalar(lr, np.float64), np.float64(beta1), np.float64(beta2), cost=cost(0, [on.rows, 8 * len(on.rows)], [on.rates]),
             defines=on.defines,
         )  # fmt: skip
         self.device.cuda(
-            FILE, "adam_list", len(on.chunks), THREADS, on.rows, on.chunks, on.rates,
+            FILE, "adam_list", len(on.chunks), THREADS, on.rows, on.chunks, on.rates, *scalar(blend),
             *map(np.float32, (beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps)), cost=on.cost, defines=on.defines,
         )  # fmt: skip

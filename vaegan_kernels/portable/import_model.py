@@ -100,7 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     import kernels
     from models.system import SYSTEMS
-    from models.vaegan import VAEGAN
     from vaegan_kernels.runs.inference import EXAMPLES
 
     arguments = make_parser().parse_args(argv)
@@ -117,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arrays = layout.arrays_of(tensors, spec, SYSTEMS[config.model].networks, str(path))
 
     engine = kernels.engine("cpu", "float32", implementation="numpy")
-    model = VAEGAN(engine, spec, system=config.model, optimizer=config.optimizer, weight_decay=config.weight_decay, seed=config.seed)
+    model = config.system(engine)
     state = {name: np.asarray(arrays.get(name, array)) for name, array in model.state_arrays().items()}
     if config.condition:
         kept = np.asarray(examples, np.float32)

@@ -23,9 +23,8 @@ TRAIN_SHARE = 0.9  # of the images, where the split is not known before they are
 
 def measure(config: Config, spec: NetworkSpec, engine: Engine, batch: int) -> tuple[float, dict[str, int]]:
     """(seconds of a step, bytes of its memory by what it is for) of ``batch`` random images, on a network made for it and thrown away."""
-    from models.vaegan import VAEGAN
 
-    model = VAEGAN(engine, spec, system=config.model, seed=0, optimizer=config.optimizer, weight_decay=config.weight_decay)
+    model = config.system(engine)
     random = np.random.default_rng(0)
     x = engine.asarray(random.uniform(-1, 1, (batch, spec.image_size, spec.image_size, spec.channels)))
     eps, z_p = (engine.asarray(random.standard_normal((batch, spec.latent)), engine.wide) for _ in range(2))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from models.networks import NetworkSpec
 from models.vaegan import VAEGAN
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.checkpoint import Header
+from vaegan_kernels.shell.cli import check_choice
 from vaegan_kernels.shell.errors import UserError
 
+WEIGHTS = ("average", "raw")
 EXAMPLES = "condition/examples"  # in a conditional checkpoint: attributes of training images, float32 [<= 256, A]
 
 
@@ -29,11 +32,15 @@ class Model:
 
     Attributes: ``header`` (step, configuration, data of the checkpoint), ``spec`` (the network), ``engine``, ``image_shape``
     (S, S, C), ``latent`` (L), ``system`` ("vaegan", "vae", "vae-dis" or "gan"), ``has_encoder``, ``has_discriminator``,
-    ``attribute_names`` (those A of the condition; () if there is none).
+    ``attribute_names`` (those A of the condition; () if there is none), ``weights`` ("average" or "raw": which it is used with; of a
+    network without averages both are the same).
     """
 
-    def __init__(self, network: VAEGAN, spec: NetworkSpec, header: Header, examples: np.ndarray | None = None) -> None:
+    def __init__(
+        self, network: VAEGAN, spec: NetworkSpec, header: Header, examples: np.ndarray | None = None, *, weights: str = "average"
+    ) -> None:  # fmt: skip
         self.network = network
+        self.weights = weights
         self.system: str = network.system
         self.attribute_names = header.config.condition
         self.has_encoder, self.has_discriminator = network.encoder is not None, network.discriminator is not None
@@ -55,24 +62,35 @@ class Model:
         """
         self._need(self.has_encoder, "encoder, and cannot encode or reconstruct images")
         x = self._images(images)
-        mu, logvar = self.network.encode(x, self._attributes(attributes, len(x)))
+        with self._chosen():
+            mu, logvar = self.network.encode(x, self._attributes(attributes, len(x)))
         return self._numpy(mu), self._numpy(logvar)
 
     def decode(self, z: Any, attributes: Any = None) -> np.ndarray:
         """Images [N, S, S, C], float in [-1, 1], of latent vectors ``z`` [N, L]. Raises ValueError for a wrong shape or type."""
         latents = self._latents("z", z)
-        return self._numpy(self.network.decode(latents, self._attributes(attributes, len(latents))))
+        with self._chosen():
+            return self._numpy(self.network.decode(latents, self._attributes(attributes, len(latents))))
 
     def discriminate(self, images: Any, attributes: Any = None) -> np.ndarray:
         """The probability [N] that each of ``images`` [N, S, S, C] is a real one. Raises ValueError as `encode` does."""
         self._need(self.has_discriminator, "discriminator")
         x = self._images(images)
-        return self._numpy(self.network.discriminate(x, self._attributes(attributes, len(x)))).reshape(-1)
+        with self._chosen():
+            return self._numpy(self.network.discriminate(x, self._attributes(attributes, len(x)))).reshape(-1)
 
     def features(self, images: Any) -> np.ndarray:
         """Dis_l of ``images``, the learned metric's features [N, F], which do not depend on attributes. Raises ValueError as `encode`."""
         self._need(self.has_discriminator, "discriminator, and no learned metric")
-        return self._numpy(self.network.features(self._images(images)))
+        x = self._images(images)
+        with self._chosen():
+            return self._numpy(self.network.features(x))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies of the weights that it is used with: "parameters/…" and "statistics/…" by the names of the module tree."""
+        with self._chosen():
+            arrays = self.network.state_arrays().items()
+            return {name: self._numpy(array) for name, array in arrays if name.startswith(("parameters/", "statistics/"))}
 
     def gradients(
         self,
@@ -94,7 +112,8 @@ class Model:
             attributes: of the images, [N, A], of a conditional model.
             gamma, real_weight, gan_eps, bn_groups: the objective; None takes the value of the checkpoint's configuration.
 
-        Returns: ({parameter name: gradient}, {loss name: sum over the batch}). The model is not changed.
+        Returns: ({parameter name: gradient}, {loss name: sum over the batch}). The model is not changed. They are a step's: of the raw
+        weights, not of their average.
         Raises ValueError for a wrong shape, type, range or objective.
         """
         x = self._images(images)
@@ -154,6 +173,10 @@ class Model:
         eps = philox.normal(mu.shape, seed=seed, step=0, stream=philox.STREAM_FIGURE_EPS)
         return np.asarray(mu + np.exp(0.5 * logvar) * eps, mu.dtype)
 
+    def _chosen(self) -> AbstractContextManager[None]:
+        """Inside, the network is that of ``weights``."""
+        return self.network.averaged(self.weights == "average")
+
     def _need(self, has: bool, what: str) -> None:
         if not has:
             raise UserError(f"a model of the system {self.system} has no {what}")
@@ -202,7 +225,7 @@ class Model:
 
 def load_model(
     path: str | Path, *, precision: str = "float32", device: str = "cpu", engine: str = "auto", threads: int | None = None,
-    say: Callable[[str], None] | None = None,
+    weights: str | None = None, say: Callable[[str], None] | None = None,
 ) -> Model:  # fmt: skip
     """The trained model in ``path``, a run folder or a checkpoint file.
 
@@ -211,6 +234,7 @@ def load_model(
         device: "cpu", "cuda" or "auto".
         engine: of the CPU: "native", "numpy", or "auto", the first in float32 where there is a compiler.
         threads: CPU threads; None means all cores.
+        weights: "average", "raw", or None: the average where the run kept one.
         say: called with a line where the CPU's kernels are compiled first, which takes some seconds.
 
     Raises: `UserError`, in one line, for a missing, truncated, foreign or ill-fitting file, device, engine or precision.
@@ -220,15 +244,19 @@ def load_model(
     file = checkpoint.find(path)
     header = checkpoint.read_header(file)
     config = header.config
+    if weights is not None:
+        check_choice("--weights", weights, WEIGHTS)
+    if weights == "average" and not config.average:
+        raise UserError(f"--weights average: {file} has no averaged weights (it was trained without --average); leave it out, or give raw")
     asked = dataclasses.replace(config, device=device, precision=precision, engine=engine, threads=threads)
     asked.validate()
     opened, _ = open_engine(asked, say)
     spec = config.network_spec()
     if config.conditional and not config.condition:
         raise UserError(f"{file}, attribute config: conditional, but without the names of its attributes; the file is damaged")
-    network = VAEGAN(opened, spec, system=config.model, seed=config.seed, optimizer=config.optimizer, weight_decay=config.weight_decay)
+    network = config.system(opened)
     network.load_state(checkpoint.read_arrays(file, network.state_arrays(), cast=True))
     examples = checkpoint.read_extra(file, EXAMPLES) if config.conditional else None
     if examples is not None and (examples.ndim != 2 or examples.shape[1] != spec.attributes):
         raise UserError(f"{file}: {EXAMPLES} has shape {examples.shape}, expected (up to 256, {spec.attributes}); the file is damaged")
-    return Model(network, spec, header, examples)
+    return Model(network, spec, header, examples, weights=weights or "average")

@@ -18,7 +18,7 @@ import numpy as np
 
 from kernels import Engine, OutOfMemory, philox
 from models.objective import LOSSES
-from models.optimizers import learning_rate
+from models.optimizers import average_decay, learning_rate
 from models.vaegan import VAEGAN
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.runs import checkpoint
@@ -93,6 +93,8 @@ class Trainer:
         self.counter, self.lr = engine.empty((1,), np.int64), engine.empty((1,), engine.wide)
         self.place_attributes()
         self.rates = engine.asarray([self.rate(k) for k in range(self.steps)], engine.wide)
+        self.place_noise()
+        self.place_average()
         engine.put(self.counter, [step])
         self.replay = engine.record(self.step_body)
         self.clock = 0.0
@@ -115,6 +117,20 @@ class Trainer:
         if names:
             self.table = self.engine.asarray(self.dataset.attributes_of(names), self.engine.wide)
             self.given = (self.engine.empty((self.config.batch_size, len(names)), self.engine.wide),)
+
+    def place_noise(self) -> None:
+        """Where there is noise for Dis: its draws, its standard deviation, and that of every step, which falls in a line to 0."""
+        start, (n, *size) = self.config.dis_noise, self.x.shape
+        if start:
+            self.deviations = self.engine.asarray([start * (1 - k / self.steps) for k in range(self.steps)], self.engine.wide)
+            self.noise = self.engine.empty((3 * n, *size)), self.engine.empty((1,), self.engine.wide)
+
+    def place_average(self) -> None:
+        """Where an average of the weights is kept: the share by which it moves, and that of every step."""
+        decay = self.config.average
+        if decay:
+            self.blends = self.engine.asarray([1 - average_decay(k, decay) for k in range(self.steps)], self.engine.wide)
+            self.blend = self.engine.empty((1,), self.engine.wide)
 
     def run(self, stop_after: int | None, progress: Progress) -> int | None:
         """Train up to ``stop_after`` (or to the end) and save; the schedule follows the configuration's steps.
@@ -175,7 +191,15 @@ class Trainer:
         eng.look_up_rate(self.lr, self.rates, self.counter)
         for attributes in self.given:
             eng.gather_rows(attributes, self.table, self.order, self.counter, per_epoch=self.per_epoch)
-        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr, *self.given)
+        more: dict[str, Any] = {}
+        if self.config.dis_noise:
+            eng.normal(self.noise[0], seed=seed, step=self.counter, stream=philox.STREAM_DIS_NOISE)
+            eng.look_up_rate(self.noise[1], self.deviations, self.counter)
+            more["noise"] = self.noise
+        if self.config.average:
+            eng.look_up_rate(self.blend, self.blends, self.counter)
+            more["blend"] = self.blend
+        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr, *self.given, **more)
         eng.advance(self.counter)
 
     def rate(self, k: int) -> float:

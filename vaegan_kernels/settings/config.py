@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kernels import Engine
 from kernels.augmentation import AUTHORS, Augmentation
 from kernels.open import IMPLEMENTATIONS
 from models.networks import NETWORKS, NetworkSpec, network
@@ -20,6 +21,7 @@ from models.objective import CHOICES, Objective
 from models.optimizers import OPTIMIZERS
 from models.presets import PRESETS
 from models.system import SYSTEMS
+from models.vaegan import VAEGAN
 from vaegan_kernels.settings.fields import check_value, coerce, flag, option
 from vaegan_kernels.shell.cli import check_choice, close_match
 from vaegan_kernels.shell.errors import UserError
@@ -83,6 +85,10 @@ class Config:
     gate: bool = option(Objective.gate, "Objective", "hold back the network that is too far ahead (equilibrium gate)")
     equilibrium: float = option(Objective.equilibrium, "Objective", "GAN loss that the gate aims at", above=0.0)
     margin: float = option(Objective.margin, "Objective", "distance from it at which the gate acts", above=0.0)
+    dis_noise: float = option(
+        0.0, "Objective", "noise on the images that the discriminator is shown, standard deviation at the start; falls to 0", minimum=0.0,
+        maximum=10.0,
+    )  # fmt: skip
 
     optimizer: str = option("rmsprop", "Optimisation", "update rule", choices=OPTIMIZERS)
     steps: int | None = option(None, "Optimisation", "training steps; the schedule follows them", minimum=1)
@@ -90,8 +96,14 @@ class Config:
     batch_size: int = option(64, "Optimisation", "images in a step", minimum=1)
     learning_rate: float = option(3e-4, "Optimisation", "applied learning rate at the start, at any batch size", above=0.0)
     learning_rate_stop: float = option(1e-5 / 64, "Optimisation", "applied learning rate at the end", minimum=0.0)
+    enc_rate: float = option(1.0, "Optimisation", "learning rate of the encoder, as a factor of --learning-rate", above=0.0)
+    dis_rate: float = option(1.0, "Optimisation", "the same of the discriminator", above=0.0)
     schedule_epochs: int = option(0, "Optimisation", "stairs of the learning rate (0: a new rate each step)", minimum=0)
     weight_decay: float = option(2e-5, "Optimisation", "weight decay, on the batch-summed gradient", minimum=0.0)
+    average: float = option(
+        0.0, "Optimisation", "decay of the moving average of all weights, which pictures are made with (0: none is kept)", minimum=0.0,
+        below=1.0,
+    )  # fmt: skip
     seed: int = option(0, "Optimisation", "seed of the initial weights, the shuffle and all noise", minimum=0, maximum=2**63 - 1)
 
     log_every: int = option(10, "Logging", "steps between lines of metrics.jsonl", minimum=1)
@@ -142,6 +154,14 @@ class Config:
     def augmentation(self) -> Augmentation | None:
         """How training images are varied; None: not at all."""
         return Augmentation(*(getattr(self, f"augment_{name}") for name in Augmentation._fields)) if self.augment else None
+
+    def system(self, engine: Engine) -> VAEGAN:
+        """The networks of this configuration on ``engine``, at their start."""
+        rates = {"encoder": self.enc_rate, "discriminator": self.dis_rate}
+        return VAEGAN(
+            engine, self.network_spec(), system=self.model, seed=self.seed, optimizer=self.optimizer, weight_decay=self.weight_decay,
+            average=self.average > 0, rates={name: rate for name, rate in rates.items() if rate != 1.0},
+        )  # fmt: skip
 
     def objective(self) -> Objective:
         """The `Objective` of this configuration."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cpu.elementwise import number_of
+
 
 class Elementwise:
     """Operations of the native engine."""
@@ -33,8 +35,8 @@ class Elementwise:
     def _sigmoid_backward(self, dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
         self.library.sigmoid_backward(dx, dy, y, y.size)
 
-    def _add(self, out: np.ndarray, a: np.ndarray, b: np.ndarray, *, alpha: float = 1.0, beta: float = 1.0) -> None:
-        self.library.add(out, a, b, out.size, float(alpha), float(beta))
+    def _add(self, out: np.ndarray, a: np.ndarray, b: np.ndarray, *, alpha: Any = 1.0, beta: float = 1.0) -> None:
+        self.library.add(out, a, b, out.size, number_of(alpha), float(beta))
 
     def _scale(self, out: np.ndarray, x: np.ndarray, factor: float) -> None:
         self.library.scale(out, x, x.size, float(factor))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from kernels.contract.previous import Previous
+from kernels.cpu.elementwise import number_of
 from kernels.cpu.native.batch_norm import BatchNorm, Groups, Wanted
-from kernels.cpu.optimizer import rate_of
 
 
 class Linear(BatchNorm):
@@ -30,7 +30,7 @@ class Linear(BatchNorm):
         eps: float = 1e-8, weight_decay: float = 0.0, enabled: Wanted = None,
     ) -> None:  # fmt: skip
         if enabled is None or enabled[0]:
-            self.library.linear_wgrad_rmsprop(w, ms, x, dy, len(x), *w.shape, rate_of(lr), decay, eps, weight_decay)
+            self.library.linear_wgrad_rmsprop(w, ms, x, dy, len(x), *w.shape, number_of(lr), decay, eps, weight_decay)
             if copy is not None and copy is not w:
                 np.copyto(copy, w)
 

@@ -56,3 +56,9 @@ def channel_layout(channels: int) -> tuple[int, int, int]:
     units = channels // 8 if vector else channels
     lanes = min(32, power_of_two(units))
     return lanes, vector, blocks(units, lanes)
+
+
+def scalar(value: Any, dtype: type[np.floating[Any]] = np.float32) -> tuple[Any, np.floating[Any]]:
+    """A number or a device array [1] as the kernels take it: the array or None, then a number of ``dtype``, which counts where there is
+    no array."""
+    return (None, dtype(value)) if isinstance(value, (int, float, np.generic)) else (value, dtype(0.0))
