@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from models.networks import NETWORKS
 from models.objective import Objective
 
 # The objective's fields that every preset sets.
@@ -39,3 +40,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "schedule_epochs": 0, "batch_size": 16, "steps": 950, "weight_decay": 2e-5, "network": "small32",
     },
 }  # fmt: skip
+
+
+def gamma_for(preset: str, network: str) -> float:
+    """γ of ``preset`` for another network than its own: γ · |Dis_l| / |Dis_l of ``network``|, in values of Dis_l for one image.
+
+    L_like is a sum over these values and L_GAN is not. Over the images of a batch both are sums, so γ does not depend on its size.
+    """
+    values = PRESETS[preset]
+    return float(values["gamma"] * NETWORKS[values["network"]].metric_size / NETWORKS[network].metric_size)

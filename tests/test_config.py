@@ -56,6 +56,18 @@ def test_a_width_of_the_preset_stays_with_its_network():
     assert resolve({"preset": "released", "network": "small32"}).encoder_units is None
 
 
+def test_gamma_follows_the_size_of_dis_l():
+    """quick with paper32: a Dis_l four times as large, a quarter of γ. A γ that was chosen stays, also one of a file."""
+    own = PRESETS["quick"]["gamma"]
+    assert resolve({"network": "paper32"}).gamma == pytest.approx(own / 4)
+    assert resolve({}).gamma == own and resolve({"network": "small64"}).gamma == pytest.approx(own * 48 / 64)
+    assert resolve({"preset": "paper", "network": "small32"}).gamma == pytest.approx(1e-5 * 16384 / 3072)
+    assert resolve({"network": "paper32", "gamma": 0.5}).gamma == 0.5
+    assert resolve({"network": "paper32"}, resolve({}).to_dict()).gamma == pytest.approx(own / 4)
+    assert resolve({"network": "paper32"}, resolve({"gamma": 0.5}).to_dict()).gamma == 0.5
+    assert resolve({}, resolve({"network": "paper32"}).to_dict()).gamma == pytest.approx(own / 4)
+
+
 def test_json_there_and_back(tmp_path):
     config = resolve({"preset": "released", "seed": 7, "data": "x", "limit": 5})
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))

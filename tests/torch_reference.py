@@ -34,6 +34,7 @@ class Reference:
         self.running = {name: torch.tensor(np.asarray(a, np.float64)) for name, a in statistics.items()}
         self.seen = []  # (block, mean, variance) of each batch norm of the last forward, groups averaged by size
         self.fixed = ()  # networks whose batch norms use running statistics
+        self.noise = None  # [3 N, C, S, S], on the images [x; x_p; x̃] that Dis is shown for L_GAN
         if "decoder/fc/weight" not in parameters:  # the regressor and classifiers
             return
         # Dec starts from S/8 x S/8 maps of as many channels as its first upconv reads: weight [5, 5, Co, Ci].
@@ -138,17 +139,25 @@ class Reference:
         if objective.bn_groups == "authors":  # repeated passes; L_GAN's first (running statistics take both, in this order)
             generated = self.decoder(torch.cat([z, z_p]), (2 * n,), a) if both else self.decoder(z_p, (n,), a)
             m = n + len(generated)
-            logits = self.logits(self.features(torch.cat([x, generated]), (m,)), (m,), a)
+            logits = self.logits(self.features(self.shown(x, generated), (m,)), (m,), a)
             reconstruction = self.decoder(z, (n,), a)
             like = self.features(torch.cat([reconstruction, x]), (2 * n,))
             return like[:n], like[n:], generated, logits
         joint = objective.bn_groups == "joint"
         assert joint or objective.bn_groups == "split"
         generated = self.decoder(torch.cat([z, z_p]), (2 * n,) if joint else (n, n), a)
-        features = self.features(torch.cat([x, generated]), (3 * n,) if joint else (n, n, n))
+        features = self.features(self.shown(x, generated), (3 * n,) if joint else (n, n, n))
         judged = features if both else torch.cat([features[:n], features[2 * n :]])  # x̃ only as far as Dis_l
         logits = self.logits(judged, (len(judged),) if joint else (n,) * (len(judged) // n), a)
         return features[n : 2 * n], features[:n], generated, logits
+
+    def shown(self, x, generated):
+        """What Dis is shown for L_GAN: [x; generated], with noise where there is any. generated: [x̃; x_p] or x_p."""
+        images, n = torch.cat([x, generated]), len(x)
+        if self.noise is None:
+            return images
+        parts = torch.split(self.noise, n)
+        return images + torch.cat([parts[0], parts[2], parts[1]] if len(generated) > n else list(parts[:2]))
 
     def inputs(self, x, *others):
         """float64 tensors of a step's arrays (None stays None), the images NCHW."""

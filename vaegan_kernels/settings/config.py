@@ -19,7 +19,7 @@ from kernels.open import IMPLEMENTATIONS
 from models.networks import NETWORKS, NetworkSpec, network
 from models.objective import CHOICES, Objective
 from models.optimizers import OPTIMIZERS
-from models.presets import PRESETS
+from models.presets import PRESETS, gamma_for
 from models.system import SYSTEMS
 from models.vaegan import VAEGAN
 from vaegan_kernels.settings.fields import check_value, coerce, flag, option
@@ -256,8 +256,14 @@ def resolve(flags: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -
     if "preset" in flags:  # an explicit preset replaces the values that the file took from its own preset
         stored = {name: value for name, value in stored.items() if name not in PRESETS[preset]}
     base = {name: value for name, value in PRESETS[preset].items() if name in FIELDS}
-    if {**base, **stored, **flags}["network"] != base["network"]:
+    name = {**base, **stored, **flags}["network"]
+    if name != base["network"]:
         base.pop("encoder_units", None)  # the preset's width belongs to the preset's network
+    if name in NETWORKS:
+        base["gamma"] = gamma_for(preset, name)
+    before = stored.get("network")
+    if before in NETWORKS and before != name and stored.get("gamma") == gamma_for(preset, before):
+        stored.pop("gamma")  # it was not chosen, but came with the file's network
     if flags.get("model", "vae-dis") != "vae-dis" or "gan" in flags:  # what belongs to another choice of the file's
         stored.pop("gan_steps", None)
     if flags.get("model", "vae-dis") != "vae-dis" or "gan_steps" in flags:
