@@ -15,8 +15,11 @@ from models.vaegan import VAEGAN
 DATA_SET = 1000  # images of the data set that the batches are gathered from; no launch depends on it
 
 
-def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, images: Any = None, *, augment: bool = False) -> Any:
-    """What the trainer does in one step, batch and noise included, as a function of nothing; the images varied with ``augment``."""
+def step_body(
+    engine: Any, model: VAEGAN, batch: int, objective: Objective, images: Any = None, *, augment: bool = False, dis_noise: bool = False
+) -> Any:  # fmt: skip
+    """What the trainer does in one step, batch and noise included, as a function of nothing; the images varied with ``augment``, those
+    that Dis is shown with ``dis_noise``; an average moves where the model keeps one."""
     spec = model.spec
     shape = (batch, spec.image_size, spec.image_size, spec.channels)
     if images is None:
@@ -24,6 +27,8 @@ def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, imag
     x, eps, z_p = engine.empty(shape), engine.empty((batch, spec.latent), engine.wide), engine.empty((batch, spec.latent), engine.wide)
     order, counter = engine.empty((len(images),), np.int32), engine.empty((1,), np.int64)
     rates, rate = engine.empty((100,), engine.wide), engine.empty((1,), engine.wide)
+    noise = (engine.empty((3 * batch, *shape[1:])), engine.empty((1,), engine.wide)) if dis_noise else None
+    blend = engine.empty((1,), engine.wide)
     attributes = all_attributes = None
     if spec.attributes:
         attributes = engine.empty((batch, spec.attributes), engine.wide)
@@ -40,7 +45,9 @@ def step_body(engine: Any, model: VAEGAN, batch: int, objective: Objective, imag
         engine.normal(eps, seed=0, step=counter, stream=philox.STREAM_EPS)
         engine.normal(z_p, seed=0, step=counter, stream=philox.STREAM_PRIOR)
         engine.look_up_rate(rate, rates, counter)
-        model.train_step(x, eps, z_p, objective, rate, attributes)
+        if noise:
+            engine.normal(noise[0], seed=0, step=counter, stream=philox.STREAM_DIS_NOISE)
+        model.train_step(x, eps, z_p, objective, rate, attributes, noise=noise, blend=blend if model.followed else 1.0)
         engine.advance(counter)
 
     return body

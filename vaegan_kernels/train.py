@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         gan_file.check_gan(config)
 
     runs = 2 if config.model == "vae-dis" and config.gan is None else 1
-    needed = 2 * runs * sum(config.parameter_counts().values()) * STATE_ARRAYS[config.optimizer] * engine.wide.itemsize + (32 << 20)
+    arrays = STATE_ARRAYS[config.optimizer] + (config.average > 0)
+    needed = 2 * runs * sum(config.parameter_counts().values()) * arrays * engine.wide.itemsize + (32 << 20)
     if arguments.resume is None:
         name = Path(config.data).name if config.data else "faces"
         default = fresh_folder(config.network, config.preset, name, model=config.model, conditional=config.conditional)
