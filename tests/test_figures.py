@@ -96,7 +96,8 @@ def test_evaluate(rng):
     assert result["reconstruction_mse_mean"] == pytest.approx(0.25)
     assert result["mean_image_mse"] == pytest.approx((images / 127.5).var(axis=0).mean())
     assert result["diversity_ratio"] == pytest.approx(1)
-    assert len(describe(result)) == 2
+    assert result["sharpness_ratio"] == pytest.approx(1) and result["colour_noise_ratio"] == pytest.approx(1)
+    assert len(describe(result)) == 4
 
 
 def test_mean_distance(rng):

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.data.dataset import Dataset
-from vaegan_kernels.measures.quality_images import mean_distance, pixel_mse
+from vaegan_kernels.measures.quality_images import colour_noise, mean_distance, pixel_mse, ratio, sharpness
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.cli import Parser, add_place, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
-COUNT = 256  # images, samples
+COUNT, TRAIN = 256, 5120  # images and samples that are measured; training images behind the mean image
 
 EPILOG = """examples:
   python -m vaegan_kernels.evaluate runs/my-run --data celeba/ --regressor regressor.h5 --out metrics.json
@@ -26,7 +26,7 @@ EPILOG = """examples:
 def evaluate(
     model: Model, held_out: np.ndarray, train: np.ndarray, *, seed: int = 0, attributes: np.ndarray | None = None
 ) -> dict[str, float]:  # fmt: skip
-    """Reconstruction error (of a model that has an encoder) and sample diversity.
+    """What is measured at the end of a run: reconstruction error (of a model that has an encoder), diversity, sharpness and colour noise.
 
     Args:
         model: a `vaegan_kernels.runs.inference.Model`.
@@ -37,40 +37,65 @@ def evaluate(
     Returns: mean squared pixel errors, pixels in [-1, 1]: ``reconstruction_mse`` (sampled z), ``reconstruction_mse_mean``
     (z = mu), ``mean_image_mse`` (predicting the mean training image for all), ``reconstruction_ratio`` (the first over the
     third); ``sample_diversity`` and ``data_diversity``, the mean distance between two samples and between two of
-    ``held_out``, and ``diversity_ratio``.
+    ``held_out``, and ``diversity_ratio``; ``sharpness_ratio`` and ``colour_noise_ratio``, those of samples over those of ``held_out``
+    (`measures.quality_images`). What cannot be had is left out: a mean image of no images, a ratio to nothing (one image; grey images'
+    colour noise).
     """
     real = held_out[:COUNT]
     x = real / 127.5 - 1.0
     given = None if attributes is None else attributes[:COUNT]
-    result: dict[str, float] = {}
+    result: dict[str, float | None] = {}
     if model.has_encoder:
-        mean_image = train[: 20 * COUNT].mean(axis=0) / 127.5 - 1.0
-        result = {
-            "reconstruction_mse": pixel_mse(model.reconstruct(real, seed=seed, attributes=given), x),
-            "reconstruction_mse_mean": pixel_mse(model.reconstruct(real, mean=True, attributes=given), x),
-            "mean_image_mse": pixel_mse(np.broadcast_to(mean_image, x.shape), x),
-        }
-        result["reconstruction_ratio"] = result["reconstruction_mse"] / max(result["mean_image_mse"], 1e-12)
+        error = pixel_mse(model.reconstruct(real, seed=seed, attributes=given), x)
+        result["reconstruction_mse"] = error
+        result["reconstruction_mse_mean"] = pixel_mse(model.reconstruct(real, mean=True, attributes=given), x)
+        if len(train):
+            mean_image = train[:TRAIN].mean(axis=0) / 127.5 - 1.0
+            result["mean_image_mse"] = scale = pixel_mse(np.broadcast_to(mean_image, x.shape), x)
+            result["reconstruction_ratio"] = ratio(error, scale)
     samples = model.sample(max(2, len(real)), seed=seed)
-    result["sample_diversity"] = mean_distance(samples)
-    result["data_diversity"] = mean_distance(x)
-    result["diversity_ratio"] = result["sample_diversity"] / max(result["data_diversity"], 1e-12)
-    return {name: float(value) for name, value in result.items()}
+    result["sample_diversity"], result["data_diversity"] = diversity = mean_distance(samples), mean_distance(x)
+    result["diversity_ratio"] = ratio(*diversity)
+    result["sharpness_ratio"] = sharpness(samples, x)
+    result["colour_noise_ratio"] = ratio(colour_noise(samples), colour_noise(x))
+    return {name: float(value) for name, value in result.items() if value is not None}
+
+
+def evaluate_on(model: Model, dataset: Dataset, indices: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float]:
+    """`evaluate` on the images at ``indices`` of ``dataset`` (None: those that were not trained on), of which the first 256 are used."""
+    from vaegan_kernels.pictures.artist import held_out
+
+    shown = (held_out(dataset) if indices is None else indices)[:COUNT]
+    own = dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
+    train = dataset.images[dataset.split("train")[:TRAIN]]
+    return evaluate(model, dataset.images[shown], train, seed=seed, attributes=own)
+
+
+RATIOS = (  # key, its name in print, what it says
+    ("sharpness_ratio", "sample sharpness", "over the data's; below 1 blurred, above 1 noisy"),
+    ("colour_noise_ratio", "sample colour noise", "over the data's; above 1: specks of colour"),
+)
 
 
 def describe(result: dict[str, float]) -> list[str]:
     """The lines that are printed at the end of a run."""
+
+    def of(name: str, whose: str) -> str:
+        return f"; {result[name]:.0%} of {whose}" if name in result else ""
+
     lines = []
     if "reconstruction_mse" in result:
+        scale = f"the mean image's {result.get('mean_image_mse', 0):.4f}"
         lines.append(
-            f"reconstruction error  {result['reconstruction_mse']:.4f}  (mean squared, sampled z; {result['reconstruction_ratio']:.0%} of "
-            f"the mean image's {result['mean_image_mse']:.4f}; decoding mu: {result['reconstruction_mse_mean']:.4f})"
+            f"reconstruction error  {result['reconstruction_mse']:.4f}  (mean squared, sampled z{of('reconstruction_ratio', scale)}; "
+            f"decoding mu: {result['reconstruction_mse_mean']:.4f})"
         )
-    return [
-        *lines,
-        f"sample diversity      {result['sample_diversity']:.3f}   (mean distance of two samples; {result['diversity_ratio']:.0%} of the "
-        f"data's {result['data_diversity']:.3f})",
-    ]
+    data = f"the data's {result['data_diversity']:.3f}"
+    lines.append(f"sample diversity      {result['sample_diversity']:.3f}   (mean distance of two samples{of('diversity_ratio', data)})")
+    for name, title, about in RATIOS:
+        if name in result:
+            lines.append(f"{title:<21} {result[name]:.2f}    ({about})")
+    return lines
 
 
 def make_parser() -> Parser:
