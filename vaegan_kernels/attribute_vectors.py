@@ -9,7 +9,7 @@ import numpy as np
 
 from vaegan_kernels.measures.attribute_vectors import COMMAND, Vectors, check_model, cosines, measure, save
 from vaegan_kernels.runs import checkpoint
-from vaegan_kernels.shell.cli import Parser, add_place, check_choice, place_of, run_main
+from vaegan_kernels.shell.cli import Parser, add_place, add_weights, check_choice, place_of, run_main
 from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
@@ -27,6 +27,7 @@ def make_parser() -> Parser:
     parser.add_argument("checkpoint", metavar="RUN", help="a run folder or a checkpoint.h5")
     parser.add_argument("--data", metavar="PATH", help="images with attributes (default: the data that the run was trained on)")
     parser.add_argument("--split", default="train", metavar="{train,validation,test}", help="images to take (default: train)")
+    add_weights(parser)
     add_place(parser)
     parser.add_argument("--quiet", action="store_true", help="print only the result and errors")
     return parser
@@ -45,11 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_choice("--split", arguments.split, SPLITS)
     file = checkpoint.find(arguments.checkpoint)
     check_writable(file.absolute().parent, probe=True, flag=str(file), wanted=file)
-    model = load_model(file, **place_of(arguments))
+    model = load_model(file, weights=arguments.weights, **place_of(arguments))
     check_model(model)
     dataset = data_of(model, arguments.data, quiet=arguments.quiet, check=check_names)
     found = measure(model, dataset, arguments.split, progress=Counter("encoding images", quiet=arguments.quiet))
-    save(file, found)
+    save(file, found, model.weights)
     print("\n".join(table(found)))
     if found.left_out:
         print(f"left out, because no image has them or every image does: {', '.join(found.left_out)}")

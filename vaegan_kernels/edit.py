@@ -16,7 +16,7 @@ from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.run_folder import RUNS
 from vaegan_kernels.settings.condition import add_attributes, parse, set_attributes
 from vaegan_kernels.settings.edits import add_edits, direction, names_of, wording
-from vaegan_kernels.shell.cli import Parser, add_place, place_of, run_main, whole_number
+from vaegan_kernels.shell.cli import Parser, add_place, add_weights, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 DESCRIPTION = """Change attributes of the faces in photos: z of a photo, plus or minus attribute vectors, decoded.
@@ -47,6 +47,7 @@ def make_parser() -> Parser:
     parser.add_argument("--mean", action="store_true", help="start from mu instead of a sampled z = mu + sigma*eps")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="seed of the noise eps (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
+    add_weights(parser, "those that the attribute vectors were made with; of a conditional model the average, where there is one")
     add_place(parser)
     return parser
 
@@ -70,10 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = find_checkpoint(arguments.checkpoint, conditional=conditional)
     check_kind(path, conditional)
     change = None if conditional else direction(attribute_vectors.load(path), add, remove, arguments.strength)
+    weights = arguments.weights if conditional else attribute_vectors.weights_of(path, arguments.weights)
 
     from vaegan_kernels import load_model
 
-    model = load_model(path, **place_of(arguments))
+    model = load_model(path, weights=weights, **place_of(arguments))
     photos = np.stack([read_image(file, model) for file in files])
     if change is None:
         has = set_attributes(model, own, np.tile(model.mean_attributes(), (len(photos), 1)))

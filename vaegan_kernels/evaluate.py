@@ -12,7 +12,7 @@ import numpy as np
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.measures.quality_images import colour_noise, mean_distance, pixel_mse, ratio, sharpness
 from vaegan_kernels.runs.inference import Model
-from vaegan_kernels.shell.cli import Parser, add_place, place_of, run_main, whole_number
+from vaegan_kernels.shell.cli import Parser, add_place, add_weights, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 COUNT, TRAIN = 256, 5120  # images and samples that are measured; training images behind the mean image
@@ -125,6 +125,7 @@ def make_parser() -> Parser:
     parser.add_argument("--write-images", metavar="FOLDER", help="write single images there, at their own size, for FID tools")
     parser.add_argument("--count", type=whole_number, default=500, metavar="N", help="images of each kind written (default: 500)")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="of the samples and of z (default: 0)")
+    add_weights(parser)
     add_place(parser)
     return parser
 
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels.runs.run_data import data_of
 
     place = place_of(arguments)
-    model = load_model(arguments.checkpoint, **place)
+    model = load_model(arguments.checkpoint, weights=arguments.weights, **place)
     dataset = data_of(model, arguments.data)
     if arguments.regressor is not None:
         from vaegan_kernels.measures.quality import measure

@@ -16,7 +16,7 @@ from vaegan_kernels.files import check_room, check_writable, nearest_existing, w
 from vaegan_kernels.portable import layout
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.inference import Model
-from vaegan_kernels.shell.cli import Parser, check_choice, run_main
+from vaegan_kernels.shell.cli import Parser, add_weights, check_choice, run_main
 from vaegan_kernels.shell.errors import UserError
 
 FORMATS = {"torch": "torch", "safetensors": "safetensors", "onnx": "onnx"}  # format: the package that writes it
@@ -85,6 +85,7 @@ def make_parser() -> Parser:
     parser.add_argument("--out", metavar="FOLDER", default="exported", help="the folder to write to (default: exported)")
     parser.add_argument("--format", metavar="A,B,..", help="of torch, safetensors, onnx (default: all whose packages are installed)")
     parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier export")
+    add_weights(parser)
     return parser
 
 
@@ -95,13 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     formats, absent = chosen(arguments.format)
     checkpoint.find(arguments.checkpoint)
-    model = load_model(arguments.checkpoint, engine="numpy")  # nothing is computed
+    model = load_model(arguments.checkpoint, engine="numpy", weights=arguments.weights)  # nothing is computed
     about = layout.description(model)
     out = Path(arguments.out)
     files = names_of(formats, about["sizes"]["networks"])
     check_folder(out, files, overwrite=arguments.overwrite)
 
-    tensors = layout.state_dict(model.network.state_arrays(), model.spec, tuple(about["sizes"]["networks"]))
+    tensors = layout.state_dict(model.arrays(), model.spec, tuple(about["sizes"]["networks"]))
     check_room(nearest_existing(out), (len(formats) + 1) * sum(array.nbytes for array in tensors.values()))
     made = {"vaegan.json": (json.dumps(about, indent=1) + "\n").encode()}
     for name in formats:

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels import load_model
     from vaegan_kernels.pictures import figures
 
-    model = load_model(arguments.checkpoint, **place_of(arguments))
+    model = load_model(arguments.checkpoint, weights=arguments.weights, **place_of(arguments))
     check_conditional(model, values)
     if any(isinstance(end, Path) for end in ends):
         check_encoder(model)

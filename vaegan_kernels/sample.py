@@ -14,7 +14,7 @@ from vaegan_kernels.measures import attribute_vectors
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
 from vaegan_kernels.settings.edits import add_edits, direction, names_of, wording
-from vaegan_kernels.shell.cli import Parser, add_place, place_of, run_main, whole_number
+from vaegan_kernels.shell.cli import Parser, add_place, add_weights, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
@@ -30,6 +30,7 @@ def add_common(parser: Any, out: str) -> None:
     parser.add_argument("--out", default=out, metavar="FILE", help=f"the picture to write (default: {out})")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="seed of the noise (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
+    add_weights(parser)
     add_place(parser)
 
 
@@ -68,12 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.strength is not None and not (add or remove):
         raise UserError("--strength: given without --add or --remove; name an attribute")
     edits = (add, remove, arguments.strength)
-    change = direction(attribute_vectors.load(arguments.checkpoint), *edits) if add or remove else None
+    change, weights = None, arguments.weights
+    if add or remove:
+        change = direction(attribute_vectors.load(arguments.checkpoint), *edits)
+        weights = attribute_vectors.weights_of(arguments.checkpoint, weights)
 
     from vaegan_kernels import load_model
     from vaegan_kernels.pictures import figures
 
-    model = load_model(arguments.checkpoint, **place_of(arguments))
+    model = load_model(arguments.checkpoint, weights=weights, **place_of(arguments))
     check_conditional(model, values)
     given = set_attributes(model, values, model.examples(count, arguments.seed)) if model.attribute_names else None
     if change is None:

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_model(model)
     facts = about(arguments, dataset, [folder])
     found = measure(model, dataset)
-    save(checkpoint.find(folder), found)  # for edit and sample
+    save(checkpoint.find(folder), found, model.weights)  # for edit and sample
 
     images = test_images(dataset, arguments.skip + arguments.count)[arguments.skip :]
     if not len(images):

@@ -218,7 +218,7 @@ class Study:
         )  # fmt: skip
         if part.start != "scratch":
             file = self.given or checkpoint.find(run_folder(self.arguments.out, "vaegan", seed=part.seed))
-            model.load_trunk(checkpoint.read_arrays(file, model.trunk_arrays(), cast=True, partly=True))
+            model.load_trunk(checkpoint.read_weights(file, model.trunk_arrays()))
         return model
 
     def accuracy(self, model: Classifier, indices: np.ndarray) -> float:

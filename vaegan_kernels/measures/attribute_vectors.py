@@ -20,6 +20,7 @@ from vaegan_kernels.shell.errors import UserError
 
 VECTORS = "attribute_vectors/vectors"  # in a checkpoint: float32 [A, L]
 NAMES = "attribute_vector_names"  # its root attribute: JSON list of the A names
+WEIGHTS = "attribute_vector_weights"  # its root attribute: "average" or "raw", of the model that they were made with
 COMMAND = "python -m vaegan_kernels.attribute_vectors"
 BATCH = 256  # images encoded at once
 Progress = Callable[[int, int], None]
@@ -98,9 +99,22 @@ def cosines(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(v @ v.T, -1, 1))
 
 
-def save(file: Path, found: Vectors) -> None:
-    """Put the vectors into a checkpoint."""
-    checkpoint.write_extra(file, {VECTORS: found.vectors}, {NAMES: json.dumps(list(found.names))})
+def save(file: Path, found: Vectors, weights: str) -> None:
+    """Put the vectors, made with a model's ``weights``, into its checkpoint."""
+    checkpoint.write_extra(file, {VECTORS: found.vectors}, {NAMES: json.dumps(list(found.names)), WEIGHTS: weights})
+
+
+def weights_of(path: str | Path, asked: str | None = None) -> str:
+    """The weights that the vectors of a checkpoint or run folder were made with: with others, z has another meaning.
+
+    Raises `UserError` where others are ``asked`` for.
+    """
+    file = checkpoint.find(path)
+    own = checkpoint.read_text(file, WEIGHTS) or "raw"  # before there were averages
+    if asked not in (None, own):
+        again = f"make them again with: {COMMAND} {path} --weights {asked}"
+        raise UserError(f"--weights {asked}: the attribute vectors in {file} were made with --weights {own}; leave it out, or {again}")
+    return own
 
 
 def load(path: str | Path) -> dict[str, np.ndarray]:

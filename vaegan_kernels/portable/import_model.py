@@ -23,7 +23,8 @@ EPILOG = """examples:
   python -m vaegan_kernels.import tuned.safetensors --out runs/tuned
   python -m vaegan_kernels.import tuned.pt --description exported/vaegan.json --out runs/tuned
 FILE is read as numbers only; nothing in it is executed. The run has no state of the optimiser: sample, reconstruct, interpolate, edit,
-evaluate and export work as with any other, and train --resume continues with the optimiser's state at zero."""
+evaluate and export work as with any other, and train --resume continues with the optimiser's state at zero. The average of a run with
+--average starts at the weights in FILE."""
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
@@ -117,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     engine = kernels.engine("cpu", "float32", implementation="numpy")
     model = config.system(engine)
-    state = {name: np.asarray(arrays.get(name, array)) for name, array in model.state_arrays().items()}
+    own = model.state_arrays().items()  # an average starts at the weights that there are
+    state = {name: np.asarray(arrays.get(name.removeprefix("average/"), array)) for name, array in own}
     if config.condition:
         kept = np.asarray(examples, np.float32)
         if kept.ndim != 2 or kept.shape[1] != spec.attributes or not np.isfinite(kept).all():

@@ -93,7 +93,7 @@ def from_torch(array: np.ndarray, name: str, spec: NetworkSpec) -> np.ndarray:
 
 
 def state_dict(state: Mapping[str, np.ndarray], spec: NetworkSpec, networks: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """A `VAEGAN.state_arrays` as PyTorch's state_dict, in NumPy arrays; the optimiser's state is left out."""
+    """The arrays that a model is used with (`Model.arrays`) as PyTorch's state_dict, in NumPy arrays."""
     found: dict[str, np.ndarray] = {}
     for theirs, ours in names(spec, networks).items():
         found[theirs] = to_torch(np.asarray(state[ours]), ours, spec)
@@ -115,7 +115,7 @@ def description(model: Model) -> dict[str, Any]:
         "format": FORMAT, "format_version": FORMAT_VERSION, "version": __version__, "sizes": sizes,
         "pixels": "float in [-1, 1]: x / 127.5 - 1", "step": header.step, "data_name": header.data_name,
         "data_fingerprint": header.data_fingerprint, "attribute_names": list(header.attribute_names), "seconds": header.seconds,
-        "config": header.config.to_dict(), "examples": model._examples.tolist() if model.attribute_names else [],
+        "weights": model.weights, "config": header.config.to_dict(), "examples": model._examples.tolist() if model.attribute_names else [],
     }  # fmt: skip
 
 

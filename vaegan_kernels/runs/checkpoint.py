@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from models.system import SYSTEMS
 from vaegan_kernels.files import SafeFile, write_atomically
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.errors import UserError
@@ -100,6 +101,12 @@ def read_extra_names(path: Path, name: str) -> tuple[str, ...]:
         return tuple(map(str, json_of(h5.attrs, name, path, list))) if name in h5.attrs else ()
 
 
+def read_text(path: Path, name: str) -> str:
+    """The text in the root attribute ``name``; "" where there is none."""
+    with opened(path) as h5:
+        return _text(h5.attrs.get(name))
+
+
 def write_extra(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
     """Put ``arrays`` (names in one of the `EXTRAS`) and root ``attributes`` into the checkpoint ``path``; all else stays as it is.
 
@@ -171,6 +178,16 @@ def read_arrays(
         for name, like in expected.items():
             arrays[name] = _array(h5, name, like, path, cast)
     return arrays
+
+
+def read_weights(path: Path, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights that a model is used with, of a checkpoint: the arrays ``expected`` ("parameters/…", "statistics/…", of any
+    floating-point width), of each its average where one was kept. Raises `UserError` as `read_arrays`."""
+    config = read_header(path).config
+    averaged = SYSTEMS[config.model].trained if config.average else ()
+    stored = {name: f"average/{name}" if name.split("/")[1] in averaged else name for name in expected}
+    arrays = read_arrays(path, {stored[name]: like for name, like in expected.items()}, cast=True, partly=True)
+    return {name: arrays[stored[name]] for name in expected}
 
 
 def _item(h5: Any, name: str, path: Path) -> Any:

@@ -32,15 +32,15 @@ class Model:
 
     Attributes: ``header`` (step, configuration, data of the checkpoint), ``spec`` (the network), ``engine``, ``image_shape``
     (S, S, C), ``latent`` (L), ``system`` ("vaegan", "vae", "vae-dis" or "gan"), ``has_encoder``, ``has_discriminator``,
-    ``attribute_names`` (those A of the condition; () if there is none), ``weights`` ("average" or "raw": which it is used with; of a
-    network without averages both are the same).
+    ``attribute_names`` (those A of the condition; () if there is none), ``weights`` ("average" or "raw": which it is used with; "raw"
+    where there is no average).
     """
 
     def __init__(
         self, network: VAEGAN, spec: NetworkSpec, header: Header, examples: np.ndarray | None = None, *, weights: str = "average"
     ) -> None:  # fmt: skip
         self.network = network
-        self.weights = weights
+        self.weights = weights if network.followed else "raw"
         self.system: str = network.system
         self.attribute_names = header.config.condition
         self.has_encoder, self.has_discriminator = network.encoder is not None, network.discriminator is not None

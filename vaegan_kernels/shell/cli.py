@@ -89,6 +89,12 @@ def place_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"device": arguments.device or "auto", "engine": arguments.engine or "auto", "threads": arguments.threads, "say": say}
 
 
+def add_weights(parser: Any, default: str = "average, where there is one") -> None:
+    """Add --weights, as `load_model` takes it."""
+    text = f"the moving average that a run with --average keeps, or the weights of its last step (default: {default})"
+    parser.add_argument("--weights", metavar="{average,raw}", help=text)
+
+
 def tell(text: str) -> None:
     """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)
