@@ -1,7 +1,8 @@
 """The regressor's file, HDF5: written atomically, read with distrust, as a checkpoint is.
 
 attributes  format "vaegan-kernels regressor", format_version 1, header (JSON: the fields of `Header`)
-parameters/…, statistics/…, optimizer/…   as in a checkpoint (docs/checkpoint.md), names from "regressor/…"; to use it, the last is not needed
+parameters/…, statistics/…, optimizer/…   as in a checkpoint (docs/checkpoint.md), names from "regressor/…"
+                                          (optimizer/… is for resuming; a file may come without)
 """
 
 from __future__ import annotations
