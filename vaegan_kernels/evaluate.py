@@ -119,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.out is not None:
             from vaegan_kernels.files import write_atomically
 
-            text = json.dumps({"system": model.system, "step": model.header.step, "data": dataset.fingerprint, **measured}, indent=2) + "\n"
+            source = {"system": model.system, "step": model.header.step, "weights": model.weights, "data": dataset.fingerprint}
+            text = json.dumps({**source, **measured}, indent=2) + "\n"
             write_atomically(Path(arguments.out), lambda file: file.write(text.encode()))
             print(arguments.out)
     if arguments.write_images is not None:
