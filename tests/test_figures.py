@@ -96,7 +96,20 @@ def test_evaluate(rng):
     assert result["reconstruction_mse_mean"] == pytest.approx(0.25)
     assert result["mean_image_mse"] == pytest.approx((images / 127.5).var(axis=0).mean())
     assert result["diversity_ratio"] == pytest.approx(1)
-    assert len(describe(result)) == 2
+    assert result["sharpness_ratio"] == pytest.approx(1) and result["colour_noise_ratio"] == pytest.approx(1)
+    assert len(describe(result)) == 4
+
+
+def test_evaluate_leaves_out_what_cannot_be_had(rng):
+    images = rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    one = evaluate(Echo(images), images[:1], images[:1])  # its own mean image, no second image
+    assert not {"reconstruction_ratio", "diversity_ratio"} & one.keys() and one["mean_image_mse"] < 1e-12
+    assert all(value < 10 for value in one.values()) and len(describe(one)) == 4
+    assert not {"mean_image_mse", "reconstruction_ratio"} & evaluate(Echo(images), images, images[:0]).keys()
+    grey = images[..., :1]
+    for data in (grey, grey.repeat(3, axis=3)):
+        result = evaluate(Echo(images[..., : data.shape[3]]), data, data)
+        assert "colour_noise_ratio" not in result and "sharpness_ratio" in result
 
 
 def test_mean_distance(rng):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from vaegan_kernels.measures import quality
-from vaegan_kernels.measures.quality_images import frechet, laplacian_variance, pixel_mse, ssim
+from vaegan_kernels.measures.quality_images import colour_noise, frechet, laplacian_variance, pixel_mse, ratio, ssim
 from vaegan_kernels.shell.errors import UserError
 
 
@@ -53,7 +53,35 @@ def test_sharpness_is_the_variance_of_the_laplacian(rng):
     expected = F.conv2d(grey, stencil).reshape(5, -1).var(dim=1, unbiased=False).mean()
     assert laplacian_variance(a) == pytest.approx(float(expected), rel=1e-9)
     blurred = (a + np.roll(a, 1, 1) + np.roll(a, 1, 2)) / 3
+    assert quality.sharpness(a, np.full_like(a, 0.3)) is None
     assert quality.sharpness(blurred, a) < 0.7 < quality.sharpness(a, a) == pytest.approx(1.0)
+
+
+def test_colour_noise_of_a_checkerboard_by_hand():
+    """±1 in turn: of nine neighbours five have a pixel's own sign, so their mean is a ninth of it and eight ninths are left."""
+    board = (-1.0) ** np.add.outer(np.arange(9), np.arange(9))
+    image = np.stack([0.3 * board, -0.3 * board, 0 * board], axis=2)[None]  # the mean over channels is 0: all of it is colour
+    assert colour_noise(image) == pytest.approx(2 / 3 * (0.3 * 8 / 9) ** 2)
+    twice = np.concatenate([image, 0 * image])
+    assert colour_noise(twice) == pytest.approx(colour_noise(image) / 2)  # a mean over images
+    red = np.stack([0.3 * board, 0 * board, 0 * board], axis=2)[None]  # colour is (2, -1, -1) thirds of it
+    assert colour_noise(red) == pytest.approx(6 / 27 * (0.3 * 8 / 9) ** 2)
+
+
+def test_colour_noise_against_a_convolution_and_what_it_does_not_see(rng):
+    a = images(rng, 5)
+    colour = torch.tensor(a - a.mean(axis=3, keepdims=True)).permute(0, 3, 1, 2)
+    left = colour[:, :, 1:-1, 1:-1] - F.avg_pool2d(colour, 3, stride=1)
+    assert colour_noise(a) == pytest.approx(float((left**2).mean()), rel=1e-9)
+    grey = rng.standard_normal((*a.shape[:3], 1))
+    assert colour_noise(a + grey) == pytest.approx(colour_noise(a), rel=1e-9)
+    slope = np.linspace(-1, 1, 32)[:, None] * np.array([1.0, -2.0, 0.5])  # colour that changes evenly is no noise
+    assert colour_noise(a + slope) == pytest.approx(colour_noise(a), rel=1e-9)
+    noisy = a + 0.3 * rng.standard_normal(a.shape)  # of its variance two thirds are colour, of which 8/9 are left
+    assert colour_noise(noisy) == pytest.approx(colour_noise(a) + 0.09 * 2 / 3 * 8 / 9, rel=0.1)
+    one = rng.integers(0, 256, (4, 32, 32, 1)).astype(np.uint8)
+    for grey in (one, one.repeat(3, axis=3)):
+        assert ratio(colour_noise(a), colour_noise(grey)) is None  # none to compare with, not a huge number
 
 
 def test_frechet_distance(rng):

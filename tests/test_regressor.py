@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from app_case import TINY, arrays_of, call, one_line, write_tiny
+from PIL import Image
 
 from models.regressor import Regressor
 from vaegan_kernels import evaluate, load_model, regressor, train
@@ -123,6 +124,7 @@ def test_evaluate_measures_writes_and_lists(place, tmp_path, capsys, name):
     words = ("--regressor", place / "r.h5", "--metric-from", place / "gan", "--out", out, "--write-images", pictures, "--count", 5)
     assert call(evaluate.main, place / name, *words) == 0
     found, text = json.loads(out.read_text()), capsys.readouterr().out
+    assert found["summary"]["colour_noise_ratio"] == pytest.approx(found["colour_noise"])  # eight images either way
     assert found["system"] == name and found["images"] == 8 and f"frechet                  {found['frechet']:.4f}" in text
     assert len(list((pictures / "samples").glob("*.png"))) == len(list((pictures / "real").glob("*.png"))) == 5
     if name == "gan":
@@ -138,11 +140,50 @@ def test_evaluate_measures_writes_and_lists(place, tmp_path, capsys, name):
     assert set(found["attribute_vectors"]["attributes"]) == {"Big", "Red"}
 
 
+def test_evaluate_alone_is_the_end_of_the_run_again(place, tmp_path, capsys):
+    out = tmp_path / "m.json"
+    assert call(evaluate.main, place / "vaegan", "--out", out) == 0
+    text, found = capsys.readouterr().out, json.loads(out.read_text())
+    summary = json.loads((place / "vaegan" / "summary.json").read_text())
+    for name in ("reconstruction_ratio", "diversity_ratio", "sharpness_ratio", "colour_noise_ratio"):
+        assert found[name] == pytest.approx(summary[name], rel=1e-5)
+    assert found["system"] == "vaegan" and found["step"] == 2 and "attribute_agreement" not in found  # these are discs
+    for line in evaluate.describe(found):
+        assert line in text
+    assert text.splitlines()[-1] == str(out)
+
+
+def test_evaluate_of_one_image(place, tmp_path, capsys):
+    data = data_of(place)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(data.images[0]).save(tmp_path / "photos" / "one.png")
+    assert call(evaluate.main, place / "vaegan", "--data", tmp_path / "photos") == 0
+    text = capsys.readouterr().out
+    assert "reconstruction error" in text and "of the mean image's" not in text and "of the data's" not in text
+
+
+def test_encoder_units_make_a_small_file_that_is_used_without_its_optimizer(place, tmp_path, capsys):
+    out, words = tmp_path / "r.h5", ("--steps", 2, "--batch-size", 8, "--device", "cpu", "--quiet")
+    assert call(regressor.main, "--data", place / "tiny.h5", "--out", out, "--encoder-units", 8, *words) == 0
+    model, images = load_regressor(out), data_of(place).images[:5]
+    assert model.features(images).shape == (5, 8) and out.stat().st_size < (place / "r.h5").stat().st_size / 2
+    weights = {name: array for name, array in arrays_of(out).items() if not name.startswith("optimizer/")}
+    regressor_file.save(tmp_path / "weights.h5", weights, regressor_file.read_header(out))
+    assert np.array_equal(load_regressor(tmp_path / "weights.h5").predict(images), model.predict(images))
+    assert call(regressor.main, "--data", place / "tiny.h5", "--out", out, "--encoder-units", 9, *words) == 2
+    assert "has encoder_units 8, asked for is 9" in one_line(capsys.readouterr().err)
+    with h5py.File(out, "r+") as h5:  # a file from before there was the setting
+        header = json.loads(h5.attrs["header"])
+        header.pop("encoder_units")
+        h5.attrs["header"] = json.dumps(header)
+    assert regressor_file.read_header(out).encoder_units is None
+
+
 def test_evaluate_refuses_in_one_line(place, tmp_path, capsys):
     run = place / "vaegan"
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").write_text("a")
-    for words in ((), ("--out", "m.json"), ("--write-images", tmp_path / "full"), ("--regressor", place / "r.h5", "--out", "m.txt"),
+    for words in (("--metric-from", run), ("--out", "m.txt"), ("--write-images", tmp_path / "full"),
                   ("--regressor", tmp_path / "none.h5"), ("--write-images", tmp_path / "new", "--count", 0)):  # fmt: skip
         assert call(evaluate.main, run, *words) == 2
         one_line(capsys.readouterr().err)

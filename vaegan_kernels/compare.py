@@ -31,6 +31,9 @@ FIGURES = (  # of summary.json: key, its name in the table, format
     ("reconstruction_ratio", "  of the mean image's", "{:.0%}"),
     ("sample_diversity", "sample diversity", "{:.3f}"),
     ("diversity_ratio", "  of the data's", "{:.0%}"),
+    ("sharpness_ratio", "sharpness, of the data's", "{:.0%}"),
+    ("colour_noise_ratio", "colour noise, of the data's", "{:.0%}"),
+    ("attribute_agreement", "attribute agreement", "{:.0%}"),
     ("seconds", "seconds of training", "{:,.0f}"),
 )
 

@@ -1,8 +1,7 @@
-"""How good a model is: two numbers at the end of each run, and all there are with ``python -m vaegan_kernels.evaluate RUN``."""
+"""How good a model is: the measures of the end of each run, by ``python -m vaegan_kernels.evaluate RUN`` too, there with a judge's."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,66 +10,105 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.data.dataset import Dataset
-from vaegan_kernels.measures.quality_images import mean_distance, pixel_mse
+from vaegan_kernels.measures.quality_images import colour_noise, mean_distance, pixel_mse, ratio, sharpness
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.cli import Parser, add_place, add_weights, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
-COUNT = 256  # images, samples
+COUNT, TRAIN = 256, 5120  # images and samples that are measured; training images behind the mean image
 
 EPILOG = """examples:
+  python -m vaegan_kernels.evaluate runs/my-run                                                            as at the end of the run
   python -m vaegan_kernels.evaluate runs/my-run --data celeba/ --regressor regressor.h5 --out metrics.json
   python -m vaegan_kernels.evaluate runs/my-run --data celeba/ --write-images for-fid/        real/, samples/ and so on: PNGs"""
 
 
 def evaluate(
-    model: Model, held_out: np.ndarray, train: np.ndarray, *, seed: int = 0, attributes: np.ndarray | None = None
+    model: Model, held_out: np.ndarray, train: np.ndarray, *, seed: int = 0, attributes: np.ndarray | None = None,
+    drawn: np.ndarray | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Reconstruction error (of a model that has an encoder) and sample diversity.
+    """What is measured at the end of a run: reconstruction error (of a model that has an encoder), diversity, sharpness and colour noise.
 
     Args:
         model: a `vaegan_kernels.runs.inference.Model`.
         held_out: uint8 [N, S, S, C], images not trained on (test images); the first 256 are used.
         train: uint8 [M, S, S, C], training images, for the mean image.
         attributes: float [N, A], those of ``held_out``, for a conditional model.
+        drawn: of built-in faces, the true attributes of ``held_out`` by `measures.agreement.truth_of`.
 
     Returns: mean squared pixel errors, pixels in [-1, 1]: ``reconstruction_mse`` (sampled z), ``reconstruction_mse_mean``
     (z = mu), ``mean_image_mse`` (predicting the mean training image for all), ``reconstruction_ratio`` (the first over the
     third); ``sample_diversity`` and ``data_diversity``, the mean distance between two samples and between two of
-    ``held_out``, and ``diversity_ratio``.
+    ``held_out``, and ``diversity_ratio``; ``sharpness_ratio`` and ``colour_noise_ratio``, those of samples over those of ``held_out``
+    (`measures.quality_images`); with ``drawn`` what `measures.agreement.agreement` gives of the reconstructions (sampled z). What cannot be
+    had is left out: the mean image of no images, a ratio to nothing (one image; grey images' colour noise).
     """
     real = held_out[:COUNT]
     x = real / 127.5 - 1.0
     given = None if attributes is None else attributes[:COUNT]
-    result: dict[str, float] = {}
+    result: dict[str, float | None] = {}
     if model.has_encoder:
-        mean_image = train[: 20 * COUNT].mean(axis=0) / 127.5 - 1.0
-        result = {
-            "reconstruction_mse": pixel_mse(model.reconstruct(real, seed=seed, attributes=given), x),
-            "reconstruction_mse_mean": pixel_mse(model.reconstruct(real, mean=True, attributes=given), x),
-            "mean_image_mse": pixel_mse(np.broadcast_to(mean_image, x.shape), x),
-        }
-        result["reconstruction_ratio"] = result["reconstruction_mse"] / max(result["mean_image_mse"], 1e-12)
+        rebuilt = model.reconstruct(real, seed=seed, attributes=given)
+        result["reconstruction_mse"] = error = pixel_mse(rebuilt, x)
+        result["reconstruction_mse_mean"] = pixel_mse(model.reconstruct(real, mean=True, attributes=given), x)
+        if len(train):
+            mean_image = train[:TRAIN].mean(axis=0) / 127.5 - 1.0
+            result["mean_image_mse"] = scale = pixel_mse(np.broadcast_to(mean_image, x.shape), x)
+            result["reconstruction_ratio"] = ratio(error, scale)
+        if drawn is not None:
+            from vaegan_kernels.measures.agreement import agreement
+
+            result.update(agreement(rebuilt, drawn[:COUNT]))
     samples = model.sample(max(2, len(real)), seed=seed)
-    result["sample_diversity"] = mean_distance(samples)
-    result["data_diversity"] = mean_distance(x)
-    result["diversity_ratio"] = result["sample_diversity"] / max(result["data_diversity"], 1e-12)
-    return {name: float(value) for name, value in result.items()}
+    result["sample_diversity"], result["data_diversity"] = diversity = mean_distance(samples), mean_distance(x)
+    result["diversity_ratio"] = ratio(*diversity)
+    result["sharpness_ratio"] = sharpness(samples, x)
+    result["colour_noise_ratio"] = ratio(colour_noise(samples), colour_noise(x))
+    return {name: float(value) for name, value in result.items() if value is not None}
+
+
+def evaluate_on(model: Model, dataset: Dataset, indices: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float]:
+    """`evaluate` on the images at ``indices`` of ``dataset`` (None: those that were not trained on), of which the first 256 are used."""
+    from vaegan_kernels.measures.agreement import truth_of
+    from vaegan_kernels.pictures.artist import held_out
+
+    shown = (held_out(dataset) if indices is None else indices)[:COUNT]
+    own = dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
+    train = dataset.images[dataset.split("train")[:TRAIN]]
+    return evaluate(model, dataset.images[shown], train, seed=seed, attributes=own, drawn=truth_of(dataset, shown))
+
+
+RATIOS = (  # key, its name in print, what it says
+    ("sharpness_ratio", "sample sharpness", "over the data's; below 1 blurred, above 1 noisy"),
+    ("colour_noise_ratio", "sample colour noise", "over the data's; above 1: specks of colour"),
+)
 
 
 def describe(result: dict[str, float]) -> list[str]:
     """The lines that are printed at the end of a run."""
+
+    def of(name: str, whose: str) -> str:
+        return f"; {result[name]:.0%} of {whose}" if name in result else ""
+
     lines = []
     if "reconstruction_mse" in result:
+        scale = f"the mean image's {result.get('mean_image_mse', 0):.4f}"
         lines.append(
-            f"reconstruction error  {result['reconstruction_mse']:.4f}  (mean squared, sampled z; {result['reconstruction_ratio']:.0%} of "
-            f"the mean image's {result['mean_image_mse']:.4f}; decoding mu: {result['reconstruction_mse_mean']:.4f})"
+            f"reconstruction error  {result['reconstruction_mse']:.4f}  (mean squared, sampled z{of('reconstruction_ratio', scale)}; "
+            f"decoding mu: {result['reconstruction_mse_mean']:.4f})"
         )
-    return [
-        *lines,
-        f"sample diversity      {result['sample_diversity']:.3f}   (mean distance of two samples; {result['diversity_ratio']:.0%} of the "
-        f"data's {result['data_diversity']:.3f})",
-    ]
+    data = f"the data's {result['data_diversity']:.3f}"
+    lines.append(f"sample diversity      {result['sample_diversity']:.3f}   (mean distance of two samples{of('diversity_ratio', data)})")
+    for name, title, about in RATIOS:
+        if name in result:
+            lines.append(f"{title:<21} {result[name]:.2f}    ({about})")
+    if "attribute_agreement" in result:
+        each = ", ".join(f"{name} {result[f'{name}_agreement']:.0%}" for name in ("glasses", "hair", "skin", "hat"))
+        lines.append(
+            f"attribute agreement   {result['attribute_agreement']:.0%}     (of reconstructions with their originals: {each}; "
+            f"without looking: {result['constant_agreement']:.0%})"
+        )
+    return lines
 
 
 def make_parser() -> Parser:
@@ -81,7 +119,7 @@ def make_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument("checkpoint", metavar="RUN", help="a run folder or a checkpoint.h5")
     parser.add_argument("--data", metavar="PATH", help="images to measure with (default: the data that the run was trained on)")
-    parser.add_argument("--regressor", metavar="FILE", help="the judge, of python -m vaegan_kernels.regressor; needed for the measures")
+    parser.add_argument("--regressor", metavar="FILE", help="a judge, of python -m vaegan_kernels.regressor: more measures")
     parser.add_argument("--metric-from", metavar="CHECKPOINT", help="take Dis_l distances in this model's Dis (default: the run's own)")
     parser.add_argument("--out", metavar="FILE", help="write the measures there, .json")
     parser.add_argument("--write-images", metavar="FOLDER", help="write single images there, at their own size, for FID tools")
@@ -113,16 +151,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--regressor: it reads images of {regressor.image_shape}, the run has {model.image_shape}; train one of that size"
             )
         metric = load_model(arguments.metric_from, **place) if arguments.metric_from else None
+    found: dict[str, Any] = evaluate_on(model, dataset, seed=arguments.seed)
+    for line in describe(found):
+        print(line)
+    if arguments.regressor is not None:
         measured = measure(model, dataset, regressor, metric=metric, seed=arguments.seed)
         for line in lines(measured):
             print(line)
-        if arguments.out is not None:
-            from vaegan_kernels.files import write_atomically
+        found = {**measured, "summary": found}
+    if arguments.out is not None:
+        from vaegan_kernels.files import write_json
 
-            source = {"system": model.system, "step": model.header.step, "weights": model.weights, "data": dataset.fingerprint}
-            text = json.dumps({**source, **measured}, indent=2) + "\n"
-            write_atomically(Path(arguments.out), lambda file: file.write(text.encode()))
-            print(arguments.out)
+        source = {"system": model.system, "step": model.header.step, "weights": model.weights, "data": dataset.fingerprint}
+        write_json(Path(arguments.out), {**source, **found})
+        print(arguments.out)
     if arguments.write_images is not None:
         written = write_images(model, dataset, Path(arguments.write_images), arguments.count, arguments.seed)
         print(f"{', '.join(f'{count} in {name}/' for name, count in written.items())} of {arguments.write_images}")
@@ -135,12 +177,8 @@ def check(arguments: Any) -> None:
     from vaegan_kernels.sample import check_count
 
     check_count("--count", arguments.count, 10**6)
-    if arguments.regressor is None and arguments.write_images is None:
-        raise UserError("expected --regressor FILE (python -m vaegan_kernels.regressor makes it), --write-images FOLDER, or both")
-    if arguments.regressor is None and (arguments.out or arguments.metric_from):
-        raise UserError(
-            f"--{'out' if arguments.out else 'metric-from'}: needs --regressor FILE (python -m vaegan_kernels.regressor makes it)"
-        )
+    if arguments.regressor is None and arguments.metric_from:
+        raise UserError("--metric-from: needs --regressor FILE (python -m vaegan_kernels.regressor makes it)")
     if arguments.out is not None:
         out = Path(arguments.out)
         if out.suffix != ".json" or out.is_dir():

@@ -30,6 +30,7 @@ def make_parser() -> Parser:
     parser.add_argument("--out", required=True, metavar="FILE", help="the regressor, .h5; its report is written beside it, .json")
     parser.add_argument("--network", default=Config.network, metavar="NAME", help="network family and image size (default: small32)")
     parser.add_argument("--image-channels", type=whole_number, default=3, metavar="{1,3}", help="1 (grey) or 3 (colour) (default: 3)")
+    parser.add_argument("--encoder-units", type=whole_number, metavar="N", help="width of the top layer (default: the network's)")
     parser.add_argument("--steps", type=whole_number, default=STEPS, metavar="N", help=f"training steps (default: {STEPS})")
     parser.add_argument("--batch-size", type=whole_number, default=BATCH, metavar="N", help=f"images in a step (default: {BATCH})")
     parser.add_argument("--learning-rate", type=real_number, default=RATE, metavar="X", help=f"at the start (default: {RATE})")
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.resume and not out.exists():
         raise UserError(f"--resume: there is no {out}; leave --resume out to begin")
     places = {name: getattr(arguments, name) for name in ("device", "engine", "threads", "seed")}
-    Config(network=arguments.network, image_channels=arguments.image_channels, **places).validate()
+    asked = {name: getattr(arguments, name) for name in ("network", "image_channels", "encoder_units")}
+    Config(**asked, **places).validate()
     check_count("--steps", arguments.steps, 10**9)
     check_count("--batch-size", arguments.batch_size, 10**6)
     if not 0 < arguments.learning_rate < float("inf"):
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     form = {"image_size": network_spec(arguments.network).image_size, "channels": arguments.image_channels}
     data.check_source(arguments.data, **form)
     dataset = data.load_dataset(arguments.data, **form, progress=Counter("reading images", quiet=arguments.quiet))
-    names = ("network", "steps", "batch_size", "learning_rate", "seed", "quiet")
+    names = ("network", "encoder_units", "steps", "batch_size", "learning_rate", "seed", "quiet")
     train_regressor(dataset, out=out, **place_of(arguments), **{name: getattr(arguments, name) for name in names})
     report = regressor_file.read_header(out).report
     for name, row in sorted(report["attributes"].items(), key=lambda item: -(item[1]["correlation"] or -1)):

@@ -217,18 +217,14 @@ def run(
 
 def finish(trainer: Any, artist: Any, model: Model, dataset: Dataset, folder: RunFolder) -> None:
     """Draw the summaries, evaluate, write summary.json and print the result."""
-    from vaegan_kernels.evaluate import describe, evaluate
+    from vaegan_kernels.evaluate import describe, evaluate_on
     from vaegan_kernels.pictures import figures
-    from vaegan_kernels.pictures.artist import held_out
     from vaegan_kernels.shell.progress import duration
 
     if not (folder.samples / figures.step_name(trainer.step)).exists():
         trainer.guarded(artist.draw, trainer.step)
     trainer.guarded(lambda: artist.summarise(trainer.seconds, final=True))
-    train_images = dataset.images[dataset.split("train")[:5120]]
-    shown = held_out(dataset)[:256]
-    own = dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
-    result = evaluate(model, dataset.images[shown], train_images, seed=trainer.config.seed, attributes=own)
+    result = evaluate_on(model, dataset, seed=trainer.config.seed)
     images = trainer.step * trainer.config.batch_size
     summary = {"step": trainer.step, "steps": trainer.steps, **result, "seconds": round(trainer.seconds, 2)}
     summary["images_per_second"] = round(images / max(trainer.seconds, 1e-9), 2)

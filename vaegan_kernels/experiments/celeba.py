@@ -40,6 +40,7 @@ NOT_PLANNED |= {"save_every", "reconstruct_from", "animation", "curves", "tensor
 # The table's lines: numbers of `quality.measure`, and what they are called there. celeba.json has all of them, and those of each attribute.
 MEASURES = {
     "sharpness": "samples: sharpness over that of real images",
+    "colour_noise": "samples: colour noise over that of real images",
     "pixel_diversity": "samples: mean distance of two over that of real images",
     "frechet": "samples: Fréchet distance",
     "frechet_real": "the same of training images: the floor",

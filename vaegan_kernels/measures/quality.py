@@ -13,7 +13,7 @@ import numpy as np
 
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.measures.quality_faces import diverse_faces as diverse_faces
-from vaegan_kernels.measures.quality_images import as_float, frechet, laplacian_variance, mean_distance, pixel_mse, ssim
+from vaegan_kernels.measures.quality_images import as_float, colour_noise, frechet, mean_distance, pixel_mse, ratio, sharpness, ssim
 from vaegan_kernels.measures.regressor import RegressorModel
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.errors import UserError
@@ -26,11 +26,6 @@ def dis_l_distance(model: Model, a: Any, b: Any) -> float:
     statistics), a mean over images. Distances in two models' Dis_l do not compare."""
     difference = np.asarray(model.features(a), np.float64) - model.features(b)
     return float(np.sqrt((difference**2).mean(axis=1)).mean())
-
-
-def sharpness(images: Any, real: Any) -> float:
-    """`laplacian_variance` over that of real images: below 1 blurred, above 1 noisy."""
-    return laplacian_variance(images) / max(laplacian_variance(real), 1e-12)
 
 
 def attribute_similarity(
@@ -117,9 +112,10 @@ def measure(
         vectors: {attribute: [L]} for `vector_accuracy`; None: made from the training images, where there is an Enc.
 
     Returns: "rebuilt" (from a sampled z) and "rebuilt_mean" (z = μ), each {"mse", "ssim", "dis_l", "sharpness"}; "mean_image_mse";
-    "sharpness" of samples; "frechet" of samples, and "frechet_rebuilt" and "frechet_real" (as many training images: the
-    floor, well above 0 where there are not many more images than features) beside it; "features", how many the regressor has;
-    "pixel_diversity"; "attribute_similarity" (conditional models); "attribute_vectors" (`vector_accuracy`, not for conditional ones,
+    "sharpness", "colour_noise" and "pixel_diversity" (`mean_distance`) of samples, over those of real images, None where real images
+    have none; "frechet" of samples, and "frechet_rebuilt" and "frechet_real" (as many training images: the floor, well above 0 where
+    there are not many more images than features) beside it; "features", how many the regressor has;
+    "attribute_similarity" (conditional models); "attribute_vectors" (`vector_accuracy`, not for conditional ones,
     nor where the data lacks an attribute of the regressor's). Raises `UserError` in one line for data or a regressor that does not fit.
     """
     from vaegan_kernels.pictures.artist import held_out
@@ -139,7 +135,8 @@ def measure(
         "rebuilt": None,
         "rebuilt_mean": None,
         "sharpness": sharpness(samples, real),
-        "pixel_diversity": mean_distance(samples) / max(mean_distance(as_float(real)), 1e-12),
+        "colour_noise": ratio(colour_noise(samples), colour_noise(real)),
+        "pixel_diversity": ratio(mean_distance(samples), mean_distance(as_float(real))),
         "frechet": frechet(regressor.features(samples), seen),
         "frechet_rebuilt": None,
         "frechet_real": frechet(regressor.features(dataset.images[train[: len(real)]]), seen),

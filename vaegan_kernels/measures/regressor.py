@@ -63,13 +63,15 @@ def load_regressor(path: str | Path, *, device: str = "cpu", **place: Any) -> Re
     if header.step < header.steps:
         raise UserError(f"{path}: trained for {header.step} of {header.steps} steps; run the command that made it again to resume")
     network = _network(header, device, **place)
-    network.load_state(checkpoint.read_arrays(path, network.state_arrays(), cast=True))
+    state = {name: network.engine.to_numpy(array) for name, array in network.state_arrays().items()}
+    used = {name: array for name, array in state.items() if not name.startswith("optimizer/")}
+    network.load_state({**state, **checkpoint.read_arrays(path, used, cast=True, partly=True)})
     return RegressorModel(network, header)
 
 
 def train_regressor(
     dataset: Any, *, out: str | Path, network: str = Config.network, steps: int = STEPS, batch_size: int = BATCH,
-    learning_rate: float = RATE, seed: int = 0, device: str = "auto", quiet: bool = False, **place: Any,
+    learning_rate: float = RATE, seed: int = 0, encoder_units: int | None = None, device: str = "auto", quiet: bool = False, **place: Any,
 ) -> Path:  # fmt: skip
     """Train on the training images of ``dataset`` until ``out`` is complete; resume what it holds, return at once if nothing is left.
     ``place``: engine, threads and say, as of `load_model`.
@@ -85,7 +87,8 @@ def train_regressor(
         raise UserError(f"--batch-size: got {batch_size}, but the training split has only {len(train)} images; use a smaller batch")
     channels = dataset.images.shape[3]
     header = Header(
-        network, channels, dataset.attribute_names, steps, batch_size, float(learning_rate), seed, dataset.fingerprint, dataset.name
+        network, channels, dataset.attribute_names, steps, batch_size, float(learning_rate), seed, dataset.fingerprint, dataset.name,
+        encoder_units,
     )  # fmt: skip
     if network_spec(network).image_size != dataset.images.shape[1]:
         raise UserError(f"--network: {network} is for images of {network_spec(network).image_size} pixels, got {dataset.images.shape[1]}")
@@ -120,7 +123,8 @@ def _network(
     header: Header, device: str, *, engine: str = "auto", threads: int | None = None, say: Callable[[str], None] | None = None
 ) -> Regressor:
     opened, _ = open_engine(Config(device=device, engine=engine, threads=threads), say)
-    return Regressor(opened, network_spec(header.network, channels=header.channels), len(header.attribute_names), seed=header.seed)
+    spec = network_spec(header.network, channels=header.channels, encoder_units=header.encoder_units)
+    return Regressor(opened, spec, len(header.attribute_names), seed=header.seed)
 
 
 def _save(out: Path, model: Regressor, header: Header) -> None:

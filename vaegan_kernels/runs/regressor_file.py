@@ -2,6 +2,7 @@
 
 attributes  format "vaegan-kernels regressor", format_version 1, header (JSON: the fields of `Header`)
 parameters/…, statistics/…, optimizer/…   as in a checkpoint (docs/checkpoint.md), names from "regressor/…"
+                                          (optimizer/… is for resuming; a file may come without)
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Header:
     seed: int
     data_fingerprint: str
     data_name: str
+    encoder_units: int | None = None  # of the FC layer; None: the network's own, as in files that do not say
     step: int = 0
     report: dict[str, Any] = field(default_factory=dict)  # of the test images, once it is trained
 
@@ -60,9 +62,10 @@ def read_header(path: Path) -> Header:
             raise UserError(f"{path}: not a regressor's file; python -m vaegan_kernels.regressor makes them")
         if h5.attrs.get("format_version") != FORMAT_VERSION:
             raise UserError(f"{path}: regressor format {h5.attrs.get('format_version')}, this program reads format {FORMAT_VERSION}")
-        values = checkpoint.json_of(h5.attrs, "header", path, dict)
+        values = {"encoder_units": None, **checkpoint.json_of(h5.attrs, "header", path, dict)}
     kinds = {"network": str, "channels": int, "steps": int, "batch_size": int, "learning_rate": float, "seed": int, "step": int}
     kinds |= {"attribute_names": list, "data_fingerprint": str, "data_name": str, "report": dict}
+    kinds |= {"encoder_units": int if values["encoder_units"] is not None else type(None)}
     if set(values) != set(kinds) or any(type(values[name]) is not kind for name, kind in kinds.items()):
         raise UserError(f"{path}: its header is damaged; the file was not written by this program")
     header = Header(**{**values, "attribute_names": tuple(values["attribute_names"])})
@@ -79,6 +82,7 @@ def _ranges(header: Header) -> dict[str, bool]:
         "network": header.network in NETWORKS,
         "channels": header.channels in (1, 3),
         "attribute_names": bool(names) and all(type(name) is str for name in names) and len(set(names)) == len(names),
+        "encoder_units": header.encoder_units is None or header.encoder_units >= 1,
         "steps": header.steps >= 1,
         "step": 0 <= header.step <= header.steps,
         "batch_size": header.batch_size >= 1,
