@@ -59,6 +59,11 @@ class Config:
     network: str = option("small32", "Network", "network family and pixels a side", choices=tuple(NETWORKS))
     encoder_units: int | None = option(None, "Network", "width of the encoder's top layer (default: the network's)", minimum=1)
 
+    init: str | None = option(
+        None, "Network", "start with the weights of this run or checkpoint (the average, where there is one); the optimiser starts anew",
+        metavar="RUN",
+    )  # fmt: skip
+
     model: str = option(
         "vaegan", "System", "the VAE/GAN, a VAE (pixels), a VAE in a trained GAN's features, or a GAN; each has its part of the objective",
         choices=tuple(SYSTEMS),
