@@ -68,18 +68,21 @@ class DiscriminatorApplication:
         self.features, self._metric = metric
         self.logits = head.output if head else None
 
-    def backward_logits(self, dlogits: Array, *, dw: bool, rows: slice | None) -> Array:
-        """An error at the logits → the error at images ``rows`` (None: none is wanted). ``dlogits`` is consumed."""
+    def backward_logits(self, dlogits: Array, *, dw: bool, rows: slice | None, fixed: bool = False) -> Array:
+        """An error at the logits → the error at images ``rows`` (None: none is wanted); ``fixed`` as in `Application.backward`.
+        ``dlogits`` is consumed."""
         assert self._head is not None
-        error = self._head.backward(dlogits, dx=True, dw=dw)
-        return self._to_images(error, slice(0, len(error)), dw=dw, rows=rows)
+        error = self._head.backward(dlogits, dx=True, dw=dw, fixed=fixed)
+        return self._to_images(error, slice(0, len(error)), dw=dw, rows=rows, fixed=fixed)
 
     def backward_features(self, dfeatures: Array, of: slice, *, rows: slice, dfirst: Array = None) -> Array:
         """An error at the Dis_l of images ``of``, and one at ``first`` of all images or None → the error at images ``rows``; no
         gradient of any parameter: L_like never trains Dis. ``dfeatures`` and ``dfirst`` are consumed."""
         return self._to_images(dfeatures, of, dw=False, rows=rows, dfirst=dfirst)
 
-    def _to_images(self, error: Array, of: slice, *, dw: bool, rows: slice | None, dfirst: Array = None) -> Array:
+    def _to_images(
+        self, error: Array, of: slice, *, dw: bool, rows: slice | None, dfirst: Array = None, fixed: bool = False
+    ) -> Array:  # fmt: skip
         """``error`` is at the Dis_l of images ``of``; the others have none there (but will, before it, through joint BN)."""
         dis, x = self._dis, self._metric.x
         if dw:
@@ -99,7 +102,7 @@ class DiscriminatorApplication:
                 dis.engine.copy(sums[i, first:last], part.sums[i])
             dis.pool.give(part.sums)
         dis.pool.give(error)
-        return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows, sums=sums, at_first=dfirst)
+        return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows, sums=sums, at_first=dfirst, fixed=fixed)
 
     def _part(self, previous: Previous, of: slice) -> tuple[Previous, Array]:
         """``previous`` for the images ``of``, and the sums of all groups: images outside have no error, and add nothing to them."""

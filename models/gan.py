@@ -87,20 +87,25 @@ def adversarial(model: System, dis: Any, n: int, objective: Objective, training:
             )  # fmt: skip
             if eng.host_memory:
                 train_dec, train_dis = bool(model.flags[0]), bool(model.flags[1])
-    if objective.generator_loss == "minimax":
+    minimax, fixed = objective.generator_loss == "minimax", objective.fixed_statistics
+    if minimax:
         eng.fill(model.losses[GENERATOR], 0)
+    if minimax and not fixed:
         e_dec = dis.backward_logits(e_dis, dw=train_dis, rows=rows if train_dec else None)
         if train_dec:
             eng.scale(e_dec, e_dec, -1.0 / weights[1])  # Dec ascends L_GAN, and does not see Dis's weight
         return train_dec, e_dec
     e_dec = pool.take(dis.logits.shape)
-    eng.generator_loss(model.losses[GENERATOR], e_dec, dis.logits, n, log_eps=log_eps)
+    if minimax:
+        eng.scale(e_dec, e_dis, -1.0 / weights[1])
+    else:
+        eng.generator_loss(model.losses[GENERATOR], e_dec, dis.logits, n, log_eps=log_eps)
     if train_dis:
         dis.backward_logits(e_dis, dw=True, rows=None)
     else:
         pool.give(e_dis)
     if train_dec:
-        e_dec = dis.backward_logits(e_dec, dw=False, rows=rows)
+        e_dec = dis.backward_logits(e_dec, dw=False, rows=rows, fixed=fixed)
     else:
         pool.give(e_dec)
     return train_dec, e_dec

@@ -29,6 +29,8 @@ class Objective:
             "authors", their repeated passes.
         generator_loss: "minimax" (−L_GAN) or "non-saturating" (Σ −log Dis(generated)) for Dec.
         gan_eps: e in log(p + e).
+        fixed_statistics: Dec's error of L_GAN goes through Dis as if its batch statistics were constants. Otherwise Dec can make a few
+            images so extreme that the statistics make the others look real, and the extreme ones stay (docs/recipe.md).
         gate: the equilibrium gate, with its equilibrium and margin.
         metric_weight, metric_first: of a vae-dis alone (`models.vae`): the weights of Dis_l and of Dis's first convolution in L_like; 1
             and 0 are the paper's.
@@ -43,6 +45,7 @@ class Objective:
     bn_groups: str = "joint"
     generator_loss: str = "minimax"
     gan_eps: float = 1e-3
+    fixed_statistics: bool = False
     gate: bool = True
     equilibrium: float = 0.68
     margin: float = 0.35

@@ -12,7 +12,18 @@ from models.networks import NETWORKS
 from models.objective import Objective
 
 # The objective's fields that every preset sets.
-_OBJECTIVE = ("gamma", "real_weight", "negatives", "generator_loss", "gan_eps", "bn_groups", "margin", "metric_weight", "metric_first")
+_OBJECTIVE = (
+    "gamma",
+    "real_weight",
+    "negatives",
+    "generator_loss",
+    "gan_eps",
+    "bn_groups",
+    "fixed_statistics",
+    "margin",
+    "metric_weight",
+    "metric_first",
+)
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Step: models/algorithm1.py. Matches Algorithm 1: the defaults of `Objective`.
@@ -24,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Step: models/algorithm1.py. The code's last version, as trained on CelebA.
     "released": {
         "gamma": 1e-6, "real_weight": 0.5, "negatives": "prior", "generator_loss": "minimax", "gan_eps": 1e-3,
-        "bn_groups": "joint", "margin": 0.35, "metric_weight": 1.0, "metric_first": 0.0, "optimizer": "rmsprop",
+        "bn_groups": "joint", "fixed_statistics": False, "margin": 0.35, "metric_weight": 1.0, "metric_first": 0.0, "optimizer": "rmsprop",
         "learning_rate": 0.025 / 64, "learning_rate_stop": 1e-5 / 64, "schedule_epochs": 250,
         "batch_size": 64, "steps": 250 * 250, "weight_decay": 2e-5, "network": "paper64", "encoder_units": 1024, "augment": True,
     },
@@ -36,9 +47,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # metric_weight, metric_first: without the second a vae-dis ends in a fixed pattern (docs/vae-dis.md).
     # gamma is large because small32's Dis_l has a fifth of paper64's values and errors far smaller.
     "quick": {
-        "gamma": 0.02, "real_weight": 0.5, "negatives": "both", "generator_loss": "non-saturating", "gan_eps": 1e-3,
-        "bn_groups": "authors", "margin": 0.35, "optimizer": "adam", "learning_rate": 1e-3, "learning_rate_stop": 1e-4, "average": 0.99,
-        "metric_weight": 0.3, "metric_first": 2.0,
+        "gamma": 0.02, "real_weight": 0.5, "negatives": "both", "generator_loss": "non-saturating", "gan_eps": 0.0,
+        "bn_groups": "authors", "fixed_statistics": True, "margin": 0.35, "metric_weight": 0.3, "metric_first": 2.0,
+        "optimizer": "adam", "learning_rate": 1e-3, "learning_rate_stop": 1e-4, "average": 0.99,
         "schedule_epochs": 0, "batch_size": 16, "steps": 6000, "weight_decay": 2e-5, "network": "small32",
     },
 }  # fmt: skip

@@ -34,6 +34,7 @@ class Reference:
         self.running = {name: torch.tensor(np.asarray(a, np.float64)) for name, a in statistics.items()}
         self.seen = []  # (block, mean, variance) of each batch norm of the last forward, groups averaged by size
         self.fixed = ()  # networks whose batch norms use running statistics
+        self.constant = False  # whether batch statistics count as constants
         self.noise = None  # [3 N, C, S, S], on the images [x; x_p; x̃] that Dis is shown for L_GAN
         if "decoder/fc/weight" not in parameters:  # the regressor and classifiers
             return
@@ -65,9 +66,11 @@ class Reference:
         normed, mean_sum, var_sum = [], 0.0, 0.0
         for part in torch.split(x, list(groups)):
             mean, var = part.mean(axes), part.var(axes, unbiased=False)
+            mean, var = (mean.detach(), var.detach()) if self.constant else (mean, var)
             normed.append((part - mean.reshape(shape)) / torch.sqrt(var.reshape(shape) + eps))
             mean_sum, var_sum = mean_sum + len(part) * mean.detach(), var_sum + len(part) * var.detach()
-        self.seen.append((block, mean_sum / len(x), var_sum / len(x)))
+        if not self.constant:
+            self.seen.append((block, mean_sum / len(x), var_sum / len(x)))
         return torch.cat(normed) * gamma + beta
 
     def conv(self, block, x, stride):
@@ -139,17 +142,29 @@ class Reference:
         if objective.bn_groups == "authors":  # repeated passes; L_GAN's first (running statistics take both, in this order)
             generated = self.decoder(torch.cat([z, z_p]), (2 * n,), a) if both else self.decoder(z_p, (n,), a)
             m = n + len(generated)
-            logits = self.logits(self.features(self.shown(x, generated), (m,)), (m,), a)
+            logits = self.judge(lambda: self.logits(self.features(self.shown(x, generated), (m,)), (m,), a))
             reconstruction = self.decoder(z, (n,), a)
             like = self.features(torch.cat([reconstruction, x]), (2 * n,))
             return like[:n], like[n:], generated, logits
         joint = objective.bn_groups == "joint"
         assert joint or objective.bn_groups == "split"
         generated = self.decoder(torch.cat([z, z_p]), (2 * n,) if joint else (n, n), a)
-        features = self.features(self.shown(x, generated), (3 * n,) if joint else (n, n, n))
-        judged = features if both else torch.cat([features[:n], features[2 * n :]])  # x̃ only as far as Dis_l
-        logits = self.logits(judged, (len(judged),) if joint else (n,) * (len(judged) // n), a)
-        return features[n : 2 * n], features[:n], generated, logits
+        features = []
+
+        def logits():
+            features.append(self.features(self.shown(x, generated), (3 * n,) if joint else (n, n, n)))
+            judged = features[-1] if both else torch.cat([features[-1][:n], features[-1][2 * n :]])  # x̃ only as far as Dis_l
+            return self.logits(judged, (len(judged),) if joint else (n,) * (len(judged) // n), a)
+
+        logits = self.judge(logits)
+        return features[-1][n : 2 * n], features[-1][:n], generated, logits
+
+    def judge(self, logits):
+        """The logits of L_GAN's pass, a function; and in ``self.again`` those of the same pass with constant batch statistics."""
+        self.constant = True
+        self.again = logits()
+        self.constant = False
+        return logits()
 
     def shown(self, x, generated):
         """What Dis is shown for L_GAN: [x; generated], with noise where there is any. generated: [x̃; x_p] or x_p."""
@@ -180,9 +195,10 @@ class Reference:
         losses = {"gan_real": real, "gan_generated": generated, "generator": generator}
         return losses, objective.real_weight * real + weight * generated, weight
 
-    @staticmethod
-    def fooled(objective, losses, l_gan, weight, images):
+    def fooled(self, objective, losses, l_gan, weight, images):
         """The error that Dec gets at its images: minimax or non-saturating."""
+        if objective.fixed_statistics:
+            losses, l_gan, weight = self.judged(self.again, self.counts[0], objective)
         if objective.generator_loss == "minimax":  # the weights go through Dis and are divided out at the image
             (d_images,) = torch.autograd.grad(l_gan, images, retain_graph=True)
             return -d_images / weight

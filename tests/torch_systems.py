@@ -51,7 +51,7 @@ class GAN(Reference):
         n = len(x)
         images = self.decoder(z_p, (n,), a)
         groups = (n, n) if objective.bn_groups == "split" else (2 * n,)  # the authors' one pass over Dis is the joint one
-        logits = self.logits(self.features(self.shown(x, images), groups), groups, a)
+        logits = self.judge(lambda: self.logits(self.features(self.shown(x, images), groups), groups, a))
         losses, l_gan, weight = self.judged(logits, n, objective)
         dec, dis = self.of("decoder"), self.of("discriminator")
         d_dis = torch.autograd.grad(l_gan, list(dis.values()), retain_graph=True)

@@ -87,6 +87,9 @@ class Config:
     bn_groups: str = option(Objective.bn_groups, "Objective", "samples that share batch-norm statistics", choices=CHOICES["bn_groups"])
     generator_loss: str = option(Objective.generator_loss, "Objective", "the decoder's GAN loss", choices=CHOICES["generator_loss"])
     gan_eps: float = option(Objective.gan_eps, "Objective", "added inside the GAN loss's logarithm", minimum=0.0, below=1.0)
+    fixed_statistics: bool = option(
+        Objective.fixed_statistics, "Objective", "the decoder's GAN loss takes the discriminator's batch statistics as constants"
+    )  # fmt: skip
     gate: bool = option(Objective.gate, "Objective", "hold back the network that is too far ahead (equilibrium gate)")
     equilibrium: float = option(Objective.equilibrium, "Objective", "GAN loss that the gate aims at", above=0.0)
     margin: float = option(Objective.margin, "Objective", "distance from it at which the gate acts", above=0.0)
