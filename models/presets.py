@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "gamma": 0.02, "real_weight": 0.5, "negatives": "both", "generator_loss": "non-saturating", "gan_eps": 1e-3,
         "bn_groups": "authors", "margin": 0.35, "optimizer": "adam", "learning_rate": 1e-3, "learning_rate_stop": 1e-4, "average": 0.99,
-        "metric_weight": 0.3, "metric_first": 2.0,
+        "metric_weight": 0.3, "metric_first": 6.0,
         "schedule_epochs": 0, "batch_size": 16, "steps": 6000, "weight_decay": 2e-5, "network": "small32",
     },
 }  # fmt: skip
