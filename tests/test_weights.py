@@ -20,7 +20,8 @@ from vaegan_kernels.shell.errors import UserError
 
 FLAGS = ("--steps", 4, "--save-every", 3, "--draw-every", 100, "--no-animation", "--no-curves", "--threads", 1, "--quiet", *TINY)
 ADAM = ("--average", 0.9, "--optimizer", "adam")
-NEW = ("average", "dis_noise", "enc_rate", "dis_rate")  # settings that checkpoints from before do not have
+# settings that checkpoints from before do not have
+NEW = ("average", "dis_noise", "enc_rate", "dis_rate", "init", "metric_weight", "metric_first")
 ONE = ("--threads", 1)
 
 
