@@ -146,7 +146,7 @@ def test_bad_input(case, run, tmp_path, monkeypatch, capsys):
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "vaegan.pt").write_text("mine")
     arguments, wrong = {
-        "format": ([run, "--format", "onnz"], "--format: got 'onnz', expected one of torch, safetensors, onnx; did you mean onnx?"),
+        "format": ([run, "--format", "onnz"], "got 'onnz', expected one of torch, safetensors, onnx, checkpoint; did you mean onnx?"),
         "missing": (["nothing"], "no such checkpoint: nothing"),
         "no checkpoint": (["foreign.h5"], "foreign.h5: not an HDF5 file"),
         "damaged": (["broken.h5"], "broken.h5: "),

@@ -18,8 +18,9 @@ from vaegan_kernels.settings.checks import configuration
 
 FLAGS = ("--steps", 3, "--save-every", 2, "--draw-every", 100, "--no-animation", "--no-curves", "--threads", 1, "--quiet", *TINY)
 RUNS = {
-    "vaegan": ("--average", 0.9), "raw": (), "vae": ("--model", "vae", "--average", 0.9), "gan": ("--model", "gan"),
-    "given": ("--conditional",), "grey": ("--image-channels", 1), "wide": ("--encoder-units", 64), "large": ("--image-size", 64),
+    "vaegan": ("--average", 0.9), "raw": ("--average", 0), "vae": ("--model", "vae", "--average", 0.9), "gan": ("--model", "gan"),
+    "given": ("--conditional", "--average", 0), "grey": ("--image-channels", 1), "wide": ("--encoder-units", 64),
+    "large": ("--image-size", 64),
 }  # fmt: skip
 
 
@@ -63,7 +64,9 @@ def started(home, old, **settings):
         ("raw", "vaegan"),
     ],
 )
-@pytest.mark.parametrize("settings", [{}, {"average": 0.5, "optimizer": "adam"}], ids=["plain", "average"])
+@pytest.mark.parametrize(
+    "settings", [{"average": 0.0, "optimizer": "rmsprop"}, {"average": 0.5, "optimizer": "adam"}], ids=["plain", "average"]
+)
 def test_it_begins_with_the_weights_and_with_nothing_else(old, new, settings, home):
     more = {"gan": str(home / "gan")} if new == "vae-dis" else {}
     network, state = started(home, old, model=new, seed=5, **settings, **more)
@@ -76,7 +79,7 @@ def test_it_begins_with_the_weights_and_with_nothing_else(old, new, settings, ho
         plain = plain if kind == "average" else name
         source = gan if new == "vae-dis" and "/discriminator/" in name else weights
         assert np.array_equal(array, source[plain]), name
-    assert any(name.startswith("average/") for name in state) == ("average" in settings)
+    assert any(name.startswith("average/") for name in state) == (settings["average"] > 0)
     for p in network.parameters:
         assert np.array_equal(p.compute, p.data), p.name
 

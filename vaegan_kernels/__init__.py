@@ -27,7 +27,7 @@ from vaegan_kernels.version import __version__  # noqa: E402
 
 
 def load_model(path: Any, **options: Any) -> Model:
-    """The trained model in ``path``, a run folder or a checkpoint file. See `vaegan_kernels.runs.inference.load_model`."""
+    """The trained model in ``path``, a run folder, a checkpoint file or "faces". See `vaegan_kernels.runs.inference.load_model`."""
     from vaegan_kernels.runs.inference import load_model as load
 
     return load(path, **options)

@@ -11,6 +11,7 @@ from vaegan_kernels.measures.attribute_vectors import COMMAND, Vectors, check_mo
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.shell.cli import Parser, add_place, add_weights, check_choice, place_of, run_main
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shipped import FOLDER
 
 EPILOG = """examples:
   python -m vaegan_kernels.attribute_vectors runs/my-run                       of the data that the run was trained on
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check_choice("--split", arguments.split, SPLITS)
     file = checkpoint.find(arguments.checkpoint)
+    if file.resolve().parent == FOLDER:
+        copy = f"python -m vaegan_kernels.export {arguments.checkpoint} --format checkpoint --out FOLDER"
+        raise UserError(f"{arguments.checkpoint}: comes with the program, with its vectors, and is not written to; for others: {copy}")
     check_writable(file.absolute().parent, probe=True, flag=str(file), wanted=file)
     model = load_model(file, weights=arguments.weights, **place_of(arguments))
     check_model(model)

@@ -14,11 +14,13 @@ from typing import Any
 
 from vaegan_kernels.files import check_output, save_image
 from vaegan_kernels.pictures import figures
+from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.metrics import read_metrics
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.settings.config import Config, read_config
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shipped import shipped
 
 EPILOG = """examples:
   python -m vaegan_kernels.compare runs/seed-1 runs/seed-2 runs/seed-3
@@ -47,11 +49,15 @@ class Run:
     metrics: list[dict[str, Any]]
     summary: dict[str, Any]
     name: str = ""
+    file: Path | None = None  # of a model without a folder: its checkpoint
 
 
 def read_run(path: str | Path) -> Run:
     """The run in the folder ``path``. Raises `UserError` where there is none, or nothing to show yet."""
     folder = RunFolder(path)
+    if (file := shipped(path)) is not None:
+        header = checkpoint.read_header(file)
+        return Run(folder, header.config, [{"step": header.step}], {}, file=file)
     if not folder.path.is_dir():
         raise UserError(f"no such run: {path}; give the folders of runs, such as runs/small32-quick-faces-001")
     if not folder.config.is_file():
@@ -93,6 +99,14 @@ def drawn(folder: Path, step: int | None) -> tuple[int, Path] | None:
     return found[-1] if found else None
 
 
+def samples_of(file: Path) -> Any:
+    """A grid of samples of the model in ``file``, drawn now: it has no folder with pictures."""
+    from vaegan_kernels import load_model
+
+    model = load_model(file, engine="numpy", threads=1)
+    return figures.grid(model.sample(64), 8, "Samples", f"step {model.header.step:,}")
+
+
 def grids(runs: Sequence[Run], step: int | None) -> Any:
     """A column for each run: its name, its grid of samples and, under it, of reconstructions, at half size. None where nothing is drawn."""
     from PIL import Image, ImageDraw, ImageFont
@@ -100,7 +114,7 @@ def grids(runs: Sequence[Run], step: int | None) -> Any:
     font = ImageFont.load_default(size=15)
     columns: list[Any] = []
     for run in runs:
-        pictures = []
+        pictures = [samples_of(run.file).reduce(2)] if run.file else []
         for folder in (run.folder.samples, run.folder.reconstructions):
             if (last := drawn(folder, step)) is not None:
                 with Image.open(last[1]) as picture:
@@ -153,7 +167,7 @@ def make_parser() -> Parser:
         description="Lay the curves and grids of several runs side by side, and what differs in a table.",
         epilog=EPILOG,
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help=f"folders of runs, up to {MOST}")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=f"folders of runs, or faces, up to {MOST}")
     parser.add_argument("--out", metavar="FOLDER", default="compare", help="where curves.png and grids.png go (default: compare)")
     parser.add_argument("--step", type=whole_number, metavar="N", help="the grids of step N, or the last before it (default: the last)")
     parser.add_argument("--overwrite", action="store_true", help="replace the pictures of an earlier comparison")
@@ -182,8 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         written.append(str(pictures))
     for line in lines_of(table(runs)):
         print(line)
-    shown = [(run, drawn(run.folder.samples, arguments.step)) for run in runs]
-    steps = ", ".join(f"{run.name} at step {last[0]:,}" if last else f"{run.name} without one" for run, last in shown)
+    lasts = [(run.metrics[-1]["step"], run.file) if run.file else drawn(run.folder.samples, arguments.step) for run in runs]
+    pairs = zip(runs, lasts, strict=True)
+    steps = ", ".join(f"{run.name} at step {last[0]:,}" if last else f"{run.name} without one" for run, last in pairs)
     print(f"grids: {steps}")
     print(f"written: {' and '.join(written) or 'nothing: fewer than two lines of metrics, and no grid'}")
     return 0

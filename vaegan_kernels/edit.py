@@ -16,7 +16,7 @@ from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.run_folder import RUNS
 from vaegan_kernels.settings.condition import add_attributes, parse, set_attributes
 from vaegan_kernels.settings.edits import add_edits, direction, names_of, wording
-from vaegan_kernels.shell.cli import Parser, add_place, add_weights, place_of, run_main, whole_number
+from vaegan_kernels.shell.cli import CHECKPOINT, Parser, add_place, add_weights, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 DESCRIPTION = """Change attributes of the faces in photos: z of a photo, plus or minus attribute vectors, decoded.
@@ -39,9 +39,7 @@ def make_parser() -> Parser:
     add_attributes(parser, "those of the edited image; others as with --own")
     text = "of a conditional model: the attributes that the photos have (others: the mean of the training images')"
     parser.add_argument("--own", metavar="NAME=X,...", help=text)
-    parser.add_argument(
-        "--checkpoint", metavar="RUN", help="a run folder or a checkpoint.h5 (default: the newest run in runs/ that can do it)"
-    )
+    parser.add_argument("--checkpoint", metavar="RUN", help=f"{CHECKPOINT} (default: the newest run in runs/ that can do it)")
     parser.add_argument("--out", default="edited.png", metavar="FILE", help="the picture to write (default: edited.png)")
     parser.add_argument("--only", action="store_true", help="write the edited images alone, not the photo and the rebuilt one beside them")
     parser.add_argument("--mean", action="store_true", help="start from mu instead of a sampled z = mu + sigma*eps")
@@ -97,8 +95,9 @@ def find_checkpoint(given: str | None, *, conditional: bool) -> Path:
     what = "a conditional model with an encoder" if conditional else "attribute vectors"
     found = [path for path in RUNS.glob("*/checkpoint.h5") if can_edit(path, conditional)]
     if not found:
-        advice = "train one with --conditional" if conditional else f"make them with: {attribute_vectors.COMMAND} RUN"
-        raise UserError(f"--checkpoint: not given, and no run in {RUNS}/ has {what}; name a run, or {advice}")
+        make = f"take --checkpoint faces, which comes with the program, or make them with: {attribute_vectors.COMMAND} RUN"
+        advice = "or train one with --conditional" if conditional else make
+        raise UserError(f"--checkpoint: not given, and no run in {RUNS}/ has {what}; name a run, {advice}")
     newest = max(found, key=lambda path: path.stat().st_mtime)
     print(f"{newest.parent}: the newest run with {what}")
     return newest

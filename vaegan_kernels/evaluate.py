@@ -12,7 +12,7 @@ import numpy as np
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.measures.quality_images import colour_noise, mean_distance, pixel_mse, ratio, sharpness
 from vaegan_kernels.runs.inference import Model
-from vaegan_kernels.shell.cli import Parser, add_place, add_weights, place_of, run_main, whole_number
+from vaegan_kernels.shell.cli import CHECKPOINT, Parser, add_place, add_weights, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 COUNT, TRAIN = 256, 5120  # images and samples that are measured; training images behind the mean image
@@ -117,7 +117,7 @@ def make_parser() -> Parser:
         prog="python -m vaegan_kernels.evaluate", epilog=EPILOG,
         description="Measure a trained model on test images: pixel error, SSIM, Dis_l distance, sharpness, Frechet distance, attributes.",
     )  # fmt: skip
-    parser.add_argument("checkpoint", metavar="RUN", help="a run folder or a checkpoint.h5")
+    parser.add_argument("checkpoint", metavar="RUN", help=CHECKPOINT)
     parser.add_argument("--data", metavar="PATH", help="images to measure with (default: the data that the run was trained on)")
     parser.add_argument("--regressor", metavar="FILE", help="a judge, of python -m vaegan_kernels.regressor: more measures")
     parser.add_argument("--metric-from", metavar="CHECKPOINT", help="take Dis_l distances in this model's Dis (default: the run's own)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 import json
@@ -13,21 +14,24 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.files import check_room, check_writable, nearest_existing, write_atomically
+from vaegan_kernels.measures import attribute_vectors as vectors
 from vaegan_kernels.portable import layout
 from vaegan_kernels.runs import checkpoint
-from vaegan_kernels.runs.inference import Model
-from vaegan_kernels.shell.cli import Parser, add_weights, check_choice, run_main
+from vaegan_kernels.runs.inference import EXAMPLES, Model
+from vaegan_kernels.shell.cli import CHECKPOINT, Parser, add_weights, check_choice, run_main
 from vaegan_kernels.shell.errors import UserError
 
-FORMATS = {"torch": "torch", "safetensors": "safetensors", "onnx": "onnx"}  # format: the package that writes it
+FORMATS = {"torch": "torch", "safetensors": "safetensors", "onnx": "onnx", "checkpoint": "h5py"}  # format: the package that writes it
+OTHERS = [name for name in FORMATS if name != "checkpoint"]  # for other tools: what is written where no format is asked for
 SOURCE = Path(layout.__file__).with_name("vaegan_torch.py")
 EPILOG = """examples:
   python -m vaegan_kernels.export runs/my-run --out exported
   python -m vaegan_kernels.export runs/my-run --format onnx --out exported
+  python -m vaegan_kernels.export runs/my-run --format checkpoint --out small          for this program: the weights alone
 docs/export.md shows how each is used, and how a model that was changed elsewhere comes back (python -m vaegan_kernels.import)."""
 
 
-def torch_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
+def torch_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any], file: Path) -> dict[str, bytes]:
     """vaegan.pt, a state_dict; vaegan_torch.py, the module that takes it."""
     import torch
 
@@ -36,28 +40,42 @@ def torch_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, A
     return {"vaegan.pt": buffer.getvalue(), "vaegan_torch.py": SOURCE.read_bytes()}
 
 
-def safetensors_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
+def safetensors_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any], file: Path) -> dict[str, bytes]:
     """vaegan.safetensors: the same tensors, the description in its metadata."""
     from safetensors.numpy import save
 
     return {"vaegan.safetensors": save(tensors, metadata={"format": "pt", "vaegan": json.dumps(about)})}
 
 
-def onnx_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, bytes]:
+def onnx_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any], file: Path) -> dict[str, bytes]:
     """encoder.onnx, decoder.onnx, discriminator.onnx: those networks that the model has."""
     from vaegan_kernels.portable.onnx_graphs import onnx_bytes
 
     return {f"{name}.onnx": onnx_bytes(name, tensors, model.spec, about) for name in about["sizes"]["networks"]}
 
 
-WRITERS: dict[str, Callable[[Any, dict[str, np.ndarray], dict[str, Any]], dict[str, bytes]]] = {
-    "torch": torch_files, "safetensors": safetensors_files, "onnx": onnx_files,
+def checkpoint_files(model: Model, tensors: dict[str, np.ndarray], about: dict[str, Any], file: Path) -> dict[str, bytes]:
+    """checkpoint.h5: the weights alone, with the attribute vectors of the checkpoint ``file`` if they belong to these weights."""
+    arrays, names = model.arrays(), {}
+    if model.attribute_names:
+        arrays[EXAMPLES] = model._examples
+    elif checkpoint.read_extra(file, vectors.VECTORS) is not None and vectors.weights_of(file) == model.weights:
+        found = vectors.load(file)
+        arrays[vectors.VECTORS] = np.stack(list(found.values()))
+        names = vectors.attributes(found, model.weights)
+    buffer = io.BytesIO()
+    checkpoint.write_hdf5(buffer, arrays, dataclasses.replace(model.header, weights=model.weights), names)
+    return {"checkpoint.h5": buffer.getvalue()}
+
+
+WRITERS: dict[str, Callable[[Any, dict[str, np.ndarray], dict[str, Any], Path], dict[str, bytes]]] = {
+    "torch": torch_files, "safetensors": safetensors_files, "onnx": onnx_files, "checkpoint": checkpoint_files,
 }  # fmt: skip
 
 
 def chosen(asked: str | None) -> tuple[list[str], list[str]]:
     """(the formats to write, those left out for want of a package). Raises `UserError` for one asked for that is unknown or cannot be."""
-    wanted = list(FORMATS) if asked is None else [part.strip() for part in asked.split(",")]
+    wanted = OTHERS if asked is None else [part.strip() for part in asked.split(",")]
     for name in wanted:
         check_choice("--format", name, FORMATS)
     absent = [name for name in wanted if importlib.util.find_spec(FORMATS[name]) is None]
@@ -71,6 +89,7 @@ def chosen(asked: str | None) -> tuple[list[str], list[str]]:
 def names_of(formats: Sequence[str], networks: Sequence[str]) -> list[str]:
     """The files that an export writes."""
     own = {"torch": ["vaegan.pt", "vaegan_torch.py"], "safetensors": ["vaegan.safetensors"], "onnx": [f"{name}.onnx" for name in networks]}
+    own["checkpoint"] = ["checkpoint.h5"]
     return ["vaegan.json", *(name for one in formats for name in own[one])]
 
 
@@ -81,9 +100,12 @@ def make_parser() -> Parser:
         description="Write a model for other tools: as a PyTorch module, safetensors and ONNX.",
         epilog=EPILOG,
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a checkpoint.h5")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     parser.add_argument("--out", metavar="FOLDER", default="exported", help="the folder to write to (default: exported)")
-    parser.add_argument("--format", metavar="A,B,..", help="of torch, safetensors, onnx (default: all whose packages are installed)")
+    text = (
+        "of torch, safetensors, onnx (default: all of these whose packages are installed), and checkpoint: the weights alone, to use here"
+    )
+    parser.add_argument("--format", metavar="A,B,..", help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier export")
     add_weights(parser)
     return parser
@@ -95,8 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = make_parser().parse_args(argv)
     formats, absent = chosen(arguments.format)
-    checkpoint.find(arguments.checkpoint)
-    model = load_model(arguments.checkpoint, engine="numpy", weights=arguments.weights)  # nothing is computed
+    file = checkpoint.find(arguments.checkpoint)
+    model = load_model(file, engine="numpy", weights=arguments.weights)  # nothing is computed
     about = layout.description(model)
     out = Path(arguments.out)
     files = names_of(formats, about["sizes"]["networks"])
@@ -106,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_room(nearest_existing(out), (len(formats) + 1) * sum(array.nbytes for array in tensors.values()))
     made = {"vaegan.json": (json.dumps(about, indent=1) + "\n").encode()}
     for name in formats:
-        made |= WRITERS[name](model, tensors, about)
+        made |= WRITERS[name](model, tensors, about, file)
     out.mkdir(parents=True, exist_ok=True)
     for name in files:
         write_atomically(out / name, lambda file, data=made[name]: file.write(data))  # type: ignore[misc]

@@ -14,7 +14,7 @@ from vaegan_kernels.measures import attribute_vectors
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.settings.condition import add_attributes, check_conditional, parse, set_attributes
 from vaegan_kernels.settings.edits import add_edits, direction, names_of, wording
-from vaegan_kernels.shell.cli import Parser, add_place, add_weights, place_of, run_main, whole_number
+from vaegan_kernels.shell.cli import CHECKPOINT, Parser, add_place, add_weights, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
 EPILOG = """examples:
@@ -26,7 +26,7 @@ EPILOG = """examples:
 
 def add_common(parser: Any, out: str) -> None:
     """The arguments that sample, reconstruct and interpolate share."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run folder or a checkpoint.h5")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     parser.add_argument("--out", default=out, metavar="FILE", help=f"the picture to write (default: {out})")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="seed of the noise (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")

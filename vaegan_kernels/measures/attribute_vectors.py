@@ -7,7 +7,7 @@ of the paper). An image has an attribute whose value is above 0. N images, A att
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,12 @@ def cosines(vectors: np.ndarray) -> np.ndarray:
 
 def save(file: Path, found: Vectors, weights: str) -> None:
     """Put the vectors, made with a model's ``weights``, into its checkpoint."""
-    checkpoint.write_extra(file, {VECTORS: found.vectors}, {NAMES: json.dumps(list(found.names)), WEIGHTS: weights})
+    checkpoint.write_extra(file, {VECTORS: found.vectors}, attributes(found.names, weights))
+
+
+def attributes(names: Iterable[str], weights: str) -> dict[str, str]:
+    """The root attributes of a checkpoint that has vectors called ``names``."""
+    return {NAMES: json.dumps(list(names)), WEIGHTS: weights}
 
 
 def weights_of(path: str | Path, asked: str | None = None) -> str:

@@ -20,10 +20,12 @@ from models.system import SYSTEMS
 from vaegan_kernels.files import SafeFile, write_atomically
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shipped import MODELS, shipped
 from vaegan_kernels.version import __version__
 
 FORMAT = "vaegan-kernels checkpoint"
 FORMAT_VERSION = 1
+WEIGHTS = ("average", "raw")  # of a run that keeps an average, both; in a checkpoint of the weights alone, one of them
 EXTRAS = ("condition/", "attribute_vectors/")  # groups that a checkpoint may have besides a model's state
 
 
@@ -40,6 +42,7 @@ class Header:
     seed: int = 0
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    weights: str = ""  # of a checkpoint with weights alone, "average" or "raw": which they were in the run
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], header: Header) -> None:
@@ -50,8 +53,8 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], header: Header) -> None:
     write_atomically(path, lambda file: write_hdf5(file, arrays, header))
 
 
-def write_hdf5(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: Header) -> None:
-    """Write the HDF5 bytes of a checkpoint into an open file."""
+def write_hdf5(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: Header, more: Mapping[str, str] | None = None) -> None:
+    """Write the HDF5 bytes of a checkpoint into an open file, with ``more`` root attributes; of one with weights alone, compressed."""
     attributes = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -64,20 +67,23 @@ def write_hdf5(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: Header)
         "seconds": header.seconds,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": json.dumps(versions()),
+        **({"weights": header.weights} if header.weights else {}),
+        **(more or {}),
     }
-    write_arrays(file, arrays, attributes)
+    write_arrays(file, arrays, attributes, compress=bool(header.weights))
 
 
-def write_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+def write_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], *, compress: bool = False) -> None:
     import h5py
 
+    options = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if compress else {}
     safe = SafeFile(file)
     try:
         with h5py.File(safe, "w") as h5:
             for name, value in attributes.items():
                 h5.attrs[name] = value
             for name, array in arrays.items():
-                h5.create_dataset(name, data=array)
+                h5.create_dataset(name, data=array, **(options if array.nbytes > 4096 else {}))
     except Exception as error:
         raise safe.error or error from None
     if safe.error is not None:
@@ -141,14 +147,18 @@ def versions() -> dict[str, str]:
 
 
 def find(path: str | Path) -> Path:
-    """The checkpoint file of ``path``, a checkpoint or a run folder. Raises `UserError` if there is none."""
+    """The checkpoint file of ``path``: a checkpoint, a run folder, or a model of `shipped`. Raises `UserError` if there is none."""
+    if (own := shipped(path)) is not None:
+        return own
     path = Path(path)
     if path.is_dir():
         if not (path / "checkpoint.h5").is_file():
             raise UserError(f"no checkpoint.h5 in the folder {path}; give a run folder or a checkpoint file")
         return path / "checkpoint.h5"
     if not path.exists():
-        raise UserError(f"no such checkpoint: {path}; give a run folder or a checkpoint file")
+        raise UserError(
+            f"no such checkpoint: {path}; give a run folder, a checkpoint file, or {' or '.join(MODELS)}: it comes with the program"
+        )
     return path
 
 
@@ -183,8 +193,9 @@ def read_arrays(
 def read_weights(path: Path, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The weights that a model is used with, of a checkpoint: the arrays ``expected`` ("parameters/…", "statistics/…", of any
     floating-point width), of each its average where one was kept. Raises `UserError` as `read_arrays`."""
-    config = read_header(path).config
-    averaged = SYSTEMS[config.model].trained if config.average else ()
+    header = read_header(path)
+    config = header.config
+    averaged = SYSTEMS[config.model].trained if config.average and not header.weights else ()
     stored = {name: f"average/{name}" if name.split("/")[1] in averaged else name for name in expected}
     arrays = read_arrays(path, {stored[name]: like for name, like in expected.items()}, cast=True, partly=True)
     return {name: arrays[stored[name]] for name in expected}
@@ -249,6 +260,9 @@ def _header(h5: Any, path: Path) -> Header:
     seconds = attributes.get("seconds", 0.0)
     if not isinstance(seconds, float | np.floating) or not np.isfinite(seconds):
         raise UserError(f"{path}: the attribute seconds is {seconds!r}, expected a number")
+    weights = _text(attributes.get("weights"))
+    if weights not in ("", *WEIGHTS):
+        raise UserError(f"{path}: the attribute weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
     config = Config.from_dict(json_of(attributes, "config", path, dict), f"{path}, attribute config")
     return Header(
         step=int(step),
@@ -260,6 +274,7 @@ def _header(h5: Any, path: Path) -> Header:
         seconds=float(seconds),
         created=_text(attributes.get("created")),
         versions={str(key): str(value) for key, value in json_of(attributes, "versions", path, dict).items()},
+        weights=weights,
     )
 
 

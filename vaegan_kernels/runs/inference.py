@@ -20,7 +20,7 @@ from vaegan_kernels.runs.checkpoint import Header
 from vaegan_kernels.shell.cli import check_choice
 from vaegan_kernels.shell.errors import UserError
 
-WEIGHTS = ("average", "raw")
+NEEDED = ("parameters/", "statistics/", "average/")  # of a checkpoint, to use a model; the rest is for training
 EXAMPLES = "condition/examples"  # in a conditional checkpoint: attributes of training images, float32 [<= 256, A]
 
 
@@ -40,7 +40,7 @@ class Model:
         self, network: VAEGAN, spec: NetworkSpec, header: Header, examples: np.ndarray | None = None, *, weights: str = "average"
     ) -> None:  # fmt: skip
         self.network = network
-        self.weights = weights if network.followed else "raw"
+        self.weights = header.weights or (weights if network.followed else "raw")
         self.system: str = network.system
         self.attribute_names = header.config.condition
         self.has_encoder, self.has_discriminator = network.encoder is not None, network.discriminator is not None
@@ -227,7 +227,7 @@ def load_model(
     path: str | Path, *, precision: str = "float32", device: str = "cpu", engine: str = "auto", threads: int | None = None,
     weights: str | None = None, say: Callable[[str], None] | None = None,
 ) -> Model:  # fmt: skip
-    """The trained model in ``path``, a run folder or a checkpoint file.
+    """The trained model in ``path``, a run folder or a checkpoint file; or "faces", the one that comes with the program.
 
     Args:
         precision: "float32", or "float64" for checks; the checkpoint's numbers are converted.
@@ -245,17 +245,20 @@ def load_model(
     header = checkpoint.read_header(file)
     config = header.config
     if weights is not None:
-        check_choice("--weights", weights, WEIGHTS)
+        check_choice("--weights", weights, checkpoint.WEIGHTS)
     if weights == "average" and not config.average:
         raise UserError(f"--weights average: {file} has no averaged weights (it was trained without --average); leave it out, or give raw")
+    if header.weights and weights not in (None, header.weights):
+        raise UserError(f"--weights {weights}: {file} holds the {header.weights} weights alone; leave it out")
     asked = dataclasses.replace(config, device=device, precision=precision, engine=engine, threads=threads)
     asked.validate()
     opened, _ = open_engine(asked, say)
     spec = config.network_spec()
     if config.conditional and not config.condition:
         raise UserError(f"{file}, attribute config: conditional, but without the names of its attributes; the file is damaged")
-    network = config.system(opened)
-    network.load_state(checkpoint.read_arrays(file, network.state_arrays(), cast=True))
+    network = (dataclasses.replace(config, average=0.0) if header.weights else config).system(opened)
+    needed = {name: array for name, array in network.state_arrays().items() if name.startswith(NEEDED)}
+    network.load_state(checkpoint.read_arrays(file, needed, cast=True, partly=True), NEEDED)
     examples = checkpoint.read_extra(file, EXAMPLES) if config.conditional else None
     if examples is not None and (examples.ndim != 2 or examples.shape[1] != spec.attributes):
         raise UserError(f"{file}: {EXAMPLES} has shape {examples.shape}, expected (up to 256, {spec.attributes}); the file is damaged")

@@ -14,6 +14,7 @@ from vaegan_kernels.settings.checks import normalise
 from vaegan_kernels.settings.config import CHANGEABLE, FIELDS, Config, read_config
 from vaegan_kernels.settings.fields import flag
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shipped import shipped
 
 
 def prepare_resume(arguments: Any) -> tuple[RunFolder, Config, checkpoint.Header | None]:
@@ -27,9 +28,11 @@ def prepare_resume(arguments: Any) -> tuple[RunFolder, Config, checkpoint.Header
         raise UserError(f"--resume {given} and --out {arguments.out} name different folders; give one of them")
     path = Path(given)
     folder = RunFolder(path.parent if path.name == "checkpoint.h5" else path)
-    header = None
-    if folder.checkpoint.is_file():
-        header = checkpoint.read_header(folder.checkpoint)
+    header, file = None, shipped(given) or folder.checkpoint
+    if file.is_file():
+        header = checkpoint.read_header(file)
+        if header.weights:
+            raise UserError(f"--resume: {file} has weights alone, and no state to resume with; start a new run with --init {given}")
         stored = header.config
     elif folder.config.is_file():  # killed before the first save: the run starts again, with the same bits
         stored = Config.from_dict(read_config(folder.config), str(folder.config))

@@ -59,10 +59,7 @@ class Config:
     network: str = option("small32", "Network", "network family and pixels a side", choices=tuple(NETWORKS))
     encoder_units: int | None = option(None, "Network", "width of the encoder's top layer (default: the network's)", minimum=1)
 
-    init: str | None = option(
-        None, "Network", "start with the weights of this run or checkpoint (the average, where there is one); the optimiser starts anew",
-        metavar="RUN",
-    )  # fmt: skip
+    init: str | None = option(None, "Network", "begin with the weights of this run, its average where there is one", metavar="RUN")
 
     model: str = option(
         "vaegan", "System", "the VAE/GAN, a VAE (pixels), a VAE in a trained GAN's features, or a GAN; each has its part of the objective",

@@ -17,6 +17,7 @@ from vaegan_kernels.shell.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 EXIT_TERMINATED = 143  # 128 + SIGTERM
+CHECKPOINT = "a run folder or a checkpoint.h5, or faces: the model that comes with the program"  # help of what `checkpoint.find` takes
 MODULES = "python -m vaegan_kernels."
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
