@@ -1,7 +1,7 @@
 """Dis (Table 1), in three parts: ``body`` before the learned metric, the convolution whose output is Dis_l, ``head`` after it.
 
 Dis_l is read before its batch norm. Two losses enter here, L_like at Dis_l and L_GAN at the logit, and each has a backward
-pass of its own through the same saved tensors.
+pass of its own through the same saved tensors. VAE_Dis_l's L_like may enter at the first convolution too.
 """
 
 from __future__ import annotations
@@ -59,10 +59,12 @@ class Discriminator:
 
 
 class DiscriminatorApplication:
-    """One forward pass of `Discriminator`: ``features`` (Dis_l, [M, h, w, c]) and ``logits`` ([m, 1]; None if it stopped)."""
+    """One forward pass of `Discriminator`: ``first`` (its first convolution, after ReLU, [M, S, S, c]), ``features`` (Dis_l, [M, h, w, c])
+    and ``logits`` ([m, 1]; None if it stopped)."""
 
     def __init__(self, dis: Discriminator, body: Application, metric: tuple[Array, Saved], head: Application | None):
         self._dis, self._body, self._head = dis, body, head
+        self.first = body.first
         self.features, self._metric = metric
         self.logits = head.output if head else None
 
@@ -72,12 +74,12 @@ class DiscriminatorApplication:
         error = self._head.backward(dlogits, dx=True, dw=dw)
         return self._to_images(error, slice(0, len(error)), dw=dw, rows=rows)
 
-    def backward_features(self, dfeatures: Array, of: slice, *, rows: slice) -> Array:
-        """An error at the Dis_l of images ``of`` → the error at images ``rows``; no gradient of any parameter: L_like
-        never trains Dis. ``dfeatures`` is consumed."""
-        return self._to_images(dfeatures, of, dw=False, rows=rows)
+    def backward_features(self, dfeatures: Array, of: slice, *, rows: slice, dfirst: Array = None) -> Array:
+        """An error at the Dis_l of images ``of``, and one at ``first`` of all images or None → the error at images ``rows``; no
+        gradient of any parameter: L_like never trains Dis. ``dfeatures`` and ``dfirst`` are consumed."""
+        return self._to_images(dfeatures, of, dw=False, rows=rows, dfirst=dfirst)
 
-    def _to_images(self, error: Array, of: slice, *, dw: bool, rows: slice | None) -> Array:
+    def _to_images(self, error: Array, of: slice, *, dw: bool, rows: slice | None, dfirst: Array = None) -> Array:
         """``error`` is at the Dis_l of images ``of``; the others have none there (but will, before it, through joint BN)."""
         dis, x = self._dis, self._metric.x
         if dw:
@@ -97,7 +99,7 @@ class DiscriminatorApplication:
                 dis.engine.copy(sums[i, first:last], part.sums[i])
             dis.pool.give(part.sums)
         dis.pool.give(error)
-        return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows, sums=sums)
+        return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows, sums=sums, at_first=dfirst)
 
     def _part(self, previous: Previous, of: slice) -> tuple[Previous, Array]:
         """``previous`` for the images ``of``, and the sums of all groups: images outside have no error, and add nothing to them."""

@@ -41,8 +41,11 @@ class Application:
 
     def __init__(self, network: Sequential, saved: list[Saved], output: Array):
         self._network, self._saved, self.output = network, saved, output
+        self.first = saved[0].y  # output of the first layer
 
-    def backward(self, dy: Array, *, dx: bool, dw: bool, rows: slice | None = None, sums: Array = None) -> Array:
+    def backward(
+        self, dy: Array, *, dx: bool, dw: bool, rows: slice | None = None, sums: Array = None, at_first: Array = None
+    ) -> Array:  # fmt: skip
         """Send ``dy`` (of the pool; consumed) back; returns the error at the input (of the pool) if ``dx``, else None.
 
         Args:
@@ -50,12 +53,19 @@ class Application:
             dw: whether gradients of the parameters are wanted (written to ``Parameter.grad``).
             rows: the images whose input error is wanted, if not all: the first layer must be a `Conv`.
             sums: of the pool, consumed: dy came with the last layer's ReLU and sums done (see `as_previous`).
+            at_first: of the pool, consumed: another error at the first layer's output, which must end in a ReLU without batch norm.
         """
         layers = self._network.layers
         for i in reversed(range(len(layers))):
             first = i == 0
             extra: dict[str, Any] = {"rows": rows} if first and rows is not None else {}
             previous = None if first else layers[i - 1].as_previous(self._saved[i - 1])
+            if first and at_first is not None:
+                engine = layers[0].engine
+                if sums is not None:  # dy has been through this ReLU, at_first has not
+                    engine.relu_backward(at_first, at_first, self.first)
+                engine.add(dy, at_first, dy)
+                layers[0].pool.give(at_first)
             dy = layers[i].backward(dy, self._saved[i], dx=dx or not first, dw=dw, sums=sums, previous=previous, **extra)
             if sums is not None:
                 layers[i].pool.give(sums)

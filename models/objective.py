@@ -30,6 +30,8 @@ class Objective:
         generator_loss: "minimax" (−L_GAN) or "non-saturating" (Σ −log Dis(generated)) for Dec.
         gan_eps: e in log(p + e).
         gate: the equilibrium gate, with its equilibrium and margin.
+        metric_weight, metric_first: of a vae-dis alone (`models.vae`): the weights of Dis_l and of Dis's first convolution in L_like; 1
+            and 0 are the paper's.
 
     Raises:
         ValueError: a value outside its range.
@@ -44,6 +46,8 @@ class Objective:
     gate: bool = True
     equilibrium: float = 0.68
     margin: float = 0.35
+    metric_weight: float = 1.0
+    metric_first: float = 0.0
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -53,6 +57,10 @@ class Objective:
             raise ValueError(f"real_weight: got {self.real_weight}, expected a number between 0 and 1")
         if not 0.0 <= self.gamma < float("inf"):
             raise ValueError(f"gamma: got {self.gamma}, expected a finite number >= 0")
+        if not 0.0 < self.metric_weight < float("inf") or not 0.0 <= self.metric_first < float("inf"):
+            raise ValueError(
+                f"metric_weight, metric_first: got {self.metric_weight}, {self.metric_first}, expected finite numbers > 0 and >= 0"
+            )
         if not 0.0 <= self.gan_eps < 1.0:
             raise ValueError(f"gan_eps: got {self.gan_eps}, expected a number in [0, 1)")
 

@@ -12,7 +12,7 @@ from models.networks import NETWORKS
 from models.objective import Objective
 
 # The objective's fields that every preset sets.
-_OBJECTIVE = ("gamma", "real_weight", "negatives", "generator_loss", "gan_eps", "bn_groups", "margin")
+_OBJECTIVE = ("gamma", "real_weight", "negatives", "generator_loss", "gan_eps", "bn_groups", "margin", "metric_weight", "metric_first")
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Step: models/algorithm1.py. Matches Algorithm 1: the defaults of `Objective`.
@@ -24,7 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Step: models/algorithm1.py. The code's last version, as trained on CelebA.
     "released": {
         "gamma": 1e-6, "real_weight": 0.5, "negatives": "prior", "generator_loss": "minimax", "gan_eps": 1e-3,
-        "bn_groups": "joint", "margin": 0.35, "optimizer": "rmsprop",
+        "bn_groups": "joint", "margin": 0.35, "metric_weight": 1.0, "metric_first": 0.0, "optimizer": "rmsprop",
         "learning_rate": 0.025 / 64, "learning_rate_stop": 1e-5 / 64, "schedule_epochs": 250,
         "batch_size": 64, "steps": 250 * 250, "weight_decay": 2e-5, "network": "paper64", "encoder_units": 1024, "augment": True,
     },
@@ -33,10 +33,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     # samples X_p through batch norm, and a small network learns to make them extreme, so that all features shrink; with statistics
     # apart for each kind of image Dis cannot see that all of a kind are too pale. The non-saturating loss: with minimax Dis gets
     # ahead, is held back in nine steps of ten, and samples stay alike. Adam and averaged weights: without them pictures are speckled.
+    # metric_weight, metric_first: without the second a vae-dis ends in a fixed pattern (docs/vae-dis.md).
     # gamma is large because small32's Dis_l has a fifth of paper64's values and errors far smaller.
     "quick": {
         "gamma": 0.02, "real_weight": 0.5, "negatives": "both", "generator_loss": "non-saturating", "gan_eps": 1e-3,
         "bn_groups": "authors", "margin": 0.35, "optimizer": "adam", "learning_rate": 1e-3, "learning_rate_stop": 1e-4, "average": 0.99,
+        "metric_weight": 0.3, "metric_first": 2.0,
         "schedule_epochs": 0, "batch_size": 16, "steps": 6000, "weight_decay": 2e-5, "network": "small32",
     },
 }  # fmt: skip

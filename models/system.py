@@ -148,9 +148,11 @@ class System:
         state |= {f"average/{_kind(a)}/{a.name}": a.average for a in self.followed}
         return {**state, "gate/counts": self.gate_counts}
 
-    def load_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Copy ``arrays`` (as from `state_arrays`) in. Raises `ValueError` as `models.parameter.load` does."""
-        load(self.engine, self.state_arrays(), arrays)
+    def load_state(self, arrays: dict[str, np.ndarray], parts: tuple[str, ...] = ("",)) -> None:
+        """Copy ``arrays`` (as from `state_arrays`) in: all, or those whose names begin with one of ``parts``. Raises `ValueError` as
+        `models.parameter.load` does."""
+        own, given = ({name: a for name, a in state.items() if name.startswith(parts)} for state in (self.state_arrays(), arrays))
+        load(self.engine, own, given)
         for p in self.parameters:
             p.refresh(self.engine)
 
@@ -172,11 +174,7 @@ class System:
         Raises:
             ValueError: naming the first array that is missing or of another shape; nothing is copied then.
         """
-        kinds = ("parameters/discriminator/", "statistics/discriminator/")
-        own = {name: array for name, array in self.state_arrays().items() if name.startswith(kinds)}
-        load(self.engine, own, {name: array for name, array in arrays.items() if name.startswith(kinds)})
-        for p in self.discriminator.parameters:
-            p.refresh(self.engine)
+        self.load_state(arrays, ("parameters/discriminator/", "statistics/discriminator/"))
 
 
 def _network_of(a: Parameter | Statistic) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from kernels import Array
 from models.layer import Pass
@@ -18,8 +21,10 @@ def backpropagate(
         vae      L_like = ½ ‖X − X̃‖²                    over pixels: unit-variance Gaussian (equation 2)
         vae-dis  L_like = ½ ‖Dis_l(X) − Dis_l(X̃)‖²      with a Dis that was trained in a GAN (equations 7 and 8)
 
-    That Dis is a fixed function: running statistics, which no batch changes, and no update. Of ``objective`` nothing is used: γ and
-    the choices about L_GAN have no part here, and each network sees one kind of image, so there is one way to group them.
+    That Dis is a fixed function: running statistics, which no batch changes, and no update. Of ``objective`` a vae-dis alone uses
+    metric_weight w and metric_first v, L_like = ½ w ‖Dis_l(X) − Dis_l(X̃)‖² + ½ v ‖Dis_1(X) − Dis_1(X̃)‖², with Dis_1 the first
+    convolution after its ReLU: docs/vae-dis.md says why. γ and the choices about L_GAN have no part here, and each network sees one
+    kind of image, so there is one way to group them.
 
     Args: as `models.algorithm1.backpropagate`; z_p is not read.
     """
@@ -33,22 +38,35 @@ def backpropagate(
         error = pool.take(x.shape)
         eng.feature_likelihood(model.losses[LIKE], error, dec.output, x)
     else:
-        error = _through_frozen(model, x, dec.output)
+        error = _through_frozen(model, x, dec.output, objective)
     dz = dec.backward(error, dx=True, dw=True)
     dec.release()
     train_encoder(model, enc, dz, dz, z, eps)
 
 
-def _through_frozen(model: System, x: Array, reconstructed: Array) -> Array:
-    """L_like at Dis_l and its error at the reconstructions. Apart for X, whose features are a constant: no backward pass for it."""
-    frozen = Pass((len(x),), train=False)
+def _through_frozen(model: System, x: Array, reconstructed: Array, objective: Objective) -> Array:
+    """L_like in Dis and its error at the reconstructions. Apart for X, whose features are a constant: no backward pass for it."""
+    eng, pool, frozen = model.engine, model.pool, Pass((len(x),), train=False)
     target = model.discriminator.apply(x, frozen, None)
     dis = model.discriminator.apply(reconstructed, frozen, None)
-    error = model.pool.take(dis.features.shape)
-    model.engine.feature_likelihood(model.losses[LIKE], error, dis.features, target.features)
+    layers = [(dis.features, target.features, objective.metric_weight), (dis.first, target.first, objective.metric_first)]
+    layers = [layer for layer in layers if layer[2] > 0]
+    # The layers' features side by side, times the roots of their weights: one sum of squares is the weighted sum.
+    ends = np.cumsum([math.prod(a.shape) for a, _, _ in layers]).tolist()
+    cuts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    joined, constant, difference = (pool.take((ends[-1],)) for _ in range(3))
+    for cut, (a, b, weight) in zip(cuts, layers, strict=True):
+        eng.scale(joined[cut], a.reshape(-1), math.sqrt(weight))
+        eng.scale(constant[cut], b.reshape(-1), math.sqrt(weight))
     target.release()
+    eng.feature_likelihood(model.losses[LIKE], difference, joined, constant)
+    errors = []
+    for cut, (a, _, weight) in zip(cuts, layers, strict=True):
+        errors.append(pool.take(a.shape))
+        eng.scale(errors[-1].reshape(-1), difference[cut], math.sqrt(weight))
+    pool.give(joined, constant, difference)
     everything = slice(0, len(x))
-    error = dis.backward_features(error, everything, rows=everything)
+    error = dis.backward_features(errors[0], everything, rows=everything, dfirst=errors[1] if len(errors) > 1 else None)
     dis.release()
     return error
 

@@ -26,7 +26,12 @@ def trained(model, spec, steps):
     for step in range(steps):
         given = rng.choice((-1.0, 1.0), (STEP_IMAGES, spec.attributes))
         attributes = engine.asarray(given, engine.wide) if spec.attributes else None
-        model.train_step(*map(engine.asarray, batch(spec, seed=step)), Objective(gamma=0.1, gate=False), 1e-3, attributes)
+        model.train_step(
+            *map(engine.asarray, batch(spec, seed=step)),
+            Objective(gamma=0.1, gate=False, metric_weight=0.3, metric_first=2.0),
+            1e-3,
+            attributes,
+        )
         losses.append(model.fetch_losses())
     return {name: engine.to_numpy(array) for name, array in model.state_arrays().items()}, losses
 

@@ -1,6 +1,7 @@
 """The command that a newcomer pastes, whole: `python -m vaegan_kernels.train` with no argument, and the pictures it promises.
 
-The longest test (some minutes): it is the product. Figures are held to what separates faces from noise and from one face.
+The longest test (some minutes): it is the product. Its figures are held to what docs/recipe.md promises of five seeds, with slack for
+machines whose rounding leads training elsewhere.
 """
 
 from __future__ import annotations
@@ -36,17 +37,22 @@ def run(tmp_path_factory):
     return out, done.stdout
 
 
-def test_it_says_the_device_and_prints_the_two_measures(run):
+def test_it_says_the_device_and_prints_the_measures(run):
     _, text = run
     assert text.splitlines()[0].startswith("device: ")
-    assert "reconstruction error" in text and "sample diversity" in text
+    for name in ("reconstruction error", "sample diversity", "sample sharpness", "sample colour noise", "attribute agreement"):
+        assert name in text
 
 
-def test_reconstructions_beat_the_mean_face_and_samples_differ_like_the_data(run):
+def test_what_its_pictures_are_like(run):
+    """Promised of five seeds: 0.40, 0.65, 0.6, 0.8 to 1.2, 0.80."""
     summary = json.loads((run[0] / "summary.json").read_text())
     assert summary["step"] == summary["steps"]
-    assert 0 < summary["reconstruction_ratio"] < 0.85  # 1: no better than the mean face
-    assert 0.5 < summary["diversity_ratio"] < 1.5  # 0: one face; noise and patterns are above 1.5
+    assert 0 < summary["reconstruction_ratio"] < 0.46  # 1: no better than the mean face
+    assert 0.6 < summary["diversity_ratio"] < 1.2  # 0: one face; noise and patterns are above 1.5
+    assert 0.5 < summary["sharpness_ratio"] < 1.2
+    assert 0.65 < summary["colour_noise_ratio"] < 1.4
+    assert summary["attribute_agreement"] > 0.77
 
 
 def test_a_reconstruction_is_of_its_own_face(run):

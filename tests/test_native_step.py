@@ -8,19 +8,29 @@ from gradcheck import relative_error
 from native_case import LEVELS, native_engine
 from vaegan_case import PAPER, RELEASED, batch, copies, make_model, objective
 
+from models.system import SYSTEMS
+
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("preset", [PAPER, RELEASED], ids=["paper", "released"])
-def test_gradients_of_a_step(engine64, level, preset):
+@pytest.mark.parametrize(
+    ("system", "goal"),
+    [
+        ("vaegan", objective(PAPER)),
+        ("vaegan", objective(RELEASED)),
+        ("vae-dis", objective(metric_weight=0.3, metric_first=2.0)),
+    ],
+    ids=["paper", "released", "vae-dis"],
+)
+def test_gradients_of_a_step(engine64, level, system, goal):
     """Each network's gradients, in the best of six draws. An activation so near 0 that float32 clips it and float64 does not costs any
     float32 engine 1e-4 to 1e-2, and most draws have one; a wrong kernel is wrong in all."""
     errors = []
     for seed in range(6):
-        models = [make_model(e, seed=seed) for e in (native_engine(level), engine64)]
+        models = [make_model(e, seed=seed, system=system) for e in (native_engine(level), engine64)]
         data = batch(models[0].engine, models[0], 8, seed)
-        (got, losses), (expected, true_losses) = (m.gradients(*(a.astype(m.engine.dtype) for a in data), objective(preset)) for m in models)
+        (got, losses), (expected, true_losses) = (m.gradients(*(a.astype(m.engine.dtype) for a in data), goal) for m in models)
         assert losses == pytest.approx(true_losses, rel=1e-5)
-        whole = [[join(g, part) for part in ("encoder", "decoder", "discriminator")] for g in (got, expected)]
+        whole = [[join(g, part) for part in SYSTEMS[system].trained] for g in (got, expected)]
         errors.append([relative_error(a, b) for a, b in zip(*whole, strict=True)])
     assert np.min(errors, axis=0).max() < 1e-5, errors
 

@@ -10,6 +10,7 @@ import pytest
 from app_case import TINY, assert_same_run, call, write_tiny
 from PIL import Image
 
+from models.presets import PRESETS
 from vaegan_kernels import train
 
 KINDS = {
@@ -56,6 +57,22 @@ def test_the_threads_of_the_run_are_taken_and_a_flag_overrides_them(tmp_path, mo
         assert json.loads((tmp_path / f"threads-{wanted}" / "device.json").read_text())["threads"] == wanted
     (tmp_path / "run" / "device.json").write_text("{")
     assert call(train.main, "--config", "run/config.json", "--out", "unreadable") == 0, "it is a help, no condition"
+
+
+def test_a_setting_that_came_after_the_run_had_no_part_in_it(tmp_path, monkeypatch):
+    """quick's values for it are for new runs: a file with no run beside it takes them."""
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "tiny.h5")
+    assert call(train.main, "--data", "tiny.h5", "--model", "vae-dis", "--steps", 2, *TINY, "--out", "run") == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    names = ("metric_weight", "metric_first")
+    new = {name: config.pop(name) for name in names}
+    assert new == {name: PRESETS["quick"][name] for name in names} != {"metric_weight": 1.0, "metric_first": 0.0}
+    for folder, expected in (("run", {"metric_weight": 1.0, "metric_first": 0.0}), (".", new)):
+        (tmp_path / folder / "config.json").write_text(json.dumps(config))
+        assert call(train.main, "--config", f"{folder}/config.json", "--out", f"again-{folder}") == 0
+        again = json.loads((tmp_path / f"again-{folder}" / "config.json").read_text())
+        assert {name: again[name] for name in names} == expected
 
 
 def test_other_images_are_said(tmp_path, monkeypatch, capsys):

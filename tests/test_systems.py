@@ -20,6 +20,7 @@ EACH_SYSTEM = pytest.mark.parametrize("system", SYSTEMS)
 HAS = {"vaegan": NETWORKS, "vae": NETWORKS[:2], "vae-dis": NETWORKS, "gan": NETWORKS[1:]}
 TRAINS = {**HAS, "vae-dis": NETWORKS[:2]}
 SPLIT = {"bn_groups": "split"}
+BOTH_LAYERS = {"metric_weight": 0.3, "metric_first": 2.5}
 SATURATES_NOT = {"generator_loss": "non-saturating"}
 
 
@@ -56,6 +57,8 @@ def test_gradients(engine64, small, system, attributes, real_valued, n):
 @pytest.mark.parametrize(
     ("system", "attributes", "preset", "changes"),
     [
+        ("vae-dis", 0, PAPER, BOTH_LAYERS),
+        ("vae-dis", 3, PAPER, {"metric_weight": 1.7}),
         ("gan", 0, RELEASED, SPLIT),
         ("gan", 0, PAPER, {**SPLIT, **SATURATES_NOT}),
         ("gan", 0, PAPER, {"bn_groups": "authors"}),
@@ -97,7 +100,11 @@ def test_gradients_in_float32(engine32, system):
     errors = []
     for seed in range(3):
         model = make_model(engine32, seed=seed, system=system, attributes=3)
-        data, goal, a = batch(engine32, model, 4, seed=seed), objective(gamma=1e-2), conditions(engine32, model, 4, seed=seed)
+        data, goal, a = (
+            batch(engine32, model, 4, seed=seed),
+            objective(gamma=1e-2, **BOTH_LAYERS),
+            conditions(engine32, model, 4, seed=seed),
+        )
         expected, _ = reference_of(model).gradients(*data, goal, a)
         got, _ = model.gradients(*data, goal, a)
         errors.append(max(relative_error(got[name], expected[name]) for name in expected))
@@ -109,7 +116,7 @@ def test_gradients_in_float32(engine32, system):
     ("system", "changes"),
     [
         ("vae", {"gamma": 0.7, "real_weight": 0.2, "gan_eps": 0.2, **SPLIT, **SATURATES_NOT}),
-        ("vae", {"gamma": 0.0, "negatives": "prior", "bn_groups": "authors"}),
+        ("vae", {"gamma": 0.0, "negatives": "prior", "bn_groups": "authors", **BOTH_LAYERS}),
         ("vae-dis", {"gamma": 0.7, "real_weight": 0.2, "gan_eps": 0.2, **SPLIT, **SATURATES_NOT}),
         ("vae-dis", {"gamma": 0.0, "negatives": "prior", "bn_groups": "authors"}),
         ("gan", {"gamma": 0.7, "negatives": "prior"}),

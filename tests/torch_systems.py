@@ -1,7 +1,8 @@
 """The other systems of section 4 and the regressor in PyTorch with autograd: what `torch_reference` is for the VAE/GAN.
 
 vae      Enc  L_prior + L_like     Dec  L_like     L_like = 1/2 |x - x~|^2 over pixels
-vae-dis  the same, with L_like at Dis_l of a discriminator that is frozen and applied with its running statistics
+vae-dis  the same, with L_like at Dis_l of a discriminator that is frozen and applied with its running statistics:
+         1/2 sum_l w_l |Dis_l(x) - Dis_l(x~)|^2 over Dis_l (metric_weight) and its first convolution (metric_first)
 gan      Dec  -L_GAN or the non-saturating loss     Dis  L_GAN     x_p = Dec(z_p), Dis sees [x; x_p]
 """
 
@@ -16,15 +17,16 @@ class VAE(Reference):
 
     gated, losses = False, ("prior", "like")
 
-    def compared(self, images):
-        """What L_like compares."""
-        return images
+    def compared(self, images, objective):
+        """What L_like compares: [(weight, features), ...]."""
+        return [(1.0, images)]
 
     def gradients(self, x, eps, z_p, objective, attributes=None):
         x, eps, a = self.inputs(x, eps, attributes)
         z, prior = self.encoded(x, eps, a)
         reconstruction = self.decoder(z, (len(x),), a)
-        like = 0.5 * torch.sum((self.compared(reconstruction) - self.compared(x).detach()) ** 2)
+        pairs = zip(self.compared(reconstruction, objective), self.compared(x, objective), strict=True)
+        like = sum(0.5 * w * torch.sum((a - b.detach()) ** 2) for (w, a), (_, b) in pairs)
         enc, dec = self.of("encoder"), self.of("decoder")
         d_enc = torch.autograd.grad(prior + like, list(enc.values()), retain_graph=True)
         d_dec = torch.autograd.grad(like, list(dec.values()))
@@ -36,8 +38,9 @@ class VAEDis(VAE):
         super().__init__(parameters, statistics)
         self.fixed = ("discriminator",)
 
-    def compared(self, images):
-        return self.features(images, (len(images),))
+    def compared(self, images, objective):
+        first = torch.relu(self.conv("discriminator/conv1", images, 1))
+        return [(objective.metric_weight, self.features(images, (len(images),))), (objective.metric_first, first)]
 
 
 class GAN(Reference):

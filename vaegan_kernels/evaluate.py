@@ -162,7 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.out is not None:
         from vaegan_kernels.files import write_json
 
-        write_json(Path(arguments.out), {"system": model.system, "step": model.header.step, "data": dataset.fingerprint, **found})
+        source = {"system": model.system, "step": model.header.step, "weights": model.weights, "data": dataset.fingerprint}
+        write_json(Path(arguments.out), {**source, **found})
         print(arguments.out)
     if arguments.write_images is not None:
         written = write_images(model, dataset, Path(arguments.write_images), arguments.count, arguments.seed)

@@ -15,7 +15,7 @@ from models.networks import NetworkSpec
 from models.vaegan import VAEGAN
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.files import check_room, check_writable, write_atomically
-from vaegan_kernels.runs import checkpoint, gan_file
+from vaegan_kernels.runs import checkpoint, gan_file, other_run
 from vaegan_kernels.runs.checkpoint import Header
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.runs.resume import note_other_data, note_other_engine, prepare_resume, repeated, repeated_engine
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     kind, count = check_data(config, spec)
     if config.gan is not None and header is None:
         gan_file.check_gan(config)
+    start = other_run.check_init(config) if config.init is not None and header is None else None
 
     runs = 2 if config.model == "vae-dis" and config.gan is None else 1
     arrays = STATE_ARRAYS[config.optimizer] + (config.average > 0)
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         check_tensorboard()
     say(device)
+    if start is not None:
+        say(start)
     try:
         if arguments.dry_run:
             from vaegan_kernels.runs.estimate import print_estimate
@@ -87,12 +90,18 @@ def smaller(config: Config) -> str:
 
 
 def build(config: Config, spec: NetworkSpec, engine: Engine, file: Path | None) -> VAEGAN:
-    """The network of ``config``, with the state in the checkpoint ``file`` or, for None, at its start. Raises `UserError`."""
+    """The network of ``config``, with the state in the checkpoint ``file`` or, for None, at its start.
+
+    That is random, or the weights of ``--init``. Raises `UserError`.
+    """
     network = config.system(engine)
     if file is not None:
         network.load_state(checkpoint.read_arrays(file, network.state_arrays()))
-    elif config.gan is not None:
-        network.load_discriminator(gan_file.read_discriminator(gan_file.find(config), network))
+        return network
+    if config.init is not None:
+        network.load_state(*other_run.read_init(config, network))
+    if config.gan is not None:
+        network.load_discriminator(gan_file.read_discriminator(other_run.find("--gan", config.gan), network))
     return network
 
 

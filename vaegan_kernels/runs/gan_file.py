@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models.vaegan import VAEGAN
-from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs import checkpoint, other_run
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.errors import UserError
 
@@ -19,7 +19,9 @@ FC = "parameters/discriminator/fc/weight"  # [cells * c + A, units]: the attribu
 
 def gan_config(config: Config) -> Config:
     """The configuration of the GAN that a vae-dis without ``--gan`` trains first: its own, but for the system and the steps."""
-    return dataclasses.replace(config, model="gan", steps=config.gan_steps, epochs=None, gan_steps=None, draw_every=None, save_every=None)
+    return dataclasses.replace(
+        config, model="gan", steps=config.gan_steps, epochs=None, gan_steps=None, init=None, draw_every=None, save_every=None
+    )
 
 
 def check_gan(config: Config) -> None:
@@ -28,26 +30,14 @@ def check_gan(config: Config) -> None:
     A conditional one fits a run with the same attributes. One without attributes fits a conditional run too: Dis_l does not depend on
     them (see `read_discriminator`).
     """
-    path = find(config)
+    path = other_run.find("--gan", config.gan)
     other = checkpoint.read_header(path).config
     if other.model not in ACCEPTED:
         raise UserError(f"--gan: {path} is a checkpoint of --model {other.model}, expected one of {' or '.join(ACCEPTED)}")
-    for name, flag in (("network", "--network"), ("image_channels", "--image-channels")):
-        if getattr(other, name) != getattr(config, name):
-            raise UserError(
-                f"--gan: {path} was trained with {flag} {getattr(other, name)}, this run has {getattr(config, name)}; make them the same"
-            )
+    other_run.check_same("--gan", path, other, config)
     if other.condition and other.condition != config.condition:
         here = f"this run is given {','.join(config.condition)}" if config.condition else "this run is not conditional"
         raise UserError(f"--gan: {path} is conditional on {other.attributes}, but {here}; make them the same")
-
-
-def find(config: Config) -> Path:
-    """The file of ``--gan``. Raises `UserError` where there is none."""
-    try:
-        return checkpoint.find(str(config.gan))
-    except UserError as error:
-        raise UserError(f"--gan: {error}") from None
 
 
 def read_discriminator(path: Path, model: VAEGAN) -> dict[str, np.ndarray]:

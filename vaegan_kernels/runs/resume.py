@@ -87,9 +87,13 @@ def _about(folder: RunFolder) -> dict[str, Any]:
 def repeated(path: str) -> dict[str, Any]:
     """The settings of ``--config``, with the number of threads that the run beside the file had where the bits depend on it.
 
-    Raises `UserError` as `read_config`.
+    The file of a run, which has a device.json beside it, names every setting of its time: one that came later had no part in the run, and
+    is as in an old checkpoint, not as the preset has it now. Raises `UserError` as `read_config`.
     """
-    settings, threads = read_config(path), _about(_run_of(path)).get("threads")
+    settings, about = read_config(path), _about(_run_of(path))
+    if about:
+        settings = Config(**settings).to_dict()
+    threads = about.get("threads")
     if settings.get("threads") is None and isinstance(threads, int) and threads > 0 and repeated_engine(path) == "numpy":
         settings["threads"] = threads
     return settings

@@ -16,13 +16,14 @@ from models.presets import PRESETS
 from vaegan_kernels.settings.config import FIELDS, Config, resolve
 from vaegan_kernels.shell.cli import close_match
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shipped import shipped
 
 
 def normalise(flags: dict[str, Any]) -> dict[str, Any]:
     """The flags with whole paths, so that a run can be resumed from another folder, and names of attributes without spaces around."""
     flags = dict(flags)
-    for name in ("data", "gan"):
-        if name in flags:
+    for name in ("data", "gan", "init"):
+        if name in flags and (name == "data" or shipped(flags[name]) is None):
             flags[name] = os.path.abspath(os.path.expanduser(flags[name]))
     if "attributes" in flags:
         flags["attributes"] = ",".join(part.strip() for part in flags["attributes"].split(","))

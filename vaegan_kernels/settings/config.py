@@ -59,6 +59,11 @@ class Config:
     network: str = option("small32", "Network", "network family and pixels a side", choices=tuple(NETWORKS))
     encoder_units: int | None = option(None, "Network", "width of the encoder's top layer (default: the network's)", minimum=1)
 
+    init: str | None = option(
+        None, "Network", "start with the weights of this run or checkpoint (the average, where there is one); the optimiser starts anew",
+        metavar="RUN",
+    )  # fmt: skip
+
     model: str = option(
         "vaegan", "System", "the VAE/GAN, a VAE (pixels), a VAE in a trained GAN's features, or a GAN; each has its part of the objective",
         choices=tuple(SYSTEMS),
@@ -85,6 +90,12 @@ class Config:
     gate: bool = option(Objective.gate, "Objective", "hold back the network that is too far ahead (equilibrium gate)")
     equilibrium: float = option(Objective.equilibrium, "Objective", "GAN loss that the gate aims at", above=0.0)
     margin: float = option(Objective.margin, "Objective", "distance from it at which the gate acts", above=0.0)
+    metric_weight: float = option(
+        Objective.metric_weight, "Objective", "of vae-dis: weight of the feature likelihood at the learned metric's layer", above=0.0
+    )
+    metric_first: float = option(
+        Objective.metric_first, "Objective", "of vae-dis: weight of the feature likelihood at the discriminator's first layer", minimum=0.0
+    )
     dis_noise: float = option(
         0.0, "Objective", "noise on the images that the discriminator is shown, standard deviation at the start; falls to 0", minimum=0.0,
         maximum=10.0,
