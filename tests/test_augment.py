@@ -15,7 +15,8 @@ from PIL import Image
 from kernels import philox
 from kernels.augmentation import AUTHORS, DRAWS, Augmentation, draws, exponent
 from vaegan_kernels import augment, train
-from vaegan_kernels.settings.config import Config, resolve
+from vaegan_kernels.settings.config import Config
+from vaegan_kernels.settings.resolve import resolve
 from vaegan_kernels.shell.errors import UserError
 
 STRONG = Augmentation(0.1, 0.1, 0.6, 0.3, 0.4, 0.3)

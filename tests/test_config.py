@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from models.objective import Objective
 from models.presets import PRESETS
-from vaegan_kernels.settings.config import FIELDS, Config, read_config, resolve, round_down
+from vaegan_kernels.settings.config import FIELDS, Config, round_down
 from vaegan_kernels.settings.options import make_parser
+from vaegan_kernels.settings.resolve import read_config, resolve
 from vaegan_kernels.shell.errors import UserError
 
 

@@ -16,7 +16,8 @@ from vaegan_kernels import interpolate, load_model, reconstruct, sample
 from vaegan_kernels.runs import checkpoint, trainer
 from vaegan_kernels.runs.metrics import read_metrics
 from vaegan_kernels.runs.run_folder import fresh_folder
-from vaegan_kernels.settings.config import Config, resolve
+from vaegan_kernels.settings.config import Config
+from vaegan_kernels.settings.resolve import resolve
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shell.progress import losses_text
 from vaegan_kernels.train import main

@@ -17,7 +17,8 @@ from vaegan_kernels.pictures import figures
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.metrics import read_metrics
 from vaegan_kernels.runs.run_folder import RunFolder
-from vaegan_kernels.settings.config import Config, read_config
+from vaegan_kernels.settings.config import Config
+from vaegan_kernels.settings.resolve import read_config
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shipped import shipped

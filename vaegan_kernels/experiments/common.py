@@ -18,9 +18,10 @@ from vaegan_kernels import train
 from vaegan_kernels.files import check_writable, nearest_existing
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.settings.checks import check_data, configuration, with_attributes
-from vaegan_kernels.settings.config import CHANGEABLE, FIELDS, Config, read_config
+from vaegan_kernels.settings.config import CHANGEABLE, FIELDS, Config
 from vaegan_kernels.settings.fields import flag
 from vaegan_kernels.settings.options import make_parser
+from vaegan_kernels.settings.resolve import read_config
 from vaegan_kernels.shell.cli import Parser, add_place, whole_number
 from vaegan_kernels.shell.errors import UserError
 

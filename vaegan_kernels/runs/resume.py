@@ -11,8 +11,9 @@ from kernels import Engine
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.settings.checks import normalise
-from vaegan_kernels.settings.config import CHANGEABLE, FIELDS, Config, read_config
+from vaegan_kernels.settings.config import CHANGEABLE, FIELDS, Config
 from vaegan_kernels.settings.fields import flag
+from vaegan_kernels.settings.resolve import read_config
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shipped import shipped
 

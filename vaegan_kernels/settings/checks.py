@@ -13,7 +13,8 @@ import numpy as np
 
 from models.networks import NETWORKS
 from models.presets import PRESETS
-from vaegan_kernels.settings.config import FIELDS, Config, resolve
+from vaegan_kernels.settings.config import FIELDS, Config
+from vaegan_kernels.settings.resolve import resolve
 from vaegan_kernels.shell.cli import close_match
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shipped import shipped
