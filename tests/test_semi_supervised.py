@@ -138,13 +138,13 @@ def study_of(data, out, *more):
 
 
 def test_what_a_training_begins_with(finished, data, tmp_path):
-    """Pre-trained: the run's own arrays to the bit. From scratch: others. The linear layer is the same in both."""
+    """Pre-trained: the run's own averages to the bit. From scratch: others. The linear layer is the same in both."""
     study = study_of(data, tmp_path / "out", "--pretrained", finished / "runs" / "vaegan-seed1")
     study.engine = semi_supervised.open_engine(study.config)[0]
     stored = arrays_of(finished / "runs" / "vaegan-seed1" / "checkpoint.h5")
     for features, weight in (("enc", "parameters/encoder/fc/weight"), ("dis", "parameters/discriminator/fc/weight")):
         one, two = (study.begin(Part(features, start, 8, 0)) for start in ("fine-tuned", "scratch"))
-        assert all(np.array_equal(array, stored[name]) for name, array in one.trunk_arrays().items())
+        assert all(np.array_equal(array, stored[f"average/{name}"]) for name, array in one.trunk_arrays().items())
         assert not np.array_equal(two.state_arrays()[weight], stored[weight])
         top = "parameters/classifier/output/weight"
         assert np.array_equal(one.state_arrays()[top], two.state_arrays()[top])
