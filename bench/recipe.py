@@ -22,7 +22,7 @@ from vaegan_kernels.evaluate import evaluate_on
 from vaegan_kernels.files import save_image, write_json
 from vaegan_kernels.pictures import figures
 from vaegan_kernels.runs import checkpoint
-from vaegan_kernels.runs.inference import WEIGHTS, Model
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.runs.metrics import read_metrics
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.runs.trainer import Trainer
@@ -74,7 +74,7 @@ def trial(config: Config, name: str, split: str, grids: Path | None) -> dict[str
     for key in ("dec_update_rate", "dis_update_rate"):
         result |= {key: round(float(np.mean([line[key] for line in lines])), 3)} if key in lines[0] else {}
     header, shown = checkpoint.Header(steps, config, dataset.fingerprint, dataset.name), dataset.split(split)
-    for weights in WEIGHTS if config.average else ("raw",):
+    for weights in checkpoint.WEIGHTS if config.average else ("raw",):
         measured = evaluate_on(Model(network, spec, header, weights=weights), dataset, shown)
         result[weights] = {key: round(value, 4) for key, value in measured.items()}
     if grids:
