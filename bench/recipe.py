@@ -8,6 +8,7 @@ the end. ``--grids FOLDER`` draws samples and reconstructions to look at. docs/r
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import tempfile
 import time
@@ -50,8 +51,8 @@ def main() -> None:
     for seed in map(int, arguments.seeds.split(",")):
         config = configuration({**given, "seed": seed, "draw_every": NEVER, "save_every": NEVER})
         found = trial(config, arguments.name, arguments.split, arguments.grids)
-        earlier = json.loads(arguments.out.read_text())["trials"] if arguments.out.exists() else []
-        write_json(arguments.out, {"command": "python -m bench.recipe", "trials": [*earlier, found]})
+        log = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"command": "python -m bench.recipe", "trials": []}
+        write_json(arguments.out, {**log, "trials": [*log["trials"], found]})
         print(found["name"], found["data"], seed, f"{found['seconds']} s", found.get("average", found["raw"]), flush=True)
 
 
@@ -69,7 +70,7 @@ def trial(config: Config, name: str, split: str, grids: Path | None) -> dict[str
     settings = {name: value for name, value in config.to_dict().items() if name not in NOT_SETTINGS and value is not None}
     result: dict[str, Any] = {
         "name": name, "data": dataset.name, "seed": config.seed, "steps": steps, "split": split, "settings": settings,
-        "seconds": round(time.perf_counter() - start, 1), "threads": engine.threads,
+        "seconds": round(time.perf_counter() - start, 1), "threads": engine.threads, "date": f"{datetime.date.today()}",
     }  # fmt: skip
     for key in ("dec_update_rate", "dis_update_rate"):
         result |= {key: round(float(np.mean([line[key] for line in lines])), 3)} if key in lines[0] else {}
