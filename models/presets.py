@@ -48,7 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # metric_weight, metric_first: without the second a vae-dis ends in a fixed pattern (docs/vae-dis.md).
     # gamma is large because small32's Dis_l has a fifth of paper64's values and errors far smaller.
     "quick": {
-        "gamma": 0.03, "real_weight": 0.5, "negatives": "both", "generator_loss": "non-saturating", "gan_eps": 0.0,
+        "gamma": 0.02, "real_weight": 0.5, "negatives": "both", "generator_loss": "non-saturating", "gan_eps": 0.0,
         "bn_groups": "authors", "fixed_statistics": True, "margin": 0.35, "metric_weight": 0.3, "metric_first": 6.0,
         "optimizer": "adam", "learning_rate": 1e-3, "learning_rate_stop": 1e-4, "average": 0.99,
         "schedule_epochs": 0, "batch_size": 16, "steps": 6000, "weight_decay": 2e-5, "network": "small32",
