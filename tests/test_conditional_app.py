@@ -91,7 +91,7 @@ def test_a_gan_without_attributes_in_a_conditional_run(packed, run, tmp_path, rn
     flags = ("--data", packed, "--model", "vae-dis", *FLAGS, "--steps", 1)
     assert call(main, *flags, "--conditional", "--gan", gan, "--out", out) == 0
     images, values = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8), rng.standard_normal((3, 3))
-    np.testing.assert_allclose(load_model(out).discriminate(images, values), load_model(gan).discriminate(images), rtol=1e-5)
+    np.testing.assert_allclose(load_model(out).discriminate(images, values), load_model(gan, weights="raw").discriminate(images), rtol=1e-5)
     for more, message in (((), "but this run is not conditional"), (("--conditional",), "but this run is given Big,Very Red,Round")):
         assert call(main, *flags, *more, "--gan", run, "--out", tmp_path / "c") == 2
         assert f"is conditional on Round,Big, {message}" in one_line(capfd.readouterr().err)

@@ -18,9 +18,9 @@ from vaegan_kernels.settings.checks import configuration
 
 FLAGS = ("--steps", 3, "--save-every", 2, "--draw-every", 100, "--no-animation", "--no-curves", "--threads", 1, "--quiet", *TINY)
 RUNS = {
-    "vaegan": ("--average", 0.9), "raw": ("--average", 0), "vae": ("--model", "vae", "--average", 0.9), "gan": ("--model", "gan"),
-    "given": ("--conditional", "--average", 0), "grey": ("--image-channels", 1), "wide": ("--encoder-units", 64),
-    "large": ("--image-size", 64),
+    "vaegan": ("--average", 0.9), "raw": ("--average", 0), "vae": ("--model", "vae", "--average", 0.9),
+    "gan": ("--model", "gan", "--average", 0), "given": ("--conditional", "--average", 0), "grey": ("--image-channels", 1),
+    "wide": ("--encoder-units", 64), "large": ("--image-size", 64),
 }  # fmt: skip
 
 
