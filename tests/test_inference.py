@@ -53,9 +53,8 @@ def test_gradients(model, images, rng):
     eps, z_p = rng.standard_normal((2, 5, 128))
     before = {name: array.copy() for name, array in model.network.state_arrays().items()}
     gradients, losses = model.gradients(images, eps, z_p)
-    own, _ = model.gradients(
-        images, eps, z_p, gamma=0.02, real_weight=model.header.config.real_weight, gan_eps=1e-3, bn_groups=model.header.config.bn_groups
-    )
+    stored = {name: getattr(model.header.config, name) for name in ("real_weight", "gan_eps", "bn_groups")}
+    own, _ = model.gradients(images, eps, z_p, gamma=0.02, **stored)
     other, _ = model.gradients(images, eps, z_p, gamma=0.5)
     for name, array in model.network.state_arrays().items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
