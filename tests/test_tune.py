@@ -224,7 +224,7 @@ def test_dry_run_prints_what_would_be_tried():
     [
         (
             ["--network", "paper46"],
-            "--network: got 'paper46', expected one of small32, small64, small128, paper32, paper64, paper128; did you mean paper64?",
+            "--network: got 'paper46', expected one of small32, small64, small128, medium32, medium64, medium128, paper32, paper64, paper128; did you mean paper64?",
         ),
         (["--precision", "float64"], "--precision: got 'float64'"),
         (["--budget-s", "0"], "--budget-s: got 0, expected a whole number of at least 1"),
