@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.networks import NETWORKS
+
 pytest.importorskip("triton", reason="Triton is not installed")
 pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
 
@@ -224,7 +226,7 @@ def test_dry_run_prints_what_would_be_tried():
     [
         (
             ["--network", "paper46"],
-            "--network: got 'paper46', expected one of small32, small64, small128, medium32, medium64, medium128, paper32, paper64, paper128; did you mean paper64?",
+            f"--network: got 'paper46', expected one of {', '.join(NETWORKS)}; did you mean paper64?",
         ),
         (["--precision", "float64"], "--precision: got 'float64'"),
         (["--budget-s", "0"], "--budget-s: got 0, expected a whole number of at least 1"),
