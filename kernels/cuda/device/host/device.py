@@ -111,7 +111,7 @@ class HostDevice(Device):
     def _check_zones(self, kernel: str, values: dict[str, Any]) -> None:
         arrays = ((n, v.array if isinstance(v, Descriptor) else v) for n, v in values.items())
         names = {id(_raw(a)): f"argument {n}" for n, a in arrays if isinstance(a, np.ndarray)}
-        for key, (reference, start, end, zone) in list(self._allocated.items()):
+        for key, (reference, start, end, zone) in self._allocated.copy().items():  # collecting garbage may drop arrays meanwhile
             raw = reference()
             if raw is None:
                 continue
