@@ -7,7 +7,7 @@ Batches are joined so that each network is applied once: Dec to [Z_p; Z], Dis to
 from __future__ import annotations
 
 from kernels import Array
-from models.gan import adversarial, noisy, repeated
+from models.gan import adversarial, repeated, shown
 from models.layer import Pass
 from models.objective import LIKE, PRIOR, Objective
 from models.system import System
@@ -51,8 +51,7 @@ def backpropagate(
     images = pool.take((3 * n, *x.shape[1:]))
     eng.copy(images[real], x)
     dec = model.decoder.apply(z, batches(2), out=images[generated])
-    seen = noisy(model, images)
-    dis = model.discriminator.apply(seen, batches(3), batches(m // n))
+    dis = shown(model, images, batches(3), batches(m // n))
 
     # Losses and their errors, at Dis_l and at the logits.
     e_like = pool.take(dis.features[real].shape)
@@ -69,8 +68,6 @@ def backpropagate(
         dec.backward(e_gan, dx=False, dw=True)
     dz = dec.backward(e_like, dx=True, dw=False)
     dec.release()
-    if seen is not images:
-        pool.give(seen)
     pool.give(images)  # only now: Dec's output lies in it, and tanh's gradient reads that
     train_encoder(model, enc, dz, dz[n:], z, eps)
     if given is not None:

@@ -6,7 +6,7 @@ The preset `quick`, and so the default run, trains by this step.
 from __future__ import annotations
 
 from kernels import Array
-from models.gan import adversarial, noisy, repeated
+from models.gan import adversarial, repeated, shown
 from models.layer import Pass
 from models.objective import LIKE, PRIOR, Objective
 from models.system import System
@@ -38,12 +38,9 @@ def backpropagate(
     images = pool.take((n + k, *size))
     eng.copy(images[:n], x)
     dec = model.decoder.apply(z[:k], batch(k), out=images[n:])
-    seen = noisy(model, images)
-    dis = model.discriminator.apply(seen, batch(n + k), batch(n + k))
+    dis = shown(model, images, batch(n + k), batch(n + k))
     train_dec, e_gan = adversarial(model, dis, n, objective, training, rows=slice(n, n + k))
     dis.release()
-    if seen is not images:
-        pool.give(seen)
     from_gan = []
     if train_dec:
         dec.backward(e_gan, dx=False, dw=True)

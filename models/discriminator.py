@@ -47,23 +47,25 @@ class Discriminator:
     def statistics(self) -> list[Statistic]:
         return [*self.body.statistics, *self.head.statistics]
 
-    def apply(self, x: Array, pass_: Pass, head: Pass | None) -> DiscriminatorApplication:
+    def apply(self, x: Array, pass_: Pass, head: Pass | None, *, own: bool = False) -> DiscriminatorApplication:
         """x [M, S, S, C] through ``body`` and the metric; the first ``sum(head.groups)`` images reach the logit.
 
-        ``head=None`` stops at Dis_l.
+        ``head=None`` stops at Dis_l. ``own``: x is of the pool, and the application's to hand back.
         """
         body = self.body.apply(x, pass_)
         features, saved = self.metric.forward(body.output, pass_)
         top = self.head.apply(features[: sum(head.groups)], head) if head else None
-        return DiscriminatorApplication(self, body, (features, saved), top)
+        return DiscriminatorApplication(self, body, (features, saved), top, (x,) if own else ())
 
 
 class DiscriminatorApplication:
     """One forward pass of `Discriminator`: ``first`` (its first convolution, after ReLU, [M, S, S, c]), ``features`` (Dis_l, [M, h, w, c])
     and ``logits`` ([m, 1]; None if it stopped)."""
 
-    def __init__(self, dis: Discriminator, body: Application, metric: tuple[Array, Saved], head: Application | None):
-        self._dis, self._body, self._head = dis, body, head
+    def __init__(
+        self, dis: Discriminator, body: Application, metric: tuple[Array, Saved], head: Application | None, own: tuple[Array, ...]
+    ):  # fmt: skip
+        self._dis, self._body, self._head, self._own = dis, body, head, own
         self.first = body.first
         self.features, self._metric = metric
         self.logits = head.output if head else None
@@ -122,6 +124,7 @@ class DiscriminatorApplication:
             self._head.release()
         self._dis.metric.release(self._metric)
         self._body.release()
+        self._dis.pool.give(*self._own)
 
 
 def _overlap(groups: tuple[int, ...], of: slice) -> tuple[int, int]:

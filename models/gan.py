@@ -28,12 +28,9 @@ def backpropagate(
     images = pool.take((2 * n, *x.shape[1:]))
     eng.copy(images[:n], x)
     dec = model.decoder.apply(z, both._replace(groups=(n,)), out=images[n:])
-    seen = noisy(model, images)
-    dis = model.discriminator.apply(seen, both, both)
+    dis = shown(model, images, both, both)
     train_dec, error = adversarial(model, dis, n, objective, training, rows=slice(n, 2 * n))
     dis.release()
-    if seen is not images:
-        pool.give(seen)
     if train_dec:
         dec.backward(error, dx=False, dw=True)
     dec.release()
@@ -53,18 +50,18 @@ def repeated(model: System, attributes: Array, times: int) -> Array:
     return rows
 
 
-def noisy(model: System, images: Array) -> Array:
-    """``images`` + σ n of the pool, what Dis is shown in L_GAN's pass where the step has noise (`VAEGAN.train_step`); else ``images``.
+def shown(model: System, images: Array, body: Pass, head: Pass) -> Any:
+    """Dis's application to ``images`` in L_GAN's pass; to images + σ n where the step has noise (`VAEGAN.train_step`).
 
     Instance noise (Sønderby et al. 2017): real and generated images overlap, so that Dis cannot tell them apart by traces. The error
     at what Dis is shown is that at the images.
     """
     if model.noise is None:
-        return images
+        return model.discriminator.apply(images, body, head)
     seen = model.pool.take(images.shape)
     draws, deviation = model.noise
     model.engine.add(seen, draws[: len(images)], images, alpha=deviation)
-    return seen
+    return model.discriminator.apply(seen, body, head, own=True)
 
 
 def adversarial(model: System, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Array]:

@@ -57,7 +57,7 @@ class Application:
             at_first: of the pool, consumed: another error at the first layer's output, which must end in a ReLU without batch norm.
         """
         layers = self._network.layers
-        saved = [one._replace(train=one.train and not fixed) for one in self._saved]
+        saved = [one._replace(train=False) for one in self._saved] if fixed else self._saved
         for i in reversed(range(len(layers))):
             first = i == 0
             extra: dict[str, Any] = {"rows": rows} if first and rows is not None else {}

@@ -6,24 +6,14 @@ that `models.vaegan.step_of` chooses by ``bn_groups``: Algorithm 1 with joined b
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from models.networks import NETWORKS
 from models.objective import Objective
 
 # The objective's fields that every preset sets.
-_OBJECTIVE = (
-    "gamma",
-    "real_weight",
-    "negatives",
-    "generator_loss",
-    "gan_eps",
-    "bn_groups",
-    "fixed_statistics",
-    "margin",
-    "metric_weight",
-    "metric_first",
-)
+_OBJECTIVE = [field.name for field in fields(Objective) if field.name not in ("gate", "equilibrium")]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Step: models/algorithm1.py. Matches Algorithm 1: the defaults of `Objective`.

@@ -61,6 +61,7 @@ class System:
             rates), so that it is never stored.
         average: keep a moving average of every trained parameter and of its network's running statistics (`averaged`).
         rates: {network: factor of its learning rate}; 1 where none is named.
+
     Raises:
         ValueError: an unknown system.
 
@@ -70,7 +71,7 @@ class System:
         pool: every activation and error comes from it.
         losses: float64 [5], sums of the last step (`models.objective.LOSSES` names them).
         flags: uint8 [2], the last step's equilibrium gate: (Dec updated, Dis updated).
-        noise: of the step in hand, see `models.gan.noisy`; None: there is none.
+        noise: of the step in hand, see `models.gan.shown`; None: there is none.
         gate_counts: float64 [3], steps, Dec updates and Dis updates since `fetch_losses` was last called.
     """
 

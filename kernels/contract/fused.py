@@ -124,40 +124,42 @@ class Fused(BatchNorm):
         dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups, *,
         stride: int, eps: float, batch_statistics: bool = True, sums: Array | None = None, previous: Previous | None = None,
     ) -> None:  # fmt: skip
-        self._bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
-        if dw is not None:
-            self._conv2d_wgrad(dw, x, dy, stride=stride)
-        if dx is not None:
-            self._conv2d_dgrad(dx, dy, w, stride=stride, previous=previous)
+        self._block_backward(
+            self._conv2d_wgrad, self._conv2d_dgrad, dx, dw, dgamma, dbeta, dy, y, pre, mean, var, x, w, gamma, groups,
+            eps, batch_statistics, sums, previous, stride=stride,
+        )  # fmt: skip
 
     def _upconv_bn_relu_backward(
         self, dx: Array | None, dw: Array | None, dgamma: Array | None, dbeta: Array | None,
         dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups, *,
         stride: int, eps: float, batch_statistics: bool = True, sums: Array | None = None, previous: Previous | None = None,
     ) -> None:  # fmt: skip
-        self._bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
-        if dw is not None:
-            self._conv_transpose2d_wgrad(dw, x, dy, stride=stride)
-        if dx is not None:
-            self._conv_transpose2d_dgrad(dx, dy, w, stride=stride, previous=previous)
+        self._block_backward(
+            self._conv_transpose2d_wgrad, self._conv_transpose2d_dgrad, dx, dw, dgamma, dbeta, dy, y, pre, mean, var, x, w, gamma, groups,
+            eps, batch_statistics, sums, previous, stride=stride,
+        )  # fmt: skip
 
     def _linear_bn_relu_backward(
         self, dx: Array | None, dw: Array | None, dgamma: Array | None, dbeta: Array | None,
         dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups, *,
         eps: float, batch_statistics: bool = True, sums: Array | None = None, previous: Previous | None = None,
     ) -> None:  # fmt: skip
-        self._bn_relu_backward(dgamma, dbeta, dy, y, pre, mean, var, gamma, groups, eps, batch_statistics, sums)
-        if dw is not None:
-            self._linear_wgrad(dw, x, dy)
-        if dx is not None:
-            self._linear_dgrad(dx, dy, w, previous=previous)
+        self._block_backward(
+            self._linear_wgrad, self._linear_dgrad, dx, dw, dgamma, dbeta, dy, y, pre, mean, var, x, w, gamma, groups,
+            eps, batch_statistics, sums, previous,
+        )  # fmt: skip
 
-    def _bn_relu_backward(
-        self, dgamma: Array | None, dbeta: Array | None, dy: Array, y: Array, pre: Array, mean: Array, var: Array, gamma: Array,
-        groups: Groups, eps: float, batch_statistics: bool, sums: Array | None,
+    def _block_backward(
+        self, wgrad: Callable[..., None], dgrad: Callable[..., None], dx: Array | None, dw: Array | None, dgamma: Array | None,
+        dbeta: Array | None, dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups,
+        eps: float, batch_statistics: bool, sums: Array | None, previous: Previous | None, **stride: int,
     ) -> None:  # fmt: skip
-        """dy at y becomes the error at pre, in place."""
+        """dy at y becomes the error at pre, in place; then the gradients of the product that made pre."""
         self._batch_norm_backward(
             dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
             dgamma=dgamma, dbeta=dbeta, sums=sums,
         )  # fmt: skip
+        if dw is not None:
+            wgrad(dw, x, dy, **stride)
+        if dx is not None:
+            dgrad(dx, dy, w, previous=previous, **stride)

@@ -10,6 +10,7 @@ import math
 import signal
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -90,11 +91,11 @@ class Trainer:
         shape, noise = (config.batch_size, spec.image_size, spec.image_size, spec.channels), (config.batch_size, spec.latent)
         self.x, self.eps, self.z_p = engine.empty(shape), engine.empty(noise, engine.wide), engine.empty(noise, engine.wide)
         self.order, self.order_epoch = engine.empty((len(self.train),), np.int32), -1
-        self.counter, self.lr = engine.empty((1,), np.int64), engine.empty((1,), engine.wide)
+        self.counter = engine.empty((1,), np.int64)
+        self.schedules: list[tuple[Any, Any]] = []  # of each number that changes from step to step: an array [1] of it, all its values
+        self.lr = self.schedule(self.rate)
         self.place_attributes()
-        self.rates = engine.asarray([self.rate(k) for k in range(self.steps)], engine.wide)
-        self.place_noise()
-        self.place_average()
+        self.place_options()
         engine.put(self.counter, [step])
         self.replay = engine.record(self.step_body)
         self.clock = 0.0
@@ -118,19 +119,21 @@ class Trainer:
             self.table = self.engine.asarray(self.dataset.attributes_of(names), self.engine.wide)
             self.given = (self.engine.empty((self.config.batch_size, len(names)), self.engine.wide),)
 
-    def place_noise(self) -> None:
-        """Where there is noise for Dis: its draws, its standard deviation, and that of every step, which falls in a line to 0."""
-        start, (n, *size) = self.config.dis_noise, self.x.shape
-        if start:
-            self.deviations = self.engine.asarray([start * (1 - k / self.steps) for k in range(self.steps)], self.engine.wide)
-            self.noise = self.engine.empty((3 * n, *size)), self.engine.empty((1,), self.engine.wide)
+    def place_options(self) -> None:
+        """What else the model's step is given: noise for Dis, its deviation falling in a line to 0; the share by which averages move."""
+        config, (n, *size) = self.config, self.x.shape
+        self.options: dict[str, Any] = {}
+        if config.dis_noise:
+            deviation = self.schedule(lambda k: config.dis_noise * (1 - k / self.steps))
+            self.options["noise"] = self.engine.empty((3 * n, *size)), deviation
+        if config.average:
+            self.options["blend"] = self.schedule(lambda k: 1 - average_decay(k, config.average))
 
-    def place_average(self) -> None:
-        """Where an average of the weights is kept: the share by which it moves, and that of every step."""
-        decay = self.config.average
-        if decay:
-            self.blends = self.engine.asarray([1 - average_decay(k, decay) for k in range(self.steps)], self.engine.wide)
-            self.blend = self.engine.empty((1,), self.engine.wide)
+    def schedule(self, value: Callable[[int], float]) -> Any:
+        """A wide array [1] that is ``value(k)`` in step k."""
+        number = self.engine.empty((1,), self.engine.wide)
+        self.schedules.append((number, self.engine.asarray([value(k) for k in range(self.steps)], self.engine.wide)))
+        return number
 
     def run(self, stop_after: int | None, progress: Progress) -> int | None:
         """Train up to ``stop_after`` (or to the end) and save; the schedule follows the configuration's steps.
@@ -188,18 +191,13 @@ class Trainer:
             eng.augment_batch(self.x, self.images, self.order, self.counter, strengths=self.config.augmentation, **options)
         eng.normal(self.eps, seed=seed, step=self.counter, stream=philox.STREAM_EPS)
         eng.normal(self.z_p, seed=seed, step=self.counter, stream=philox.STREAM_PRIOR)
-        eng.look_up_rate(self.lr, self.rates, self.counter)
+        for number, values in self.schedules:
+            eng.look_up_rate(number, values, self.counter)
         for attributes in self.given:
             eng.gather_rows(attributes, self.table, self.order, self.counter, per_epoch=self.per_epoch)
-        more: dict[str, Any] = {}
-        if self.config.dis_noise:
-            eng.normal(self.noise[0], seed=seed, step=self.counter, stream=philox.STREAM_DIS_NOISE)
-            eng.look_up_rate(self.noise[1], self.deviations, self.counter)
-            more["noise"] = self.noise
-        if self.config.average:
-            eng.look_up_rate(self.blend, self.blends, self.counter)
-            more["blend"] = self.blend
-        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr, *self.given, **more)
+        if "noise" in self.options:
+            eng.normal(self.options["noise"][0], seed=seed, step=self.counter, stream=philox.STREAM_DIS_NOISE)
+        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr, *self.given, **self.options)
         eng.advance(self.counter)
 
     def rate(self, k: int) -> float:
