@@ -72,11 +72,13 @@ class Device:
         interpreted: True where Triton kernels run in Triton's interpreter, whose bfloat16 is wrong (`tl.dot` multiplies raw bits,
             float32 → bfloat16 truncates): launchers pass it as constexpr, and the kernel then casts to float32 before it computes.
         launches: None, or a list that each launch is appended to.
+        rehearsing: True while launches are checked and noted, and not executed.
     """
 
     name: str
     executes = True
     interpreted = False
+    rehearsing = False
 
     def __init__(self, chip: Chip):
         self.chip = chip
@@ -118,6 +120,23 @@ class Device:
         ``body`` must launch the same kernels with the same arguments each time; numbers that change belong in device arrays.
         """
         return body
+
+    def prepare(self, body: Callable[[], None], progress: Callable[[int, int], None] | None = None) -> None:
+        """Make ready what ``body`` launches, by a rehearsal: all is allocated and written as ever, nothing is launched, what is read is
+        zeros. A GPU has compiled then what is noted and was not yet; ``progress`` is told (done, of). Raises as `Engine.prepare`."""
+        if self.rehearsing:  # what follows is noted by the one around this
+            return
+        kept, self.launches = self.launches, []
+        self.rehearsing = True
+        try:
+            body()
+            noted = self.launches
+        finally:
+            self.launches, self.rehearsing = kept, False
+        self._make_ready(noted, progress)
+
+    def _make_ready(self, launches: list[Launch], progress: Callable[[int, int], None] | None) -> None:
+        """Nothing where nothing is compiled."""
 
     def triton(self, kernel: Any, grid: tuple[int, ...], *args: Any, warps: int, stages: int, cost: Cost, **constexprs: Any) -> None:
         """Launch a ``@triton.jit`` function.
@@ -188,6 +207,8 @@ class Device:
     def _launch(self, launch: Launch, values: dict[str, Any]) -> None:
         if self.launches is not None:
             self.launches.append(launch)
+        if self.rehearsing:
+            return
         if launch.kind == "triton":
             self._run_triton(launch, values)
         else:
