@@ -112,7 +112,8 @@ CREATION = {"uniform_init", "fill_bytes", "copy_bytes", "narrow"}
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_run_compiles_nothing_behind_its_rehearsal(run, compilers, devices, discs, tmp_path, capfd):
+def test_a_run_compiles_nothing_behind_its_rehearsal(run, compilers, devices, discs, monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr("vaegan_kernels.pictures.artist.RECONSTRUCTED", 5)  # fewer than are measured
     assert call(train.main, "--data", discs, "--out", tmp_path / "run", *SMALL, *RUNS[run]) == 0
     captured = capfd.readouterr()
     rehearsals = 2 if run == "vae-dis" else 1
@@ -185,7 +186,9 @@ def test_an_emulated_engine_rehearses_too(cuda32):
     """Nothing is launched or read meanwhile, and nothing that a later call needs is left out."""
     images = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3))
     model = VAEGAN(cuda32, SPEC, seed=0)
-    seen = []
+    seen, ones = [], cuda32.asarray(np.ones(3))
+    cuda32.prepare(lambda: cuda32.fill(ones, 2.0))
+    assert cuda32.to_numpy(ones).tolist() == [1, 1, 1]
     cuda32.prepare(lambda: seen.append(model.decode(np.ones((2, SPEC.latent)))))
     assert not seen[0].any() and cuda32.device.launches is None and not cuda32.device.rehearsing
     reference = VAEGAN(kernels.engine("cpu"), SPEC, seed=0)
