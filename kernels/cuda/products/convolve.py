@@ -17,7 +17,8 @@ from kernels.cuda.products.few_outputs import few_outputs, takes_few_outputs
 from kernels.cuda.products.images import PIXEL, image_convolve
 from kernels.cuda.products.packing import pack_weights, pad_channels
 from kernels.cuda.products.partials import split_reduce
-from kernels.cuda.products.splits import DOT, splits
+from kernels.cuda.products.splits import DOT
+from kernels.cuda.products.time_model import split
 from kernels.ledger import cost
 
 #: Kernel rows or columns at most: whether each lies inside the image is a bit of a word.
@@ -180,8 +181,7 @@ def _tile(dev: Device, precision: str, kind: str, rows: int, columns: int, depth
 
 def _splits(dev: Device, precision: str, rows: int, columns: int, depth: int, chosen: tiles.Tile) -> tuple[int, int]:
     """(splits, steps in each) of a linear layer's inputs."""
-    programs, size = tiles.programs(chosen, rows, columns), 2 if precision == "bf16" else 4
-    return splits(programs, depth // chosen.bk, chosen, size, rows * columns, dev.chip, precision)
+    return split(tiles.programs(chosen, rows, columns), depth // chosen.bk, chosen, rows * columns, dev.chip, precision)[:2]
 
 
 def _phase_taps(kernel: int) -> tuple[int, int]:
