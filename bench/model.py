@@ -12,7 +12,7 @@ from kernels.cuda.products import time_model
 from kernels.cuda.products.time_model import Estimate, Tile
 from models.objective import Objective
 
-ASSUMED = ("GAP", "RAMP", "LATENCY", "LOOP", "STEP", "PORT", "WARPS", "IDLE", "IN_FLIGHT")
+ASSUMED = ("GAP", "DEPENDENT_GAP", "RAMP", "LATENCY", "LOOP", "STEP", "PORT", "WARPS", "IDLE", "IN_FLIGHT")
 
 
 def estimate(launch: Any, board: Board, shared: int, precision: str) -> Estimate:

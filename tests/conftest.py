@@ -80,7 +80,7 @@ def cheap_launches(monkeypatch):
     """A time model in which a launch costs nothing, so that products small enough for the interpreter are split too."""
     from kernels.cuda.products import time_model
 
-    for name in ("GAP", "RAMP", "LATENCY"):
+    for name in ("GAP", "DEPENDENT_GAP", "RAMP", "LATENCY"):
         monkeypatch.setattr(time_model, name, 1e-12)
     time_model.split.cache_clear()
     yield

@@ -12,6 +12,7 @@ struct {
     int32_t map_kind, map_rank, map_interleave, map_swizzle, map_promotion, map_fill;
     uint64_t map_address, map_shape[5], map_strides[5];
     uint32_t map_box[5], map_steps[5];
+    int32_t dependent;  /* of the last launch: programmatic stream serialization */
 } seen;
 
 int cuGetErrorName(int code, const char** text) { return *text = code == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_OTHER", 0; }
@@ -42,9 +43,26 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     if (function != (void*)0x1234 || extra) return 1;
     if (gx == 700) return 700;
     seen.grid[0] = gx, seen.grid[1] = gy, seen.grid[2] = gz, seen.block[0] = bx, seen.block[1] = by, seen.block[2] = bz;
-    seen.shared = shared, seen.stream = (uint64_t)stream;
+    seen.shared = shared, seen.stream = (uint64_t)stream, seen.dependent = 0;
     for (int i = 0; i < seen.parameters; i++) memcpy(seen.values[i], parameters[i], seen.sizes[i]);
     return 0;
+}
+typedef struct {  /* CUlaunchAttribute */
+    int32_t id;
+    char padding[4];
+    union { char bytes[64]; int32_t number; } value;
+} attribute_t;
+typedef struct {  /* CUlaunchConfig */
+    unsigned gx, gy, gz, bx, by, bz, shared;
+    void* stream;
+    attribute_t* attributes;
+    unsigned count;
+} config_t;
+int cuLaunchKernelEx(const config_t* c, void* function, void** parameters, void** extra) {
+    if (c->count != 1 || c->attributes[0].id != 6 || c->attributes[0].value.number != 1) return 1;
+    int code = cuLaunchKernel(function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->shared, c->stream, parameters, extra);
+    seen.dependent = 1;
+    return code;
 }
 int cuTensorMapEncodeTiled(void* map, int kind, uint32_t rank, void* address, const uint64_t* shape, const uint64_t* strides,
                            const uint32_t* box, const uint32_t* steps, int interleave, int swizzle, int promotion, int fill) {

@@ -25,6 +25,7 @@ from kernels.cuda.device.driver import Driver, driver_version
 from kernels.cuda.device.dry import DryDevice
 from kernels.cuda.device.host.device import HostDevice
 from kernels.cuda.device.launcher import Launcher
+from kernels.cuda.device.source import CUDA, kernels_of, source_of, waits_first
 from kernels.ledger import Cost
 
 HERE = Path(__file__).parent
@@ -44,7 +45,7 @@ class Seen(ctypes.Structure):
         ("map_kind", ctypes.c_int32), ("map_rank", ctypes.c_int32), ("map_interleave", ctypes.c_int32), ("map_swizzle", ctypes.c_int32),
         ("map_promotion", ctypes.c_int32), ("map_fill", ctypes.c_int32), ("map_address", ctypes.c_uint64),
         ("map_shape", ctypes.c_uint64 * 5), ("map_strides", ctypes.c_uint64 * 5), ("map_box", ctypes.c_uint32 * 5),
-        ("map_steps", ctypes.c_uint32 * 5),
+        ("map_steps", ctypes.c_uint32 * 5), ("dependent", ctypes.c_int32),
     ]  # fmt: skip
 
 
@@ -67,9 +68,9 @@ class FakeGPU(HostDevice):
 
     interpreted = False
 
-    def __init__(self, library):
-        super().__init__()
-        self.launcher = Launcher(Driver(library), self.chip, lambda array: array.ctypes.data)
+    def __init__(self, library, **options):
+        super().__init__(**options)
+        self.launcher = Launcher(Driver(library), self.chip, lambda array: array.ctypes.data, dependent=True)
 
     def _run_triton(self, launch, values):
         self.launcher.triton(launch, values, 77)
@@ -225,6 +226,34 @@ def test_large_shared_memory_is_asked_for_once(library, seen, compiled):
     for shared in (48 << 10, 50_000, 60_000, 55_000):
         dev.cuda(FILE, "scale", 1, 32, x, x, np.float32(2), np.int64(1), cost=REST["cost"], defines=("ACT_BF16",), shared=shared)
     assert seen.attribute_count == 4 and list(seen.attribute) == [50_000, -9, 60_000, -9] and seen.loads == 1
+
+
+def test_only_kernels_that_wait_are_launched_early(library, seen, compiled):
+    """The demonstration's kernels do not wait; a chip without the instruction has none that can."""
+    x = HostDevice().empty((64,), BFLOAT16)
+
+    def early(chip, waits):
+        dev = FakeGPU(library, chip=CHIPS[chip])
+        launch, code = compiled["scale"]
+        dev.launcher.load(launch, code._replace(waits=waits))
+        seen.parameters, seen.sizes[:4] = 4, [8, 8, 4, 8]
+        dev.cuda(FILE, "scale", (2, 3), (32, 2), x, x, np.float32(2), np.int64(-1), cost=REST["cost"], defines=("ACT_BF16",), shared=96)
+        assert (list(seen.grid), list(seen.block), seen.shared, seen.stream) == ([2, 3, 1], [32, 2, 1], 96, 77)
+        assert given(seen)[2:] == [number("f4", 2), number("i8", -1)]
+        return bool(seen.dependent)
+
+    assert [early("sm_90", True), early("sm_90", False), early("sm_80", True)] == [True, False, False]
+    assert not compiled["scale"][1].waits
+
+
+def test_every_kernel_waits_for_the_launch_before():
+    """Its first statement: a kernel that is launched early must touch no memory before."""
+    files = [path for path in CUDA.rglob("*.cu") if kernels_of(source_of(str(path)))]
+    assert len(files) > 8
+    for path in files:
+        text = source_of(str(path))
+        assert [name for name in kernels_of(text) if not waits_first(text, name)] == [], path
+    assert not waits_first('extern "C" __global__ void f(int *p) { *p = 1; after_previous_launch(); }', "f")
 
 
 def test_driver_errors(library, seen, compiled):

@@ -36,7 +36,7 @@ def test_a_grid_that_does_not_fill_the_chip_costs_a_whole_wave():
     full, one_more, idle = seconds(132), seconds(133), seconds(96)
     assert one_more > 1.5 * full
     assert idle == pytest.approx(full, rel=0.3)  # a quarter of the chip idle: nearly the same time for three quarters of the work
-    assert seconds(132, steps=200) > 1.8 * (full - time_model.GAP - time_model.RAMP)
+    assert seconds(132, steps=200) > 1.8 * (full - time_model.overhead(BOARDS["H100"]))
 
 
 def test_no_launch_is_under_its_floor():

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from bench.aot.exceptions import EXCEPTIONS, Exemption
+from kernels.cuda.device.chips import CHIPS
 
 LARGE = 1_000_000  # bytes of a launch from which a kernel without products is expected to move 16 at a time
 REGISTERS = 65536  # of a multiprocessor: one block must fit
@@ -30,6 +31,7 @@ class Measured:
         whole: the same of the whole kernel.
         matrix: names of the loop's matrix instructions (without a loop, of all).
         fused: FFMA in the main loop.
+        waits: whether it waits for the launch before it, before it touches global memory.
         steps: K-steps of a product in one pass through it; 0 if unknown.
         uses: operations that launch it.
         digest: of its source, its settings and the reader, all that these numbers depend on besides the compilers.
@@ -52,6 +54,7 @@ class Measured:
     whole: dict[str, int]
     matrix: tuple[str, ...]
     fused: int
+    waits: bool = False
     steps: float = 0.0
     uses: list[str] = field(default_factory=list)
     digest: str = ""
@@ -139,6 +142,10 @@ RULES = (
         "vectors", f"other kernels whose launches touch {LARGE // 1_000_000} MB: 16-byte loads or stores",
         lambda m: not _product(m) and m.bytes >= LARGE,
         lambda m: "" if any(kind in m.whole for kind in ("LDG.128", "STG.128", "UTMALDG", "LDGSTS.128")) else "no 16-byte access",
+    ),
+    Rule(
+        "waits", "sm_90 and later: waits for the launch before it, which may not have ended, before it touches global memory",
+        lambda m: CHIPS[m.chip].tma, lambda m: "" if m.waits else "touches memory first, or does not wait",
     ),
 )  # fmt: skip
 

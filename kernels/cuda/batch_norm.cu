@@ -97,6 +97,7 @@ __device__ inline void statistics(float *partial, float *counts, const act_t *x,
 }
 
 extern "C" __global__ void bn_statistics(float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, int vector) {
+    after_previous_launch();
     __shared__ float shared[17 * THREADS];
     if (vector)
         statistics<8>(partial, counts, x, chunks, c, lanes, shared);
@@ -140,6 +141,7 @@ __device__ inline void forward(
 extern "C" __global__ void bn_forward(
     act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *chunks, int c,
     int lanes, float eps, int relu, int vector) {
+    after_previous_launch();
     if (vector)
         forward<8>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
     else
@@ -200,6 +202,7 @@ __device__ inline void backward_sums(
 
 extern "C" __global__ void bn_backward_sums(
     float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes, int vector) {
+    after_previous_launch();
     __shared__ float shared[16 * THREADS];
     if (vector)
         backward_sums<8>(partial, dy, x, y, mean, chunks, c, lanes, shared);
@@ -267,6 +270,7 @@ __device__ inline void backward(
 extern "C" __global__ void bn_backward(
     act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
     const float *gamma, const float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector) {
+    after_previous_launch();
     if (vector)
         backward<8>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
     else
@@ -277,6 +281,7 @@ extern "C" __global__ void bn_backward(
 extern "C" __global__ void bn_update_running(
     float *running_mean, float *running_var, const float *mean, const float *var, const double *shares, int c, int groups,
     double momentum) {
+    after_previous_launch();
     const int channel = blockIdx.x * THREADS + threadIdx.x;
     if (channel >= c) return;
     double m = 0.0, v = 0.0;

@@ -96,6 +96,7 @@ __device__ inline void rmsprop(const Entry e, i64 chunk, float lr, float blend, 
 extern "C" __global__ void rmsprop_one(
     float *w, float *ms, const float *grad, const u8 *enabled, i64 n, float weight_decay, const float *device_lr, float lr, float decay,
     float rest, float eps) {
+    after_previous_launch();
     const Entry e = {w, nullptr, ms, nullptr, grad, enabled, n, weight_decay, 1.0f, nullptr, nullptr};
     rmsprop(e, blockIdx.x, device_lr ? device_lr[0] : lr, 1.0f, decay, rest, eps);
 }
@@ -104,6 +105,7 @@ extern "C" __global__ void rmsprop_one(
 extern "C" __global__ void rmsprop_list(
     const u64 *list, const int *chunks, const float *device_lr, float lr, const float *device_blend, float blend, float decay, float rest,
     float eps) {
+    after_previous_launch();
     const int *chunk = chunks + 2 * (i64)blockIdx.x;
     const float own_blend = device_blend ? device_blend[0] : blend;
     rmsprop(((const Entry *)list)[chunk[0]], chunk[1], device_lr ? device_lr[0] : lr, own_blend, decay, rest, eps);
@@ -119,12 +121,14 @@ __device__ inline void advance(float *rates, i64 *t, double lr, double beta1, do
 // One thread.
 extern "C" __global__ void adam_advance_one(
     float *rates, i64 *t, const u8 *enabled, const float *device_lr, double lr, double beta1, double beta2) {
+    after_previous_launch();
     if (!enabled || enabled[0]) advance(rates, t, device_lr ? device_lr[0] : lr, beta1, beta2);
 }
 
 // rates [entries, 2]: one thread an entry.
 extern "C" __global__ void adam_advance_list(
     float *rates, const u64 *list, int entries, const float *device_lr, double lr, double beta1, double beta2) {
+    after_previous_launch();
     const int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= entries) return;
     const Entry e = ((const Entry *)list)[i];
@@ -146,6 +150,7 @@ __device__ inline void adam(
 extern "C" __global__ void adam_one(
     float *w, float *m, float *v, const float *grad, const u8 *enabled, i64 n, float weight_decay, const float *rates, float beta1,
     float rest1, float beta2, float rest2, float eps) {
+    after_previous_launch();
     const Entry e = {w, nullptr, m, v, grad, enabled, n, weight_decay, 1.0f, nullptr, nullptr};
     adam(e, blockIdx.x, rates, 1.0f, beta1, rest1, beta2, rest2, eps);
 }
@@ -153,6 +158,7 @@ extern "C" __global__ void adam_one(
 extern "C" __global__ void adam_list(
     const u64 *list, const int *chunks, const float *rates, const float *device_blend, float blend, float beta1, float rest1, float beta2,
     float rest2, float eps) {
+    after_previous_launch();
     const int *chunk = chunks + 2 * (i64)blockIdx.x;
     const float own_blend = device_blend ? device_blend[0] : blend;
     adam(((const Entry *)list)[chunk[0]], chunk[1], rates + 2 * (i64)chunk[0], own_blend, beta1, rest1, beta2, rest2, eps);

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from kernels.cache import cache_folder, write_atomically
 from kernels.cuda.device.base import Launch
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.source import kernels_of, source_of
+from kernels.cuda.device.source import kernels_of, source_of, waits_first
 
 #: Bytes of a parameter by its type in a signature; pointers are 8.
 SIZES = {"u1": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "i32": 4, "u32": 4, "i64": 8, "u64": 8, "fp32": 4, "fp64": 8}
@@ -32,7 +32,8 @@ class Code(NamedTuple):
     """What a driver loads, and what a launch must know of it.
 
     ``image`` is a cubin, or PTX text where NVRTC is older than the chip. Of Triton functions also: ``warps`` and ``shared`` (bytes) that a
-    launch must ask for, and for each descriptor argument what its tensor map is made from (Triton's metadata).
+    launch must ask for, and for each descriptor argument what its tensor map is made from (Triton's metadata). ``waits``: its first
+    statement waits for the launch before (`after_previous_launch`).
     """
 
     image: bytes
@@ -40,6 +41,7 @@ class Code(NamedTuple):
     warps: int = 0
     shared: int = 0
     descriptors: tuple[dict[str, Any], ...] = ()
+    waits: bool = False
 
 
 def key_of(launch: Launch) -> tuple[Any, ...]:
@@ -87,7 +89,9 @@ def compile_triton(launch: Launch, chip: Chip) -> Code:
     if about.shared > chip.shared_bytes:
         raise RuntimeError(f"{launch.name}: needs {about.shared} bytes of shared memory, a block of {chip.name} has {chip.shared_bytes}")
     descriptors = tuple(dict(meta) for meta in getattr(about, "tensordesc_meta", None) or ())
-    return Code(bytes(compiled.asm["cubin"]), about.name, about.num_warps, about.shared, descriptors)
+    return Code(
+        bytes(compiled.asm["cubin"]), about.name, about.num_warps, about.shared, descriptors, bool(launch.constexprs.get("DEPENDENT"))
+    )
 
 
 def parameter_sizes(signature: dict[str, str]) -> list[int]:
@@ -126,7 +130,7 @@ def compile_cuda(file: str, function: str, defines: tuple[str, ...], chip: Chip)
     path = cache_folder("nvrtc") / f"{Path(file).stem}-{key}"
     if not path.exists():
         write_atomically(path, _nvrtc(nvrtc, text, file, flags, known))
-    return Code(path.read_bytes(), function)
+    return Code(path.read_bytes(), function, waits=waits_first(text, function))
 
 
 def _nvrtc(nvrtc: Any, text: str, file: str, flags: tuple[str, ...], binary: bool) -> bytes:

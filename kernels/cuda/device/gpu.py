@@ -15,7 +15,7 @@ from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch, OutOfMemory
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.compile import compile_many, key_of
-from kernels.cuda.device.driver import Driver, driver_version
+from kernels.cuda.device.driver import DEPENDENT_LAUNCHES, Driver, driver_version
 from kernels.cuda.device.launcher import Launcher
 
 LEAST = (7, 0)
@@ -37,7 +37,7 @@ class CuPyDevice(Device):
         cupy.cuda.runtime.free(0)  # makes the GPU's context current
         super().__init__(chip_of(cupy.cuda.Device()))
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self._launcher = Launcher(Driver(), self.chip, lambda array: array.data.ptr)
+        self._launcher = Launcher(Driver(), self.chip, lambda array: array.data.ptr, dependent_launches())
         self._scratch: dict[str, Any] = {}
         self._outgrown: list[Any] = []
         self._graphs = 0
@@ -157,6 +157,12 @@ class CuPyDevice(Device):
             array = value.array if isinstance(value, Descriptor) else value
             if isinstance(array, np.ndarray):
                 raise ValueError(f"{kernel}: argument {name}: got a NumPy array that is not on the device; use empty or upload")
+
+
+def dependent_launches() -> bool:
+    """Whether a kernel may begin before the one ahead of it has ended (sm_90 and later): the driver captures that in graphs, and
+    $VAEGAN_DEPENDENT_LAUNCHES is not 0. Bits are the same with and without."""
+    return (driver_version() or 0) >= DEPENDENT_LAUNCHES and os.environ.get("VAEGAN_DEPENDENT_LAUNCHES") != "0"
 
 
 def chip_of(device: Any) -> Chip:

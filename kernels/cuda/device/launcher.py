@@ -24,10 +24,11 @@ class Launcher:
 
     Args:
         address: of an array, its first element's.
+        dependent: whether kernels that wait for the launch before may begin before it has ended.
     """
 
-    def __init__(self, driver: Driver, chip: Chip, address: Callable[[Any], int]):
-        self._driver, self._chip, self._address = driver, chip, address
+    def __init__(self, driver: Driver, chip: Chip, address: Callable[[Any], int], dependent: bool = False):
+        self._driver, self._chip, self._address, self._dependent = driver, chip, address, dependent and chip.tma
         self._loaded: dict[tuple[Any, ...], tuple[Any, Code]] = {}
         self._allowed: dict[tuple[Any, ...], int] = {}
         self._maps: dict[tuple[Any, ...], Any] = {}
@@ -67,13 +68,18 @@ class Launcher:
             elif kind != "constexpr":
                 parameters.append(ctypes.c_void_p(self._address(value)))
         parameters += [ctypes.c_void_p(), ctypes.c_void_p()]
-        self._driver.launch(function, launch.grid, (32 * code.warps, 1, 1), code.shared, stream, parameters)
+        self._launch(launch, code, function, (32 * code.warps, 1, 1), code.shared, stream, parameters)
 
     def cuda(self, launch: Launch, args: tuple[Any, ...], stream: int) -> None:
         """Launch a CUDA C function."""
-        function, _ = self.load(launch)
+        function, code = self.load(launch)
         parameters = [self._by_value(value) for value in args]
-        self._driver.launch(function, launch.grid, launch.constexprs["block"], launch.shared, stream, parameters)
+        self._launch(launch, code, function, launch.constexprs["block"], launch.shared, stream, parameters)
+
+    def _launch(
+        self, launch: Launch, code: Code, function: Any, block: tuple[int, ...], shared: int, stream: int, parameters: list[Any]
+    ) -> None:
+        self._driver.launch(function, launch.grid, block, shared, stream, parameters, self._dependent and code.waits)
 
     def _by_value(self, value: Any) -> Any:
         if isinstance(value, np.generic):

@@ -167,7 +167,7 @@ def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lower
         KH=kh, KW=kw, S=lowering.stride, BACK=lowering.back, FRACTIONAL=lowering.fractional, SHUFFLED=lowering.shuffled,
         TRANSPOSED=lowering.transposed, FLIPPED=lowering.flipped, SPLIT=count > 1,
         **plan.constants, BM=bm, BN=bn, BK=bk, TMA=boxes is not None,
-        PRECISION=DOT[precision], INTERPRETED=dev.interpreted, warps=warps, stages=stages,
+        PRECISION=DOT[precision], INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent, warps=warps, stages=stages,
         cost=cost(plan.tiles * nt * taps * tap_steps * 2 * bm * bn * bk, [_touched(src, lowering), w, *plan.reads], plan.writes),
     )  # fmt: skip
     plan.finish()

@@ -67,7 +67,8 @@ def few_outputs(dev: Device, precision: str, out: Array, src: Array, w: Array, *
         few_outputs_kernel.few_outputs, (programs,), *(boxes or (src, weights)), out, bias, rows, warps=chosen.warps, stages=chosen.stages,
         cost=cost(programs * 2 * chosen.bm * columns * kh * depth, [src, weights, 0 if bias is None else bias], [out]),
         H=height, W=width, SC=depth, CO=channels, KH=kh, KW=kw, ACTIVATION=epilogue.activation,
-        BM=chosen.bm, BN=columns, BK=chosen.bk, TMA=boxes is not None, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
+        BM=chosen.bm, BN=columns, BK=chosen.bk, TMA=boxes is not None, PRECISION=DOT[precision],
+        INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent,
     )  # fmt: skip
 
 

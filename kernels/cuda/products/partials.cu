@@ -62,6 +62,7 @@ __device__ inline void split_sum(
 }
 
 extern "C" __global__ void split_reduce(act_t *out, const float *partials, const float *bias, int splits, i64 n, i64 columns, int lanes) {
+    after_previous_launch();
     __shared__ float shared[4][THREADS];
     if (n % 4 == 0)
         split_sum<4>(out, partials, bias, splits, n, columns, lanes, shared);
@@ -152,6 +153,7 @@ __device__ inline void finalise(
 extern "C" __global__ void bn_finalise(
     float *mean, float *var, const float *partial, const float *counts, const int *starts, int groups, int phases, int k, int c, int width,
     int vector) {
+    after_previous_launch();
     __shared__ double shared[TREE];
     const Share share(starts, groups, phases, k, c, width, vector ? 4 : 1);
     if (vector)
@@ -195,6 +197,7 @@ __device__ inline void sums_finalise(
 extern "C" __global__ void bn_sums_finalise(
     float *sums, const float *partial, const int *starts, const float *var, float eps, int groups, int phases, int rows, int k, int c,
     int width, int vector) {
+    after_previous_launch();
     __shared__ double shared[TREE];
     const Share share(starts, groups, phases, k, c, width, vector ? 4 : 1);
     if (vector)
@@ -244,6 +247,7 @@ __device__ inline void column_sum(float *partial, const act_t *matrix, i64 rows,
 }
 
 extern "C" __global__ void column_partials(float *partial, const act_t *matrix, i64 rows, i64 chunk_rows, int c, int lanes, int vector) {
+    after_previous_launch();
     __shared__ float shared[8 * THREADS];
     if (vector)
         column_sum<8>(partial, matrix, rows, chunk_rows, c, lanes, shared);

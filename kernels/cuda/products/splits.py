@@ -41,7 +41,7 @@ def launch_splits(
     dev.triton(
         kernel, (*grid, count), out, *operands, each, warps=warps, stages=stages,
         cost=cost(grid[0] * grid[1] * steps * 2 * bm * bn * bk, read, [out]),
-        **constexprs, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
+        **constexprs, PRECISION=DOT[precision], INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent,
     )  # fmt: skip
     if count > 1:
         split_reduce(dev, dw, out)

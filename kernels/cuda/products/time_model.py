@@ -18,8 +18,9 @@ from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.launch import THREADS
 from kernels.cuda.products.partials import reduction
 
-#: Seconds from one launch of a graph to the next, where nothing overlaps.
-GAP = 1.2e-6
+#: Seconds from one launch of a graph to the next: where nothing overlaps, and where its blocks wait on the chip for the last one's end
+#: (sm_90 and later, `after_previous_launch`).
+GAP, DEPENDENT_GAP = 1.2e-6, 0.3e-6
 #: Seconds until a launch's blocks run and have their first operands, and from the first block's end to the last's.
 RAMP = 1.0e-6
 #: Seconds between a load and its value, from memory.
@@ -61,6 +62,11 @@ class Estimate(NamedTuple):
     waves: float
     program: float
     bound: str
+
+
+def overhead(board: Board) -> float:
+    """Seconds of a launch in which it does nothing."""
+    return (DEPENDENT_GAP if board.sm >= 90 else GAP) + RAMP
 
 
 @functools.lru_cache(4096)
@@ -119,9 +125,8 @@ def product(
     seconds = load * step + edge * max(1.0, waves / together)
     if moved / board.bandwidth > seconds:
         seconds, bound = moved / board.bandwidth, "memory"
-    if seconds < GAP + RAMP:
-        bound = "launch"
-    return Estimate(GAP + RAMP + seconds, waves, program, bound)
+    around = overhead(board)
+    return Estimate(around + seconds, waves, program, bound if seconds > around else "launch")
 
 
 def passes(board: Board, blocks: int, threads: int, nbytes: float) -> Estimate:
@@ -131,7 +136,8 @@ def passes(board: Board, blocks: int, threads: int, nbytes: float) -> Estimate:
     rate = min(rate, fits * threads * IN_FLIGHT / LATENCY)
     seconds = LATENCY + nbytes / rate
     waves = blocks / max(1, fits)
-    return Estimate(GAP + RAMP + seconds, waves, seconds / max(1.0, waves), "memory" if seconds > GAP + RAMP else "launch")
+    around = overhead(board)
+    return Estimate(around + seconds, waves, seconds / max(1.0, waves), "memory" if seconds > around else "launch")
 
 
 @functools.lru_cache(1024)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.cuda.products.tile_math import dot
+from kernels.cuda.products.tile_math import after_previous_launch, dot
 
 
 @triton.jit
@@ -43,12 +43,13 @@ def wgrad_pointers(
     H: tl.constexpr, W: tl.constexpr, XC: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, YC: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, S: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr,
-    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: BM rows (t, ci) and BN columns of dw, summed over the positions of one split.
 
     LONG: element offsets within x or dy need 64 bits.
     """
+    after_previous_launch(DEPENDENT)
     T: tl.constexpr = KH * KW
     pm = tl.program_id(0)
     pn = tl.program_id(1)
@@ -142,7 +143,7 @@ def wgrad_boxes(
     XC: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, S: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    UNITS: tl.constexpr, PAIR: tl.constexpr, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+    UNITS: tl.constexpr, PAIR: tl.constexpr, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: UNITS times BM rows and BN columns of dw, summed over boxes of BK images at one position.
 
@@ -151,6 +152,7 @@ def wgrad_boxes(
     together in memory where the first column is even; taps outside the kernel are computed and dropped. The units of a program
     share dy's box, which the rows of one unit would not repay.
     """
+    after_previous_launch(DEPENDENT)
     pm = tl.program_id(0)
     pn = tl.program_id(1)
     split = tl.program_id(2)
