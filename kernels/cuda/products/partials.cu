@@ -98,7 +98,7 @@ __device__ inline void lane_sums(double *total, const Sum *sums, double *shared,
     for (int half = blockDim.x / 2; half >= width; half /= 2) {
         if (threadIdx.x < half)
 #pragma unroll
-            for (int k = 0; k < V; ++k) shared[k * blockDim.x + threadIdx.x] += shared[k * blockDim.x + threadIdx.x + half * width];
+            for (int k = 0; k < V; ++k) shared[k * blockDim.x + threadIdx.x] += shared[k * blockDim.x + threadIdx.x + half];
         __syncthreads();
     }
 #pragma unroll
