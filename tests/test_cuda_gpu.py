@@ -63,6 +63,13 @@ def alloc(size):
     return FakeMemory(size)
 
 
+class FakeArray(SimpleNamespace):
+    """As much of ``cupy.ndarray`` as copies look at."""
+
+    def __init__(self, shape, dtype, data=None, whole=True):
+        super().__init__(shape=shape, dtype=np.dtype(dtype), data=data, flags=SimpleNamespace(c_contiguous=whole))
+
+
 @pytest.fixture
 def dev():
     """A `CuPyDevice` with a stand-in for CuPy."""
@@ -73,7 +80,7 @@ def dev():
     device._scratch, device._outgrown, device._graphs, device._allocations = {}, [], 0, 0
     memory = SimpleNamespace(OutOfMemoryError=FullMemory)
     device._cupy = SimpleNamespace(
-        ndarray=lambda shape, dtype, data: SimpleNamespace(shape=shape, dtype=np.dtype(dtype), data=data),
+        ndarray=FakeArray,
         cuda=SimpleNamespace(alloc=alloc, memory=memory, runtime=SimpleNamespace(memGetInfo=lambda: (1000, 2000))),
         get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 24),
     )
@@ -81,11 +88,17 @@ def dev():
 
 
 def test_first_call_runs_second_captures_later_ones_replay(dev):
-    run = dev.record(lambda: dev.stream.launch("a"))
+    capturing = []
+
+    def body():
+        capturing.append(dev.capturing)
+        dev.stream.launch("a")
+
+    run = dev.record(body)
     for _ in range(4):
         run()
     assert dev.stream.log == ["a", ("graph", "a"), ("graph", "a"), ("graph", "a")]
-    assert not dev._launcher.frozen
+    assert capturing == [False, True] and not dev.capturing and not dev._launcher.frozen
 
 
 def test_nothing_is_captured_before_everything_is_allocated(dev):
@@ -113,7 +126,7 @@ def test_nothing_is_captured_before_everything_is_allocated(dev):
         (lambda dev: dev.scratch("new", (4,), np.float32), "allocates an array"),
         (lambda dev: dev.scratch("old", (4000,), np.float32), "allocates an array"),
         (lambda dev: dev.upload(np.ones(4)), "allocates an array"),
-        (lambda dev: dev.download(SimpleNamespace(shape=(4,), dtype=np.dtype(np.float32))), "reads an array"),
+        (lambda dev: dev.download(FakeArray((4,), np.float32)), "reads an array"),
         (lambda dev: dev.synchronize(), "waits"),
     ],
 )
@@ -151,6 +164,12 @@ def test_copies_wait(dev):
     assert dev.stream.log == [("in", 48), "synchronize", ("out", 48), "synchronize"]
     with pytest.raises(ValueError, match="put: got float64"):
         dev.put(x, np.ones((3, 4)))
+    view = FakeArray((3, 4), np.float32, x.data, whole=False)
+    with pytest.raises(ValueError, match=r"put: got a view of shape \(3, 4\) that is not C-contiguous"):
+        dev.put(view, np.ones((3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"download: got a view of shape \(3, 4\) that is not C-contiguous"):
+        dev.download(view)
+    assert len(dev.stream.log) == 4, "nothing was copied"
 
 
 def test_out_of_memory(dev):

@@ -222,6 +222,7 @@ def weight_gradient(path, precision, *numbers, kernel=(3, 3)):
         *(("bf16", (32, 6, 8, 32, 16, 2), (3, kw), {"PAIR": True, "UNITS": 3}) for kw in (3, 5, 7)),
         ("bf16", (32, 3, 5, 128, 40, 1), (3, 3), {"PAIR": False, "BM": 128}),
         ("float32", (31, 4, 4, 64, 8, 2), (3, 3), {"BK": 32}),  # what lies outside counts as zero
+        ("bf16", (32, 5, 7, 64, 16, 2), (3, 3), {"PAIR": False}),  # odd sizes
     ],
 )
 def test_boxes_of_a_weight_gradient(precision, numbers, kernel, expected):
@@ -230,9 +231,9 @@ def test_boxes_of_a_weight_gradient(precision, numbers, kernel, expected):
     assert weight_gradient("pointers", precision, *numbers, kernel=kernel)[0] == "wgrad_pointers"
 
 
-@pytest.mark.parametrize(("n", "h", "ci"), [(10, 4, 64), (32, 5, 64), (32, 4, 48)], ids=["batch", "height", "channels"])
-def test_pointers_where_boxes_do_not_fit(n, h, ci):
-    assert weight_gradient("boxes", "bf16", n, h, 4, ci, 16, 2)[0] == "wgrad_pointers"
+@pytest.mark.parametrize(("n", "w", "ci"), [(10, 4, 64), (32, 5, 32), (32, 4, 48)], ids=["batch", "pairs", "channels"])
+def test_pointers_where_boxes_do_not_fit(n, w, ci):
+    assert weight_gradient("boxes", "bf16", n, 4, w, ci, 16, 2)[0] == "wgrad_pointers"
 
 
 @pytest.mark.parametrize(("ci", "co", "stride"), [(3, 40, 1), (3, 70, 2), (24, 3, 1), (20, 1, 1)])

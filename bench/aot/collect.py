@@ -167,6 +167,13 @@ def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
     engine = dry_engine(known[chip], precision)
     engine.device.launches = []
     trace = Trace(engine)
+    perform(engine, case, trace.learn)
+    trace.close("")
+    return list(zip(trace.names, engine.device.launches, strict=True))
+
+
+def perform(engine: Any, case: Case, learn: Callable[[VAEGAN | Supervised], None] = lambda model: None) -> None:
+    """Make the model of a case and do its step; ``learn`` is called with the model between."""
     kind, _, features = case.system.partition(" ")
     if kind in ("regressor", "classifier"):
         supervised: Supervised
@@ -176,17 +183,15 @@ def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
         else:
             supervised = Classifier(engine, case.spec, CLASSES, features=features, optimizer=case.optimizer)
             targets = engine.empty((case.batch,), np.int32)
-        trace.learn(supervised)
+        learn(supervised)
         x = engine.empty((case.batch, case.spec.image_size, case.spec.image_size, case.spec.channels))
         supervised.train_step(x, targets, engine.empty((1,), engine.wide))
     else:
         model = VAEGAN(engine, case.spec, system=case.system, seed=0, optimizer=case.optimizer, average=case.average)
-        trace.learn(model)
+        learn(model)
         step_body(engine, model, case.batch, case.objective, augment=case.augment, dis_noise=case.dis_noise)()
         if case.inference:
             infer(model, case.batch)
-    trace.close("")
-    return list(zip(trace.names, engine.device.launches, strict=True))
 
 
 def collect(pairs: Iterable[tuple[str, str]], wanted: Iterable[Case]) -> list[Kernel]:

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from bench.aot import abi
 from bench.aot.collect import Kernel
 from bench.aot.rules import Measured
 
@@ -109,6 +110,8 @@ def _work(job: list[Kernel]) -> list[Measured]:
         name = code.name if own.kind == "triton" else own.name
         if name not in facts:
             raise RuntimeError(f"{name} is not in the code of {own.source}")
+        if lines := abi.wrong(own, name, code):
+            raise RuntimeError(f"{name} {'; '.join(lines)}")
         warps = code.warps if own.kind == "triton" else own.warps
         static = code.shared if own.kind == "triton" else facts[name]["static"] - (RESERVED if chip.capability >= (9, 0) else 0)
         result.append(_measured(kernel, facts[name], 32 * warps, static + own.shared, chip.shared_bytes))

@@ -22,11 +22,12 @@ struct Entry {
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
-// The compiler cannot know that pointers from the list are to global memory, whose loads and stores are quicker than generic ones.
+// The compiler cannot know that pointers from the list are to global memory, whose loads and stores are quicker than generic ones. A null
+// pointer is not: it may be said of a pointer only where that is used. On the host the pointer is used, so that a null one shows.
 #ifdef __CUDA_ARCH__
 #define ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
 #else
-#define ASSUME_GLOBAL(p) (void)(p)
+#define ASSUME_GLOBAL(p) (void)*(const volatile u8 *)(p)
 #endif
 
 // average ← average + blend · (w − average), of a parameter that is not updated.
@@ -45,7 +46,8 @@ __device__ inline void update(const Entry e, i64 chunk, float blend, F f) {
     float *ew = e.w, *ea = e.a, *eb = e.b, *average = e.average;
     const float *grad = e.grad;
     act_t *copy = e.copy;
-    ASSUME_GLOBAL(ew), ASSUME_GLOBAL(ea), ASSUME_GLOBAL(eb), ASSUME_GLOBAL(grad), ASSUME_GLOBAL(copy), ASSUME_GLOBAL(average);
+    ASSUME_GLOBAL(ew), ASSUME_GLOBAL(ea), ASSUME_GLOBAL(grad);
+    if (BOTH) ASSUME_GLOBAL(eb);
     const float weight_decay = e.weight_decay;
     const i64 first = chunk * CHUNK, end = min(first + CHUNK, e.n);
     const bool aligned =
@@ -62,8 +64,12 @@ __device__ inline void update(const Entry e, i64 chunk, float blend, F f) {
             store8(ew + i, w);
             store8(ea + i, a);
             if (BOTH) store8(eb + i, b);
-            if (copy) store8(copy + i, w);
+            if (copy) {
+                ASSUME_GLOBAL(copy);
+                store8(copy + i, w);
+            }
             if (average) {
+                ASSUME_GLOBAL(average);
                 load8(g, average + i);
 #pragma unroll
                 for (int k = 0; k < 8; ++k) g[k] += blend * (w[k] - g[k]);
@@ -77,8 +83,14 @@ __device__ inline void update(const Entry e, i64 chunk, float blend, F f) {
             ew[k] = w;
             ea[k] = a;
             if (BOTH) eb[k] = b;
-            if (copy) copy[k] = to_act(w);
-            if (average) average[k] += blend * (w - average[k]);
+            if (copy) {
+                ASSUME_GLOBAL(copy);
+                copy[k] = to_act(w);
+            }
+            if (average) {
+                ASSUME_GLOBAL(average);
+                average[k] += blend * (w - average[k]);
+            }
         }
     }
 }

@@ -6,21 +6,26 @@ is what a GPU runs.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
 from kernels.contract.operation import Array
 from kernels.cuda.device import arguments
-from kernels.cuda.device.arguments import Descriptor
-from kernels.cuda.device.chips import Chip
+from kernels.cuda.device.arguments import Descriptor, Refused
+from kernels.cuda.device.chips import Chip, without_tma
 from kernels.engine import OutOfMemory
 from kernels.ledger import Cost
 
-__all__ = ["Descriptor", "Device", "Launch", "OutOfMemory"]
+__all__ = ["Descriptor", "Device", "Launch", "OutOfMemory", "boxes_or_pointers"]
+
+_Arguments = ParamSpec("_Arguments")
+_log = logging.getLogger("kernels")
 
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
 BLOCK_LIMITS = (1024, 1024, 64)
@@ -72,15 +77,19 @@ class Device:
         interpreted: True where Triton kernels run in Triton's interpreter, whose bfloat16 is wrong (`tl.dot` multiplies raw bits,
             float32 → bfloat16 truncates): launchers pass it as constexpr, and the kernel then casts to float32 before it computes.
         launches: None, or a list that each launch is appended to.
+        pointers: names of the launchers that do without descriptors, since the driver refused one (`boxes_or_pointers`).
+        capturing: True while launches become part of a graph, which keeps the addresses of their arrays.
     """
 
     name: str
     executes = True
     interpreted = False
+    capturing = False
 
     def __init__(self, chip: Chip):
         self.chip = chip
         self.launches: list[Launch] | None = None
+        self.pointers: set[str] = set()
 
     @property
     def dependent(self) -> bool:
@@ -102,16 +111,19 @@ class Device:
         return result
 
     def put(self, array: Array, values: np.ndarray) -> None:
-        """Copy host values into a device array of the same shape and dtype."""
+        """Copy host values into a device array of the same shape and dtype. Raises `ValueError` for another, and for a view with gaps."""
         if array.shape != values.shape or array.dtype != values.dtype:
             raise ValueError(f"put: got {values.dtype} {values.shape}, expected {array.dtype} {array.shape}")
-        self._put(array, np.ascontiguousarray(values))
+        self._put(_whole("put", array), np.ascontiguousarray(values))
 
     def _put(self, array: Array, values: np.ndarray) -> None:
         raise NotImplementedError
 
     def download(self, array: Array) -> np.ndarray:
-        """The values of a device array, after everything launched before."""
+        """The values of a device array, after everything launched before. Raises `ValueError` for a view with gaps."""
+        return self._download(_whole("download", array))
+
+    def _download(self, array: Array) -> np.ndarray:
         raise NotImplementedError
 
     def synchronize(self) -> None:
@@ -191,12 +203,12 @@ class Device:
         self._launch(Launch("cuda", function, file, extents, -(-count // 32), 0, signature, constants, (), defines, shared, cost), values)
 
     def _launch(self, launch: Launch, values: dict[str, Any]) -> None:
-        if self.launches is not None:
-            self.launches.append(launch)
         if launch.kind == "triton":
             self._run_triton(launch, values)
         else:
             self._run_cuda(launch, tuple(values.values()))
+        if self.launches is not None:
+            self.launches.append(launch)
 
     def _run_triton(self, launch: Launch, values: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -207,3 +219,32 @@ class Device:
     def _address(self, value: Any) -> Any:
         """The device address of an array or descriptor; an int itself; None for what is never divisible."""
         raise NotImplementedError
+
+
+def _whole(what: str, array: Array) -> Array:
+    """``array``, whose bytes are copied as one piece."""
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{what}: got a view of shape {array.shape} that is not C-contiguous, whose bytes are no piece of memory")
+    return array
+
+
+def boxes_or_pointers(launcher: Callable[Concatenate[Device, _Arguments], None]) -> Callable[Concatenate[Device, _Arguments], None]:
+    """A launcher that loads by descriptor where ``dev.chip.tma``. Where the driver refuses the tensor map of one, it is called again, as on
+    a chip without TMA, and so from then on, which is said once. What it writes it may write twice, so it must not read it."""
+    name = launcher.__name__
+
+    @functools.wraps(launcher)
+    def call(dev: Device, *args: _Arguments.args, **keywords: _Arguments.kwargs) -> None:
+        if name not in dev.pointers:
+            try:
+                return launcher(dev, *args, **keywords)
+            except Refused as error:
+                _log.warning("%s; %s loads by pointers from now on, which may be slower", error, name)
+                dev.pointers.add(name)
+        chip, dev.chip = dev.chip, without_tma(dev.chip)
+        try:
+            return launcher(dev, *args, **keywords)
+        finally:
+            dev.chip = chip
+
+    return call

@@ -44,6 +44,16 @@ class Chip(NamedTuple):
         return "data-centre" if self.capability in DATA_CENTRE and self.bf16 else "consumer"
 
 
+class _Pointers(Chip):
+    __slots__ = ()
+    tma = False
+
+
+def without_tma(chip: Chip) -> Chip:
+    """``chip`` without TMA, under another name: nothing that was cached for the chip is used for this one."""
+    return _Pointers(f"{chip.name}, no TMA", *chip[1:])
+
+
 #: By compiler name: what kernels are compiled for ahead of time, and what the emulated devices imitate.
 CHIPS = {
     "sm_75": Chip("Turing (RTX 20, T4)", (7, 5), 65536, 40),

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_int, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
+from kernels.cuda.device.arguments import Refused
+
 LIBRARY = "libcuda.so.1"
 
 # CUfunction_attribute
@@ -148,6 +150,9 @@ class Driver:
         Args:
             element: bytes of an element. kind: CUtensorMapDataType. swizzle: CUtensorMapSwizzle.
             shape, strides (in elements), box: outermost first, as NumPy has them.
+
+        Raises:
+            Refused: the driver makes none, or has no function for it.
         """
         rank = len(shape)
         room = (ctypes.c_char * (128 + 64))()
@@ -159,7 +164,7 @@ class Driver:
         try:
             self._call("cuTensorMapEncodeTiled", *arguments)
         except RuntimeError as error:
-            raise RuntimeError(f"{error}; tensor map of shape {list(shape)}, strides {list(strides)}, box {list(box)}") from error
+            raise Refused(f"{error}; tensor map of shape {list(shape)}, strides {list(strides)}, box {list(box)}") from error
         return result
 
 

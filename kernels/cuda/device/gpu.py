@@ -72,7 +72,7 @@ class CuPyDevice(Device):
             array.data.copy_from_host_async(ctypes.c_void_p(values.ctypes.data), values.nbytes, self.stream)
             self.stream.synchronize()  # the caller may change its array
 
-    def download(self, array: Array) -> np.ndarray:
+    def _download(self, array: Array) -> np.ndarray:
         self._refuse_in_capture("reads an array")
         target = np.empty(array.shape, array.dtype)
         if target.nbytes:
@@ -123,14 +123,14 @@ class CuPyDevice(Device):
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:
-        self._launcher.frozen = True
+        self.capturing = self._launcher.frozen = True
         try:
             yield
         finally:
-            self._launcher.frozen = False
+            self.capturing = self._launcher.frozen = False
 
     def _refuse_in_capture(self, what: str) -> None:
-        if self._launcher.frozen:
+        if self.capturing:
             raise RuntimeError(f"device cuda: {what} while a graph is captured; the first call of what is recorded must have done it")
 
     def prepare(self, launches: Iterable[Launch], jobs: int, progress: Callable[[int, int], None] | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.contract.operation import Array
-from kernels.cuda.device.base import Descriptor, Device
+from kernels.cuda.device.base import Descriptor, Device, boxes_or_pointers
 from kernels.cuda.products import convolve_kernel, tiles
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
 from kernels.cuda.products.few_outputs import few_outputs, takes_few_outputs
@@ -58,6 +58,7 @@ class Lowering(NamedTuple):
     mode: str | None = None
 
 
+@boxes_or_pointers
 def convolve(
     dev: Device, precision: str, out: Array, src: Array, w: Array, *, kind: str, stride: int, epilogue: Epilogue = NOTHING
 ) -> None:

@@ -6,7 +6,7 @@ Axis letters: N images, H W rows and columns, KH KW kernel, Ci Co channels.
 from __future__ import annotations
 
 from kernels.contract.operation import Array
-from kernels.cuda.device.base import Descriptor, Device
+from kernels.cuda.device.base import Descriptor, Device, boxes_or_pointers
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.launch import power_of_two
 from kernels.cuda.products import few_outputs_kernel, tiles
@@ -37,6 +37,7 @@ def takes_few_outputs(out: Array, src: Array, w: Array, stride: int, epilogue: E
     )
 
 
+@boxes_or_pointers
 def few_outputs(dev: Device, precision: str, out: Array, src: Array, w: Array, *, kind: str, epilogue: Epilogue) -> None:
     """out = conv(src, w), or with kind "dgrad" its transpose, then bias and activation; stride 1.
 

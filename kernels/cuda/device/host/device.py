@@ -64,7 +64,7 @@ class HostDevice(Device):
     def _put(self, array: np.ndarray, values: np.ndarray) -> None:
         array[...] = values
 
-    def download(self, array: Array) -> np.ndarray:
+    def _download(self, array: Array) -> np.ndarray:
         return np.array(array)
 
     def _address(self, value: Any) -> int | None:
