@@ -79,7 +79,7 @@ class Rule(NamedTuple):
 
 def matrix_unit(chip: str) -> str:
     """The matrix instruction of a chip: wgmma, tcgen05 or mma.sync."""
-    return {"sm_90": "HGMMA", "sm_100": "UTC*MMA"}.get(chip, "HMMA")
+    return {"sm_90": "HGMMA", "sm_100": "UTC*MMA", "sm_103": "UTC*MMA"}.get(chip, "HMMA")
 
 
 def _product(m: Measured) -> bool:
@@ -126,7 +126,7 @@ RULES = (
         lambda m: f"{_registers(m)} registers a block" if _registers(m) > REGISTERS else "",
     ),
     Rule(
-        "tensor cores", "bf16 and tf32 products: wgmma on sm_90, tcgen05 on sm_100, mma.sync elsewhere, in the main loop",
+        "tensor cores", "bf16 and tf32 products: wgmma on sm_90, tcgen05 on sm_100 and sm_103, mma.sync elsewhere, in the main loop",
         lambda m: _product(m) and m.precision != "float32", _matrix,
     ),
     Rule(
