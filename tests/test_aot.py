@@ -18,6 +18,7 @@ from bench.aot.collect import CI_PAIRS, SYSTEM_PAIRS, cases, collect
 from bench.aot.compile import READER, select
 from bench.aot.exceptions import Exemption
 from bench.aot.rules import RULES, Measured, allowed, difference, growth, judge
+from kernels.cuda.device.chips import CHIPS
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "bench" / "results" / "aot.json"
@@ -111,6 +112,10 @@ def test_the_committed_table_holds_every_pair_of_the_clause():
     assert {(row["chip"], row["precision"]) for row in rows.values()} == set(CI_PAIRS)
     assert len(CI_PAIRS) == 9 and all((chip, "bf16") in CI_PAIRS for chip in ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"))
     assert ("sm_75", "float32") in CI_PAIRS
+    old = [row for row in rows.values() if row["chip"] == "sm_75"]
+    assert (
+        len(old) > 60 and max(row["registers"] for row in old) <= 255 and max(row["shared"] for row in old) <= CHIPS["sm_75"].shared_bytes
+    )
     assert all(row["spills"] == row["stack"] == 0 for row in rows.values() if row["family"] == "product")
     for case in ("(conditional)", "(vae)", "(vae-dis)", "(gan)", "(regressor)", "(classifier enc)", "(classifier dis)"):
         assert {(row["chip"], row["precision"]) for key, row in rows.items() if key.endswith(case)} == set(SYSTEM_PAIRS)

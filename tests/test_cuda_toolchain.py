@@ -136,7 +136,7 @@ if __name__ == "__main__":
             x = dry.empty((4, 16), np.float32)
             dry.triton(device_demo.scale_rows, (4,), x, x, None, 4, 1.5, warps=4, stages=1, cost=Cost(0, 0, 0), COLUMNS=16)
             (code,) = compile_many(dry.launches, dry.chip, jobs).values()
-            release = re.search(rb"compilation tools, release ([0-9.]+)", code.image)  # 12's have no such note
+            release = re.search(rb"compilation tools, release ([0-9.]+)", code.image)  # 12's have it from sm_100 on
             print("cubin", driver, name, usual[name], code.image[7], code.image[8], release[1].decode() if release else "12")
 """
 

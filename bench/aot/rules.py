@@ -99,6 +99,8 @@ def _strict(m: Measured) -> str:
 
 
 def _copies(m: Measured) -> str:
+    if m.chip in ("sm_70", "sm_75"):
+        return "" if m.body.get("LDG.128") else "main loop without 16-byte loads"
     return "" if m.body.get("UTMALDG") or m.body.get("LDGSTS.128") else "main loop without 16-byte asynchronous copies or TMA"
 
 
@@ -133,7 +135,10 @@ RULES = (
         "strict float32", "float32 products: fused multiply-adds in the main loop, no matrix instruction anywhere",
         lambda m: _product(m) and m.precision == "float32", _strict,
     ),
-    Rule("asynchronous", "products: 16-byte asynchronous copies (LDGSTS.128) or TMA (UTMALDG) in the main loop", _product, _copies),
+    Rule(
+        "asynchronous", "products: 16-byte asynchronous copies (LDGSTS.128; before sm_80 loads) or TMA (UTMALDG) in the main loop",
+        _product, _copies,
+    ),
     Rule("whole words", "products: no load of less than 16 bytes from global memory in the main loop", _product, _narrow),
     Rule(
         "vectors", f"other kernels whose launches touch {LARGE // 1_000_000} MB: 16-byte loads or stores",
