@@ -181,8 +181,8 @@ def test_out_of_memory(dev):
 # ---- what is missing ----
 
 
-def stand_in(monkeypatch, *, count=1, capability=(9, 0), nvrtc=None):
-    """CuPy with GPUs of ``capability``, or with errors in place of ``count`` or ``nvrtc``."""
+def stand_in(monkeypatch, *, count=1, capability=(9, 0), nvrtc=None, driver=13000):
+    """CuPy with GPUs of ``capability`` and a driver, or with errors in place of ``count`` or ``nvrtc``."""
 
     def counted():
         if isinstance(count, Exception):
@@ -201,7 +201,9 @@ def stand_in(monkeypatch, *, count=1, capability=(9, 0), nvrtc=None):
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
     for name in ("cupy_backends", "cupy_backends.cuda"):
         monkeypatch.setitem(sys.modules, name, SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", SimpleNamespace(nvrtc=SimpleNamespace(getVersion=version)))
+    libs = SimpleNamespace(nvrtc=SimpleNamespace(getVersion=version, getSupportedArchs=lambda: (75, 80, 90, 120)))
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", libs)
+    monkeypatch.setattr(gpu, "driver_version", lambda: driver)
 
 
 def cuda_error(status, text):
@@ -234,7 +236,7 @@ def test_interpreting(plain):
 
 def test_other_systems(plain):
     plain.setattr(sys, "platform", "darwin")
-    says(plain, "no version for darwin", "--device cpu")
+    says(plain, "no version for darwin", "use Linux or Windows", "--device cpu")
 
 
 @pytest.mark.parametrize("package", ["triton", "ml_dtypes", "cupy"])
@@ -256,8 +258,7 @@ def test_missing_packages(plain, package):
     ],
 )
 def test_no_gpu(plain, count, driver, words):
-    stand_in(plain, count=count)
-    plain.setattr("kernels.cuda.device.gpu.driver_version", lambda: driver)
+    stand_in(plain, count=count, driver=driver)
     says(plain, *words)
 
 
@@ -274,6 +275,31 @@ def test_old_gpus(plain):
         says(plain, f"{precision} needs compute capability 8.0, Some GPU has 7.5", precision=precision)
 
 
+def test_compilers_that_do_not_fit_the_driver_or_the_chip(plain):
+    """Before anything is loaded: `CuPyDevice` is not even made."""
+    plain.setattr(gpu, "CuPyDevice", None)
+    stand_in(plain, driver=12080)
+    says(plain, "NVRTC 13.0 makes code that a driver of CUDA 12.8 does not load", "[cuda12]")
+    stand_in(plain, capability=(7, 0))
+    says(plain, "NVRTC 13.0 cannot compile for Some GPU (sm_70)", "pip install 'vaegan-kernels[cuda12]'")
+    stand_in(plain, capability=(12, 1))
+    plain.setattr(gpu, "choose_ptxas", lambda chip, driver: says_what(f"device cuda: {chip.sm} {driver}"))
+    says(plain, "121 13000")
+
+
+def says_what(text):
+    raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("system", ["linux", "win32"])
+def test_systems(system, plain):
+    plain.setattr(sys, "platform", system)
+    plain.setattr(gpu, "CuPyDevice", lambda: "opened")
+    plain.setattr(gpu, "choose_ptxas", lambda chip, driver: None)
+    stand_in(plain)
+    assert gpu.open_device() == "opened"
+
+
 def test_chips(plain):
     stand_in(plain, capability=(8, 9))
     chip = chip_of(sys.modules["cupy"].cuda.Device())
@@ -281,7 +307,8 @@ def test_chips(plain):
     assert (chip.sm, chip.tma, chip.bf16, chip.family) == (89, False, True, "consumer")
     facts = {name: (chip.sm, chip.tma, chip.bf16, chip.family) for name, chip in CHIPS.items()}
     assert facts == {
-        "sm_75": (75, False, False, "consumer"), "sm_80": (80, False, True, "data-centre"), "sm_86": (86, False, True, "consumer"),
-        "sm_89": (89, False, True, "consumer"), "sm_90": (90, True, True, "data-centre"), "sm_100": (100, True, True, "data-centre"),
-        "sm_120": (120, True, True, "consumer"),
+        "sm_70": (70, False, False, "consumer"), "sm_75": (75, False, False, "consumer"), "sm_80": (80, False, True, "data-centre"),
+        "sm_86": (86, False, True, "consumer"), "sm_87": (87, False, True, "consumer"), "sm_89": (89, False, True, "consumer"),
+        "sm_90": (90, True, True, "data-centre"), "sm_100": (100, True, True, "data-centre"), "sm_103": (103, True, True, "data-centre"),
+        "sm_120": (120, True, True, "consumer"), "sm_121": (121, True, True, "consumer"),
     }  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.dry import infer, step_body
 from kernels.contract.operation import OPERATIONS
+from kernels.cuda.device.chips import CHIPS as KNOWN
 from models.classifier import FEATURES, Classifier
 from models.networks import NetworkSpec, network
 from models.objective import Objective
@@ -22,11 +23,21 @@ from models.system import SYSTEMS
 from models.vaegan import VAEGAN
 
 PRECISIONS = ("bf16", "tf32", "float32")
-#: Chips of the table, by compiler name; others of `kernels.cuda.device.chips` on request.
-CHIPS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+#: Chips of the table, by compiler name.
+CHIPS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+#: Chips that are compiled for where ``--chips`` names them.
+TRIED = ("sm_70", "sm_87", "sm_103", "sm_121")
+
+
+def _opened(chip: str) -> tuple[str, str]:
+    """The chip with the precision that the engine has on it unless told otherwise."""
+    return chip, "bf16" if KNOWN[chip].bf16 else "float32"
+
 
 #: What CI compiles: Table 1's networks at the paper's batch.
-CI_PAIRS = (*((chip, "bf16") for chip in CHIPS), ("sm_90", "tf32"), ("sm_90", "float32"))
+CI_PAIRS = (*map(_opened, CHIPS), ("sm_90", "tf32"), ("sm_90", "float32"))
+ALL_PAIRS = tuple((chip, precision) for precision in PRECISIONS for chip in CHIPS if KNOWN[chip].bf16 or precision == "float32")
+TRIED_PAIRS = tuple(map(_opened, TRIED))
 #: Where CI also compiles the other systems, conditional models, regressor and classifiers: one chip with descriptors, one with pointers.
 SYSTEM_PAIRS = (("sm_80", "bf16"), ("sm_90", "bf16"))
 
@@ -161,10 +172,9 @@ def _arrays(values: Iterable[Any]) -> Iterable[np.ndarray]:
 
 def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
     """The launches of a case with their titles, those that create the model included."""
-    from kernels.cuda.device.chips import CHIPS as known
     from kernels.cuda.engine import dry_engine
 
-    engine = dry_engine(known[chip], precision)
+    engine = dry_engine(KNOWN[chip], precision)
     engine.device.launches = []
     trace = Trace(engine)
     perform(engine, case, trace.learn)

@@ -82,7 +82,7 @@ class Rule(NamedTuple):
 
 def matrix_unit(chip: str) -> str:
     """The matrix instruction of a chip: wgmma, tcgen05 or mma.sync."""
-    return {"sm_90": "HGMMA", "sm_100": "UTC*MMA"}.get(chip, "HMMA")
+    return {"sm_90": "HGMMA", "sm_100": "UTC*MMA", "sm_103": "UTC*MMA"}.get(chip, "HMMA")
 
 
 def _product(m: Measured) -> bool:
@@ -102,6 +102,8 @@ def _strict(m: Measured) -> str:
 
 
 def _copies(m: Measured) -> str:
+    if m.chip in ("sm_70", "sm_75"):
+        return "" if m.body.get("LDG.128") else "main loop without 16-byte loads"
     return "" if m.body.get("UTMALDG") or m.body.get("LDGSTS.128") else "main loop without 16-byte asynchronous copies or TMA"
 
 
@@ -129,14 +131,17 @@ RULES = (
         lambda m: f"{_registers(m)} registers a block" if _registers(m) > REGISTERS else "",
     ),
     Rule(
-        "tensor cores", "bf16 and tf32 products: wgmma on sm_90, tcgen05 on sm_100, mma.sync elsewhere, in the main loop",
+        "tensor cores", "bf16 and tf32 products: wgmma on sm_90, tcgen05 on sm_100 and sm_103, mma.sync elsewhere, in the main loop",
         lambda m: _product(m) and m.precision != "float32", _matrix,
     ),
     Rule(
         "strict float32", "float32 products: fused multiply-adds in the main loop, no matrix instruction anywhere",
         lambda m: _product(m) and m.precision == "float32", _strict,
     ),
-    Rule("asynchronous", "products: 16-byte asynchronous copies (LDGSTS.128) or TMA (UTMALDG) in the main loop", _product, _copies),
+    Rule(
+        "asynchronous", "products: 16-byte asynchronous copies (LDGSTS.128; before sm_80 loads) or TMA (UTMALDG) in the main loop",
+        _product, _copies,
+    ),
     Rule("whole words", "products: no load of less than 16 bytes from global memory in the main loop", _product, _narrow),
     Rule(
         "vectors", f"other kernels whose launches touch {LARGE // 1_000_000} MB: 16-byte loads or stores",

@@ -6,6 +6,7 @@ The API reference is NVIDIA's "CUDA Driver API". Every return code is checked.
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_int, c_uint, c_uint32, c_uint64, c_void_p
@@ -13,7 +14,7 @@ from typing import Any
 
 from kernels.cuda.device.arguments import Refused
 
-LIBRARY = "libcuda.so.1"
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 # CUfunction_attribute
 SHARED_SIZE_BYTES = 1

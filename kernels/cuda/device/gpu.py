@@ -17,6 +17,7 @@ from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.compile import compile_many, key_of
 from kernels.cuda.device.driver import DEPENDENT_LAUNCHES, Driver, driver_version
 from kernels.cuda.device.launcher import Launcher
+from kernels.cuda.device.toolchain import check_nvrtc, choose_ptxas, dotted
 
 LEAST = (7, 0)
 
@@ -183,8 +184,8 @@ def open_device(precision: str | None = None) -> CuPyDevice:
     """
     if os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "y", "yes"):
         raise RuntimeError("device cuda: TRITON_INTERPRET is set, so Triton would not compile for the GPU; unset it")
-    if not sys.platform.startswith("linux"):
-        raise RuntimeError(f"device cuda: Triton has no version for {sys.platform}; use Linux (or WSL 2), or the CPU (--device cpu)")
+    if not sys.platform.startswith(("linux", "win32")):
+        raise RuntimeError(f"device cuda: Triton has no version for {sys.platform}; use Linux or Windows, or the CPU (--device cpu)")
     try:
         import ml_dtypes  # noqa: F401
         import triton  # noqa: F401
@@ -204,7 +205,7 @@ def open_device(precision: str | None = None) -> CuPyDevice:
     if count == 0:
         raise RuntimeError("device cuda: the NVIDIA driver finds no GPU; use the CPU (--device cpu)")
     try:
-        nvrtc.getVersion()
+        version, chips = nvrtc.getVersion(), nvrtc.getSupportedArchs()
     except Exception as error:
         raise RuntimeError(
             f"device cuda: NVRTC cannot be loaded ({_line(error)}); pip install nvidia-cuda-nvrtc (nvidia-cuda-nvrtc-cu12)"
@@ -216,6 +217,9 @@ def open_device(precision: str | None = None) -> CuPyDevice:
         raise RuntimeError(
             f"device cuda: {precision} needs compute capability 8.0, {chip.name} has {_dotted(chip)}; use --precision float32"
         )
+    if (driver := driver_version()) is not None:
+        check_nvrtc(chip, driver, version, chips)
+        choose_ptxas(chip, driver)
     return CuPyDevice()
 
 
@@ -223,8 +227,7 @@ def _no_gpu(error: Exception) -> str:
     """What to do, by the CUDA run time's error number."""
     status = getattr(error, "status", None)
     if status == 35 and (version := driver_version()) is not None:
-        have = f"{version // 1000}.{version % 1000 // 10}"
-        return f"device cuda: the NVIDIA driver supports CUDA {have}, too old for this CuPy; update it, or install [cuda12]"
+        return f"device cuda: the NVIDIA driver supports CUDA {dotted(version)}, too old for this CuPy; update it, or install [cuda12]"
     if status == 35:
         return "device cuda: no NVIDIA driver is installed; install one, or use the CPU (--device cpu)"
     if status == 100:

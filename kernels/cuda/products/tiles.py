@@ -34,6 +34,8 @@ TILES: dict[str, dict[str, tuple[Tile, ...]]] = {
 
 #: Rows of a tile at most where rows are loaded by pointers: those and their boundary checks need registers.
 POINTER_ROWS = 128
+#: Columns at most before sm_80: without asynchronous copies what is loaded for the next step waits in registers, and 128 spill.
+OLD_COLUMNS = 64
 
 #: Kinds of product that choose from TILES; others have rules of their own.
 KINDS = ("forward", "dgrad", "phases", "fused", "linear", "linear_whole")
@@ -119,6 +121,7 @@ def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -
     bm, bn, bk, stages, warps = entry
     bm = bm if chip.tma else min(bm, POINTER_ROWS)
     bn = min(bn, max(16, 1 << (columns - 1).bit_length()))
+    bn = bn if chip.bf16 else min(bn, OLD_COLUMNS)
     while channels % bk:
         bk //= 2
     size = 2 if precision == "bf16" else 4
