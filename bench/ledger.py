@@ -2,7 +2,8 @@
 
 The step runs through the CUDA engine's own code on a device that only records; each launch has declared what it executes (padding
 included) and which bytes it touches. The sums are printed beside the least that Algorithm 1 needs (bench.minimum) and beside the time
-that an H100 would take at its measured peaks: a floor, not a timing.
+that an H100 would take at its measured peaks: a floor, not a timing. ``--model`` adds what a launch costs beyond its floor: full and
+partly filled waves, operands through the L2 cache, ramps and gaps (kernels.cuda.products.time_model).
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", choices=list(MATRIX_PEAK), default="bf16", help="default: bf16")
     parser.add_argument("--bn-groups", choices=("joint", "split"), default="joint", help="default: joint")
     parser.add_argument("--negatives", choices=("both", "prior"), default="both", help="default: both")
+    parser.add_argument("--model", action="store_true", help="also the time of each launch on four boards, by a model")
     parser.add_argument("--top", type=int, default=40, metavar="K", help="rows of the table (default: 40)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write it as JSON")
     arguments = parser.parse_args(argv)
@@ -101,6 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     objective = Objective(bn_groups=arguments.bn_groups, negatives=arguments.negatives)
     result = ledger(arguments.network, arguments.batch_size, arguments.precision, objective)
     print_ledger(result, arguments.top)
+    if arguments.model:
+        from bench.model import modelled, print_model
+
+        result["model"] = modelled(arguments.network, arguments.batch_size, arguments.precision, objective)
+        print_model(result["model"], arguments.top)
     if arguments.out:
         command = " ".join(["python -m bench.ledger", *(argv if argv is not None else sys.argv[1:])])
         about = {"command": command, "date": time.strftime("%Y-%m-%d")}

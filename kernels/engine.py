@@ -67,6 +67,11 @@ class Engine(
     notice = ""
     compiling: Callable[[int, int], None] | None = None
 
+    @property
+    def capturing(self) -> bool:
+        """Whether what is done now becomes part of a graph (`record`), which keeps the addresses of its arrays."""
+        return self.device is not None and bool(self.device.capturing)
+
     def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
         """An uninitialised array of the device, of the engine's dtype unless another is given."""
         raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kernels import Array, Previous
+from kernels import Array, Previous, Running
 from models.layer import EPS_CONV, EPS_LINEAR, MOMENTUM, Context, Layer, Pass, Saved
 from models.parameter import Parameter, Statistic
 
@@ -127,13 +127,10 @@ class BNReLU(Layer):
         shape = (len(pass_.groups), self.gamma.shape[0])
         return self.pool.take(shape, self.engine.wide), self.pool.take(shape, self.engine.wide)
 
-    def finish(self, pass_: Pass, mean: Array, var: Array) -> tuple[Array, ...]:
-        """Update the running statistics; returns the statistics if they are the pool's."""
-        if not pass_.train:
-            return ()
-        if pass_.update_running:
-            self.engine.batch_norm_update_running(self.running_mean.data, self.running_var.data, mean, var, pass_.groups, momentum=MOMENTUM)
-        return mean, var
+    def running(self, pass_: Pass) -> Running | None:
+        """The running statistics where a pass moves them."""
+        moves = pass_.train and pass_.update_running
+        return Running(self.running_mean.data, self.running_var.data, MOMENTUM) if moves else None
 
     def forward(self, x: Array, pass_: Pass, out: Array = None) -> tuple[Array, Saved]:
         y = self.pool.take(x.shape) if out is None else out
@@ -141,8 +138,8 @@ class BNReLU(Layer):
         if pass_.train:
             self.engine.batch_norm_statistics(mean, var, x, pass_.groups)
         gamma, beta = self.gamma.data, self.beta.data
-        self.engine.batch_norm_forward(y, x, mean, var, gamma, beta, pass_.groups, eps=self.eps, relu=True)
-        own = self.finish(pass_, mean, var)
+        self.engine.batch_norm_forward(y, x, mean, var, gamma, beta, pass_.groups, eps=self.eps, relu=True, running=self.running(pass_))
+        own = (mean, var) if pass_.train else ()
         return y, Saved(x, y, (*own, *((y,) if out is None else ())), (x, mean, var, pass_.groups), pass_.train)
 
     def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:
@@ -192,9 +189,9 @@ class _Fused(BNReLU):
         flat = self.flat
         self.operations[0](
             flat(y), flat(pre), mean, var, flat(x), self.weight.compute, self.gamma.data, self.beta.data,
-            pass_.groups, eps=self.eps, batch_statistics=pass_.train, **self.options,
+            pass_.groups, eps=self.eps, batch_statistics=pass_.train, running=self.running(pass_), **self.options,
         )  # fmt: skip
-        own = self.finish(pass_, mean, var)
+        own = (mean, var) if pass_.train else ()
         return y, Saved(x, y, (pre, *own, *((y,) if out is None else ())), (pre, mean, var, pass_.groups), pass_.train)
 
     def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:

@@ -63,6 +63,8 @@ class Pool:
 
         A buffer made for an early error may lie idle when most is in use, and its own user could have had a larger one.
         """
+        if self._engine.capturing:  # the graph has the addresses of all buffers, for good
+            self._history, self._settled = None, True
         if self._history is None or self._owner:
             return
         for dtype, history in self._history.items():

@@ -73,3 +73,15 @@ def engine32():
 def rng(request):
     """Random data, different in every test, the same in every run."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def cheap_launches(monkeypatch):
+    """A time model in which a launch costs nothing, so that products small enough for the interpreter are split too."""
+    from kernels.cuda.products import time_model
+
+    for name in ("GAP", "DEPENDENT_GAP", "RAMP", "LATENCY"):
+        monkeypatch.setattr(time_model, name, 1e-12)
+    time_model.split.cache_clear()
+    yield
+    time_model.split.cache_clear()

@@ -10,11 +10,13 @@ from kernel_check import Case
 from kernel_draw import Draw, Slot
 from kernel_shapes import EPS, masked_sums, normal_layer
 
+from kernels.contract.batch_norm import Running
+
 Built = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def batch_norm(shape: tuple[int, ...], groups: tuple[int, ...]) -> Iterator[Case]:
-    """The four operations of batch norm; the statistics of values far from 0, where a plain sum of squares would cancel."""
+    """The operations of batch norm; the statistics of values far from 0, where a plain sum of squares would cancel."""
     c, label = shape[-1], f"{shape}, groups {groups}"
     terms = int(np.prod(shape[:-1]))
 
@@ -25,7 +27,8 @@ def batch_norm(shape: tuple[int, ...], groups: tuple[int, ...]) -> Iterator[Case
     def forward(d: Draw, relu: bool, inplace: bool) -> Built:
         v = normal_layer(d, shape, groups)
         x = v.pre.as_use("inout") if inplace else v.pre
-        return (x if inplace else d.out(*shape), x, v.mean, v.var, v.gamma, v.beta, groups), {"eps": EPS, "relu": relu}
+        kept = Running(d.wide(c).as_use("inout"), d.given(0.5 + d.rng.random(c), "wide").as_use("inout"), 0.9) if relu else None
+        return (x if inplace else d.out(*shape), x, v.mean, v.var, v.gamma, v.beta, groups), {"eps": EPS, "relu": relu, "running": kept}
 
     def backward(d: Draw, relu: bool, training: bool, summed: bool, inplace: bool) -> Built:
         v = normal_layer(d, shape, groups)
@@ -42,10 +45,6 @@ def batch_norm(shape: tuple[int, ...], groups: tuple[int, ...]) -> Iterator[Case
             "eps": EPS, "relu": relu, "batch_statistics": training, **outputs, **extra,
         }  # fmt: skip
 
-    def running(d: Draw) -> Built:
-        old = [d.wide(c).as_use("inout"), d.given(0.5 + d.rng.random(c), "wide").as_use("inout")]
-        return (*old, d.wide(len(groups), c), d.given(0.5 + d.rng.random((len(groups), c)), "wide"), groups), {"momentum": 0.9}
-
     yield Case("batch_norm_statistics", label, statistics, terms)
     for relu in (False, True):
         what = f"{label}, relu {relu}{', in place' if relu else ''}"
@@ -56,7 +55,6 @@ def batch_norm(shape: tuple[int, ...], groups: tuple[int, ...]) -> Iterator[Case
             "batch_norm_backward", f"{label}, relu {relu}, batch {training}, sums given {summed}{', in place' if inplace else ''}",
             lambda d, relu=relu, training=training, summed=summed, inplace=inplace: backward(d, relu, training, summed, inplace), terms,
         )  # fmt: skip
-    yield Case("batch_norm_update_running", label, running)
 
 
 def elementwise(shape: tuple[int, ...]) -> Iterator[Case]:

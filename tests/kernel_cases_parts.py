@@ -42,7 +42,7 @@ def part_cases() -> Iterator[Case]:
     def part(function: str, label: str, build: Any, formula: Any, terms: int = 1, module: str = "partials") -> Case:
         return Case(function, label, build, terms, on_device(module, function), formula)
 
-    for shape, splits in (((1, 1), 1), ((3, 8), 5), ((7, 9), 3), ((5, 5, 3, 264), 8), ((3000,), 2)):
+    for shape, splits in (((1, 1), 1), ((3, 8), 5), ((7, 9), 3), ((5, 5, 3, 264), 8), ((3000,), 2), ((5, 8), 40), ((3, 5), 70)):
         for role in ("act", "wide"):
             for bias in (False, True):
                 yield part(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import cupy
@@ -15,16 +13,6 @@ from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.device.driver import Driver
 from kernels.cuda.device.gpu import CuPyDevice
 from kernels.cuda.device.launcher import Launcher
-
-HERE = Path(__file__).parent
-
-
-def fake_libcuda(folder):
-    """The path of fake_libcuda.c's library, compiled into ``folder``."""
-    path = Path(folder) / "libcuda.so"
-    if not path.exists():
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", str(HERE / "fake_libcuda.c"), "-o", str(path)], check=True)
-    return str(path)
 
 
 class Stream:
@@ -72,6 +60,6 @@ class StandInGPU(CuPyDevice):
     def _put(self, array, values):
         self._refuse_in_capture("writes an array")
 
-    def download(self, array):
+    def _download(self, array):
         self._refuse_in_capture("reads an array")
         return np.zeros(array.shape, array.dtype)

@@ -18,6 +18,7 @@ from bench.aot.collect import CI_PAIRS, SYSTEM_PAIRS, cases, collect
 from bench.aot.compile import READER, select
 from bench.aot.exceptions import Exemption
 from bench.aot.rules import RULES, Measured, allowed, difference, growth, judge
+from kernels.cuda.device.chips import CHIPS
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "bench" / "results" / "aot.json"
@@ -109,7 +110,12 @@ def test_keys_are_stable_and_distinct(kernels):
 def test_the_committed_table_holds_every_pair_of_the_clause():
     rows = json.loads(TABLE.read_text(encoding="utf-8"))["kernels"]
     assert {(row["chip"], row["precision"]) for row in rows.values()} == set(CI_PAIRS)
-    assert len(CI_PAIRS) == 8 and all((chip, "bf16") in CI_PAIRS for chip in ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"))
+    assert len(CI_PAIRS) == 9 and all((chip, "bf16") in CI_PAIRS for chip in ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"))
+    assert ("sm_75", "float32") in CI_PAIRS
+    old = [row for row in rows.values() if row["chip"] == "sm_75"]
+    assert (
+        len(old) > 60 and max(row["registers"] for row in old) <= 255 and max(row["shared"] for row in old) <= CHIPS["sm_75"].shared_bytes
+    )
     assert all(row["spills"] == row["stack"] == 0 for row in rows.values() if row["family"] == "product")
     for case in ("(conditional)", "(vae)", "(vae-dis)", "(gan)", "(regressor)", "(classifier enc)", "(classifier dis)"):
         assert {(row["chip"], row["precision"]) for key, row in rows.items() if key.endswith(case)} == set(SYSTEM_PAIRS)
@@ -274,7 +280,7 @@ def test_real_kernels_that_break_rules_are_caught():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--chips", "sm_70"], "--chips: got sm_70, expected some of sm_80"),
+        (["--chips", "sm_60"], "--chips: got sm_60, expected some of sm_75"),
         (["--precision", "fp8,bf16"], "--precision: got fp8, expected some of bf16"),
         (["--jobs", "0"], "--jobs: got 0"),
         (["--chips", "sm_80", "--precision", "tf32"], "without --all"),
@@ -294,3 +300,12 @@ def test_check_without_a_table(tmp_path, capsys, monkeypatch):
     for name in ("none.json", "broken.json"):
         assert aot.main(["--check", "--out", str(tmp_path / name)]) == 1
         assert "no table of compiled kernels" in capsys.readouterr().err
+
+
+def test_chips_that_are_tried():
+    """Only where they are named, and never into the table."""
+    assert not {"sm_70", "sm_87", "sm_103", "sm_121"} & {chip for chip, _ in [*aot.parse([]).pairs, *aot.parse(["--all"]).pairs]}
+    args = aot.parse(["--chips", "sm_70,sm_87,sm_103,sm_121"])
+    assert args.pairs == [("sm_70", "float32"), ("sm_87", "bf16"), ("sm_103", "bf16"), ("sm_121", "bf16")] and args.partial
+    assert aot.parse(["--chips", "sm_75,sm_80,sm_86,sm_89,sm_90,sm_100,sm_120,sm_121"]).partial and not aot.parse([]).partial
+    assert [pair for pair in aot.parse(["--all"]).pairs if pair[0] == "sm_75"] == [("sm_75", "float32")]

@@ -19,6 +19,8 @@ from gradcheck import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels import Running
+
 # (shape of x, groups)
 CASES = [
     pytest.param((6, 4, 4, 3), (6,), id="images, one group"),
@@ -148,7 +150,9 @@ def test_running_statistics_keep_a_fraction_and_average_groups_by_size(engine, r
     mean, var = draw(engine, rng, n_groups, c), draw(engine, rng, n_groups, c) ** 2
     weight = np.asarray(groups)[:, None] / sum(groups)
     device = [put(engine, a) for a in (running_mean, running_var, mean, var)]
-    engine.batch_norm_update_running(*device, groups, momentum=kept)
+    x, one = draw(engine, rng, sum(groups), c), put(engine, np.ones(c), engine.wide)
+    running = Running(*device[:2], kept)
+    engine.batch_norm_forward(poisoned(engine, *x.shape), put(engine, x), *device[2:], one, one, groups, eps=1e-5, running=running)
     limit = 10 * tolerance(engine.dtype)
     assert_close(engine.to_numpy(device[0]), kept * running_mean + (1 - kept) * (weight * mean).sum(0), limit)
     assert_close(engine.to_numpy(device[1]), kept * running_var + (1 - kept) * (weight * var).sum(0), limit)

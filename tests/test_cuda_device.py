@@ -56,6 +56,20 @@ def test_put_and_download(dev, rng):
         dev.put(placed, x.astype(np.float64))
 
 
+@pytest.mark.parametrize("device", [HostDevice, DryDevice])
+def test_views_with_gaps_are_not_copied(device):
+    """A GPU would copy as many bytes from the view's first one on. Parts that are one piece are fine."""
+    dev = device()
+    x = dev.upload(np.ones((4, 6), np.float32))
+    dev.put(x[1:3], np.ones((2, 6), np.float32))
+    assert dev.download(x[1:3]).shape == (2, 6)
+    for view in (x[:, 1:3], x[::2], x.T):
+        with pytest.raises(ValueError, match="put: got a view of shape .* that is not C-contiguous"):
+            dev.put(view, np.ones(view.shape, np.float32))
+        with pytest.raises(ValueError, match="download: got a view of shape .* that is not C-contiguous"):
+            dev.download(view)
+
+
 # ---- Triton ----
 
 

@@ -63,6 +63,13 @@ def alloc(size):
     return FakeMemory(size)
 
 
+class FakeArray(SimpleNamespace):
+    """As much of ``cupy.ndarray`` as copies look at."""
+
+    def __init__(self, shape, dtype, data=None, whole=True):
+        super().__init__(shape=shape, dtype=np.dtype(dtype), data=data, flags=SimpleNamespace(c_contiguous=whole))
+
+
 @pytest.fixture
 def dev():
     """A `CuPyDevice` with a stand-in for CuPy."""
@@ -73,7 +80,7 @@ def dev():
     device._scratch, device._outgrown, device._graphs, device._allocations = {}, [], 0, 0
     memory = SimpleNamespace(OutOfMemoryError=FullMemory)
     device._cupy = SimpleNamespace(
-        ndarray=lambda shape, dtype, data: SimpleNamespace(shape=shape, dtype=np.dtype(dtype), data=data),
+        ndarray=FakeArray,
         cuda=SimpleNamespace(alloc=alloc, memory=memory, runtime=SimpleNamespace(memGetInfo=lambda: (1000, 2000))),
         get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 24),
     )
@@ -81,11 +88,17 @@ def dev():
 
 
 def test_first_call_runs_second_captures_later_ones_replay(dev):
-    run = dev.record(lambda: dev.stream.launch("a"))
+    capturing = []
+
+    def body():
+        capturing.append(dev.capturing)
+        dev.stream.launch("a")
+
+    run = dev.record(body)
     for _ in range(4):
         run()
     assert dev.stream.log == ["a", ("graph", "a"), ("graph", "a"), ("graph", "a")]
-    assert not dev._launcher.frozen
+    assert capturing == [False, True] and not dev.capturing and not dev._launcher.frozen
 
 
 def test_nothing_is_captured_before_everything_is_allocated(dev):
@@ -113,7 +126,7 @@ def test_nothing_is_captured_before_everything_is_allocated(dev):
         (lambda dev: dev.scratch("new", (4,), np.float32), "allocates an array"),
         (lambda dev: dev.scratch("old", (4000,), np.float32), "allocates an array"),
         (lambda dev: dev.upload(np.ones(4)), "allocates an array"),
-        (lambda dev: dev.download(SimpleNamespace(shape=(4,), dtype=np.dtype(np.float32))), "reads an array"),
+        (lambda dev: dev.download(FakeArray((4,), np.float32)), "reads an array"),
         (lambda dev: dev.synchronize(), "waits"),
     ],
 )
@@ -151,6 +164,12 @@ def test_copies_wait(dev):
     assert dev.stream.log == [("in", 48), "synchronize", ("out", 48), "synchronize"]
     with pytest.raises(ValueError, match="put: got float64"):
         dev.put(x, np.ones((3, 4)))
+    view = FakeArray((3, 4), np.float32, x.data, whole=False)
+    with pytest.raises(ValueError, match=r"put: got a view of shape \(3, 4\) that is not C-contiguous"):
+        dev.put(view, np.ones((3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"download: got a view of shape \(3, 4\) that is not C-contiguous"):
+        dev.download(view)
+    assert len(dev.stream.log) == 4, "nothing was copied"
 
 
 def test_out_of_memory(dev):
@@ -162,8 +181,8 @@ def test_out_of_memory(dev):
 # ---- what is missing ----
 
 
-def stand_in(monkeypatch, *, count=1, capability=(9, 0), nvrtc=None):
-    """CuPy with GPUs of ``capability``, or with errors in place of ``count`` or ``nvrtc``."""
+def stand_in(monkeypatch, *, count=1, capability=(9, 0), nvrtc=None, driver=13000):
+    """CuPy with GPUs of ``capability`` and a driver, or with errors in place of ``count`` or ``nvrtc``."""
 
     def counted():
         if isinstance(count, Exception):
@@ -182,7 +201,9 @@ def stand_in(monkeypatch, *, count=1, capability=(9, 0), nvrtc=None):
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
     for name in ("cupy_backends", "cupy_backends.cuda"):
         monkeypatch.setitem(sys.modules, name, SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", SimpleNamespace(nvrtc=SimpleNamespace(getVersion=version)))
+    libs = SimpleNamespace(nvrtc=SimpleNamespace(getVersion=version, getSupportedArchs=lambda: (75, 80, 90, 120)))
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", libs)
+    monkeypatch.setattr(gpu, "driver_version", lambda: driver)
 
 
 def cuda_error(status, text):
@@ -215,7 +236,7 @@ def test_interpreting(plain):
 
 def test_other_systems(plain):
     plain.setattr(sys, "platform", "darwin")
-    says(plain, "no version for darwin", "--device cpu")
+    says(plain, "no version for darwin", "use Linux or Windows", "--device cpu")
 
 
 @pytest.mark.parametrize("package", ["triton", "ml_dtypes", "cupy"])
@@ -237,8 +258,7 @@ def test_missing_packages(plain, package):
     ],
 )
 def test_no_gpu(plain, count, driver, words):
-    stand_in(plain, count=count)
-    plain.setattr("kernels.cuda.device.gpu.driver_version", lambda: driver)
+    stand_in(plain, count=count, driver=driver)
     says(plain, *words)
 
 
@@ -255,6 +275,31 @@ def test_old_gpus(plain):
         says(plain, f"{precision} needs compute capability 8.0, Some GPU has 7.5", precision=precision)
 
 
+def test_compilers_that_do_not_fit_the_driver_or_the_chip(plain):
+    """Before anything is loaded: `CuPyDevice` is not even made."""
+    plain.setattr(gpu, "CuPyDevice", None)
+    stand_in(plain, driver=12080)
+    says(plain, "NVRTC 13.0 makes code that a driver of CUDA 12.8 does not load", "[cuda12]")
+    stand_in(plain, capability=(7, 0))
+    says(plain, "NVRTC 13.0 cannot compile for Some GPU (sm_70)", "pip install 'vaegan-kernels[cuda12]'")
+    stand_in(plain, capability=(12, 1))
+    plain.setattr(gpu, "choose_ptxas", lambda chip, driver: says_what(f"device cuda: {chip.sm} {driver}"))
+    says(plain, "121 13000")
+
+
+def says_what(text):
+    raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("system", ["linux", "win32"])
+def test_systems(system, plain):
+    plain.setattr(sys, "platform", system)
+    plain.setattr(gpu, "CuPyDevice", lambda: "opened")
+    plain.setattr(gpu, "choose_ptxas", lambda chip, driver: None)
+    stand_in(plain)
+    assert gpu.open_device() == "opened"
+
+
 def test_chips(plain):
     stand_in(plain, capability=(8, 9))
     chip = chip_of(sys.modules["cupy"].cuda.Device())
@@ -262,7 +307,8 @@ def test_chips(plain):
     assert (chip.sm, chip.tma, chip.bf16, chip.family) == (89, False, True, "consumer")
     facts = {name: (chip.sm, chip.tma, chip.bf16, chip.family) for name, chip in CHIPS.items()}
     assert facts == {
-        "sm_75": (75, False, False, "consumer"), "sm_80": (80, False, True, "data-centre"), "sm_86": (86, False, True, "consumer"),
-        "sm_89": (89, False, True, "consumer"), "sm_90": (90, True, True, "data-centre"), "sm_100": (100, True, True, "data-centre"),
-        "sm_120": (120, True, True, "consumer"),
+        "sm_70": (70, False, False, "consumer"), "sm_75": (75, False, False, "consumer"), "sm_80": (80, False, True, "data-centre"),
+        "sm_86": (86, False, True, "consumer"), "sm_87": (87, False, True, "consumer"), "sm_89": (89, False, True, "consumer"),
+        "sm_90": (90, True, True, "data-centre"), "sm_100": (100, True, True, "data-centre"), "sm_103": (103, True, True, "data-centre"),
+        "sm_120": (120, True, True, "consumer"), "sm_121": (121, True, True, "consumer"),
     }  # fmt: skip

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import shutil
-import subprocess
 import threading
 from pathlib import Path
 
@@ -17,7 +17,9 @@ if shutil.which("gcc") is None:
     pytest.skip("no gcc to compile the stand-in for libcuda", allow_module_level=True)
 
 import device_demo
+from libcuda_case import cleared, libcuda
 
+from bench.aot import abi
 from kernels.cuda.device.base import BFLOAT16, Descriptor
 from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.device.compile import Code, compile_launch, key_of, parameter_sizes, whole_elf
@@ -26,6 +28,7 @@ from kernels.cuda.device.dry import DryDevice
 from kernels.cuda.device.host.device import HostDevice
 from kernels.cuda.device.launcher import Launcher
 from kernels.cuda.device.parallel import compile_many
+from kernels.cuda.device.source import CUDA, kernels_of, source_of, waits_first
 from kernels.ledger import Cost
 
 HERE = Path(__file__).parent
@@ -33,34 +36,15 @@ FILE = str(HERE / "device_demo.cu")
 REST = {"warps": 4, "stages": 2, "cost": Cost(0, 0, 0)}
 
 
-class Seen(ctypes.Structure):
-    """``seen`` of fake_libcuda.c."""
-
-    _fields_ = [
-        ("grid", ctypes.c_int32 * 3), ("block", ctypes.c_int32 * 3), ("shared", ctypes.c_int32), ("static_shared", ctypes.c_int32),
-        ("parameters", ctypes.c_int32), ("sizes", ctypes.c_int32 * 64),
-        ("stream", ctypes.c_uint64), ("context_sets", ctypes.c_uint64), ("loads", ctypes.c_uint64),
-        ("attribute", ctypes.c_int32 * 4), ("attribute_count", ctypes.c_int32),
-        ("values", (ctypes.c_ubyte * 128) * 64), ("name", ctypes.c_char * 64),
-        ("map_kind", ctypes.c_int32), ("map_rank", ctypes.c_int32), ("map_interleave", ctypes.c_int32), ("map_swizzle", ctypes.c_int32),
-        ("map_promotion", ctypes.c_int32), ("map_fill", ctypes.c_int32), ("map_address", ctypes.c_uint64),
-        ("map_shape", ctypes.c_uint64 * 5), ("map_strides", ctypes.c_uint64 * 5), ("map_box", ctypes.c_uint32 * 5),
-        ("map_steps", ctypes.c_uint32 * 5),
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("libcuda") / "libcuda.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", str(HERE / "fake_libcuda.c"), "-o", str(path)], check=True)
-    return str(path)
+@pytest.fixture
+def library():
+    """The stand-in for libcuda."""
+    return libcuda()
 
 
 @pytest.fixture
 def seen(library):
-    record = Seen.in_dll(ctypes.CDLL(library), "seen")
-    ctypes.memset(ctypes.byref(record), 0, ctypes.sizeof(record))
-    return record
+    return cleared(library)
 
 
 class FakeGPU(HostDevice):
@@ -68,9 +52,9 @@ class FakeGPU(HostDevice):
 
     interpreted = False
 
-    def __init__(self, library):
-        super().__init__()
-        self.launcher = Launcher(Driver(library), self.chip, lambda array: array.ctypes.data)
+    def __init__(self, library, **options):
+        super().__init__(**options)
+        self.launcher = Launcher(Driver(library), self.chip, lambda array: array.ctypes.data, dependent=True)
 
     def _run_triton(self, launch, values):
         self.launcher.triton(launch, values, 77)
@@ -111,6 +95,26 @@ def test_compiled_code(compiled):
     code = compiled["product"][1]
     assert code.warps == 4 and code.shared >= 2 * 64 * 64 * 2
     assert [meta["block_size"] for meta in code.descriptors] == [[64, 64], [64, 64]]
+
+
+def test_what_compiled_code_takes(compiled):
+    """`bench.aot` reads it off each cubin that it compiles."""
+    for launch, code in compiled.values():
+        assert abi.wrong(launch, code.name, code) == []
+    launch, code = compiled["product"]
+    longer = dataclasses.replace(launch, signature=launch.signature | {"K2": "i64"})
+    (line,) = abi.wrong(longer, "product", code)
+    assert line.startswith("takes parameters of [8, 128, 4, 4, 8, 8, 128, ") and line.endswith("4, 8, 8, 8]")
+    types = {name: kind.replace("64, 64", "64, 32") for name, kind in launch.signature.items()}
+    (line,) = abi.wrong(dataclasses.replace(launch, signature=types), "product", code)
+    assert line.startswith("has boxes [{'block_size': [64, 64], 'elem_size': 2, 'swizzle': 3}") and "'swizzle': 2}" in line
+    (line,) = abi.wrong(launch, "product", code._replace(warps=8))
+    assert "of at most (128, 1, 1) threads" in line or "requires blocks of (128, 1, 1) threads" in line
+    launch, code = compiled["scale"]
+    (line,) = abi.wrong(dataclasses.replace(launch, signature=launch.signature | {"3": "int32"}), "scale", code)
+    assert "[8, 8, 4, 8] bytes, launches give [8, 8, 4, 4]" in line
+    with pytest.raises(RuntimeError, match=r"other: the cubin has no section .nv.info.other"):
+        abi.wrong(launch, "other", code)
 
 
 def test_parameter_sizes():
@@ -226,6 +230,34 @@ def test_large_shared_memory_is_asked_for_once(library, seen, compiled):
     for shared in (48 << 10, 50_000, 60_000, 55_000):
         dev.cuda(FILE, "scale", 1, 32, x, x, np.float32(2), np.int64(1), cost=REST["cost"], defines=("ACT_BF16",), shared=shared)
     assert seen.attribute_count == 4 and list(seen.attribute) == [50_000, -9, 60_000, -9] and seen.loads == 1
+
+
+def test_only_kernels_that_wait_are_launched_early(library, seen, compiled):
+    """The demonstration's kernels do not wait; a chip without the instruction has none that can."""
+    x = HostDevice().empty((64,), BFLOAT16)
+
+    def early(chip, waits):
+        dev = FakeGPU(library, chip=CHIPS[chip])
+        launch, code = compiled["scale"]
+        dev.launcher.load(launch, code._replace(waits=waits))
+        seen.parameters, seen.sizes[:4] = 4, [8, 8, 4, 8]
+        dev.cuda(FILE, "scale", (2, 3), (32, 2), x, x, np.float32(2), np.int64(-1), cost=REST["cost"], defines=("ACT_BF16",), shared=96)
+        assert (list(seen.grid), list(seen.block), seen.shared, seen.stream) == ([2, 3, 1], [32, 2, 1], 96, 77)
+        assert given(seen)[2:] == [number("f4", 2), number("i8", -1)]
+        return bool(seen.dependent)
+
+    assert [early("sm_90", True), early("sm_90", False), early("sm_80", True)] == [True, False, False]
+    assert not compiled["scale"][1].waits
+
+
+def test_every_kernel_waits_for_the_launch_before():
+    """Its first statement: a kernel that is launched early must touch no memory before."""
+    files = [path for path in CUDA.rglob("*.cu") if kernels_of(source_of(str(path)))]
+    assert len(files) > 8
+    for path in files:
+        text = source_of(str(path))
+        assert [name for name in kernels_of(text) if not waits_first(text, name)] == [], path
+    assert not waits_first('extern "C" __global__ void f(int *p) { *p = 1; after_previous_launch(); }', "f")
 
 
 def test_driver_errors(library, seen, compiled):

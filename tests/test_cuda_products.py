@@ -26,7 +26,7 @@ from kernels.cuda.products import few_outputs, images, tiles, wgrad
 from kernels.cuda.products.convolve import linear_splits
 from kernels.cuda.products.convolve_kernel import convolve as convolve_kernel
 from kernels.cuda.products.epilogue import Epilogue, Statistics
-from kernels.cuda.products.splits import splits
+from kernels.cuda.products.time_model import Tile, split
 from kernels.ledger import Cost
 
 CHIP = {"boxes": CHIPS["sm_90"], "pointers": CHIPS["sm_80"]}
@@ -95,7 +95,7 @@ def test_linear_layers_with_attributes_behind_the_inputs(path, precision, attrib
 
 
 @PATHS
-def test_linear_in_splits(engine64, path):
+def test_linear_in_splits(cheap_launches, engine64, path):
     """More multiprocessors than tiles: the inputs are cut among programs; statistics then come from the finished result."""
     engine, layer = few_multiprocessors(path, 4, "bf16"), Dense("long", 6, 2000, 24, 0, (2, 4))
     assert linear_splits(engine.device, "bf16", 6, 2000, 24) > 1
@@ -222,6 +222,7 @@ def weight_gradient(path, precision, *numbers, kernel=(3, 3)):
         *(("bf16", (32, 6, 8, 32, 16, 2), (3, kw), {"PAIR": True, "UNITS": 3}) for kw in (3, 5, 7)),
         ("bf16", (32, 3, 5, 128, 40, 1), (3, 3), {"PAIR": False, "BM": 128}),
         ("float32", (31, 4, 4, 64, 8, 2), (3, 3), {"BK": 32}),  # what lies outside counts as zero
+        ("bf16", (32, 5, 7, 64, 16, 2), (3, 3), {"PAIR": False}),  # odd sizes
     ],
 )
 def test_boxes_of_a_weight_gradient(precision, numbers, kernel, expected):
@@ -230,9 +231,9 @@ def test_boxes_of_a_weight_gradient(precision, numbers, kernel, expected):
     assert weight_gradient("pointers", precision, *numbers, kernel=kernel)[0] == "wgrad_pointers"
 
 
-@pytest.mark.parametrize(("n", "h", "ci"), [(10, 4, 64), (32, 5, 64), (32, 4, 48)], ids=["batch", "height", "channels"])
-def test_pointers_where_boxes_do_not_fit(n, h, ci):
-    assert weight_gradient("boxes", "bf16", n, h, 4, ci, 16, 2)[0] == "wgrad_pointers"
+@pytest.mark.parametrize(("n", "w", "ci"), [(10, 4, 64), (32, 5, 32), (32, 4, 48)], ids=["batch", "pairs", "channels"])
+def test_pointers_where_boxes_do_not_fit(n, w, ci):
+    assert weight_gradient("boxes", "bf16", n, 4, w, ci, 16, 2)[0] == "wgrad_pointers"
 
 
 @pytest.mark.parametrize(("ci", "co", "stride"), [(3, 40, 1), (3, 70, 2), (24, 3, 1), (20, 1, 1)])
@@ -246,12 +247,12 @@ def test_weight_gradients_of_images(path, ci, co, stride):
 @pytest.mark.parametrize(
     ("path", "multiprocessors", "conv", "kernel"),
     [
-        ("boxes", 60, Conv("splits", 32, 14, 2, 64, 8, 2, (), (3, 3)), "wgrad_boxes"),  # the last split is shorter than the others
-        ("pointers", 60, Conv("splits", 32, 14, 2, 64, 8, 2, (), (3, 3)), "wgrad_pointers"),
+        ("boxes", 12, Conv("splits", 32, 14, 2, 64, 8, 2, (), (3, 3)), "wgrad_boxes"),  # the last split is shorter than the others
+        ("pointers", 12, Conv("splits", 32, 14, 2, 64, 8, 2, (), (3, 3)), "wgrad_pointers"),
         ("boxes", 16, Conv("splits", 2, 17, 17, 3, 8, 1, (), (3, 3)), "image_wgrad"),
     ],
 )
-def test_splits(engine64, path, multiprocessors, conv, kernel):
+def test_splits(cheap_launches, engine64, path, multiprocessors, conv, kernel):
     (case,) = layers.one_wgrad(conv)
     (one,) = computed(few_multiprocessors(path, multiprocessors), engine64, case)
     assert one.name == kernel and one.grid[2] > 1
@@ -282,11 +283,11 @@ def test_the_copy_is_the_new_parameter(rng):
 @pytest.mark.parametrize("tiles, steps", [(1, 1), (1, 12288), (25, 64), (50, 768), (7, 3072), (2048, 1)])
 def test_no_split_is_empty(tiles, steps):
     for chip in CHIPS.values():
-        count, each = splits(tiles, steps, (128, 128, 64, 3, 8), 2, 819200, chip, "bf16")
+        count, each, _ = split(tiles, steps, Tile(128, 128, 64, 3, 8), 819200, chip, "bf16")
         assert (count - 1) * each < steps <= count * each
 
 
 def test_more_multiprocessors_more_splits():
     """Neither half of the chip idle, nor more copies of the result than fill it."""
-    count, _ = splits(25, 512, (128, 256, 64, 4, 8), 2, 819200, CHIPS["sm_90"], "bf16")
+    count, *_ = split(25, 512, Tile(128, 256, 64, 4, 8), 819200, CHIPS["sm_90"], "bf16")
     assert 0.75 * 132 <= 25 * count <= 132

@@ -12,6 +12,7 @@ from gradcheck import assert_close
 from vaegan_case import batch, make_model, objective, part
 
 from bench.peers.networks import Networks
+from kernels.cpu.engine import CPUEngine
 from models import presets
 from models.memory import Pool
 from models.networks import network
@@ -193,6 +194,34 @@ def test_pool_settles_on_what_a_step_needs(engine64):
     assert step() == 80 and pool.bytes == 8 * (80 + 90) + 4 * 80
     pool.take((1000,))
     assert pool.bytes == 8 * (80 + 90 + 1000) + 4 * 80, "anything else still gets its array"
+
+
+class Capturing(CPUEngine):
+    """An engine that captures a graph as long as it is told to."""
+
+    capturing = False
+
+
+def test_pool_keeps_what_a_graph_uses():
+    """A first step that could not settle, since something was handed out, and a second one that is captured."""
+    engine = Capturing("float64")
+    pool = Pool(engine)
+
+    def step():
+        pool.watch()
+        pool.give(pool.take((60,)))
+        pool.give(pool.take((80,)))
+        pool.settle()
+
+    kept = pool.take((1,))
+    step()
+    pool.give(kept)
+    engine.capturing = True
+    placed = pool.bytes
+    step()
+    engine.capturing = False
+    step()
+    assert pool.bytes == placed, "neither while the graph is captured nor later: it is replayed"
 
 
 def test_pool_notes_nothing_outside_a_first_step(engine64):

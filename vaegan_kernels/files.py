@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from kernels.cache import replace
 from vaegan_kernels.shell.errors import UserError
 
 TEMPORARY = ".tmp"  # suffix of a file that is being written; left behind only by a kill, removed by the next start
@@ -28,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -158,6 +157,7 @@ def dry_run(a: Any, engine: Engine | None) -> int:
 
 def tune(a: Any, engine: Engine, started: float) -> int:
     """Compile, measure, keep."""
+    from kernels.cpu.threads import available_cores
     from kernels.cuda.products import tiles
     from kernels.cuda.tuning.tile_cache import cache_path, save
     from kernels.cuda.tuning.tuner import Tuner
@@ -167,7 +167,7 @@ def tune(a: Any, engine: Engine, started: float) -> int:
     tiles.override(None)  # against the table, not against an earlier tuning
     proposed = propose(chip, precision, a)
     with bar("compiling", len(proposed.waiting)) as show:
-        note = compile_ahead(proposed, chip, a.jobs or len(os.sched_getaffinity(0)), 0.45 * a.budget_s, show)
+        note = compile_ahead(proposed, chip, a.jobs or available_cores(), 0.45 * a.budget_s, show)
     if note:
         print(note, flush=True)
     products = len(proposed.proposals)

@@ -5,7 +5,7 @@ kernel is compiled for each chip, disassembled and measured: registers, spills, 
 (bench.aot.rules has the rules, bench.aot.exceptions the exceptions from them). The table goes to bench/results/aot.json, and for
 readers to aot.md, which is not committed.
 
-    python -m bench.aot            write the table: bf16 for six chips, tf32 and float32 for sm_90
+    python -m bench.aot            write the table: bf16 for six chips, float32 for sm_75, tf32 and float32 for sm_90
     python -m bench.aot --changed  the same, but kernels that are unchanged since the table was written are not compiled again, apart from
                                    one of each function on each chip
     python -m bench.aot --check    compile again, compare with the committed table, exit with 1 if anything is worse
@@ -28,31 +28,32 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; exits with 2 and a line that says why where it makes no sense."""
-    from bench.aot.collect import CHIPS, CI_PAIRS, PRECISIONS
+    from bench.aot.collect import ALL_PAIRS, CHIPS, CI_PAIRS, PRECISIONS, TRIED, TRIED_PAIRS
 
     parser = argparse.ArgumentParser(prog="python -m bench.aot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="every precision on every chip, other networks, batches, groupings, inference")
     parser.add_argument("--check", action="store_true", help="compare with the table instead of writing it")
     parser.add_argument("--changed", action="store_true", help="compile only what changed since the table was written, and a sample")
-    parser.add_argument("--chips", metavar="SM,...", help=f"only these of {', '.join(CHIPS)}")
+    parser.add_argument("--chips", metavar="SM,...", help=f"only these of {', '.join((*CHIPS, *TRIED))}")
     parser.add_argument("--precision", metavar="P,...", help=f"only these of {', '.join(PRECISIONS)}")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes that compile (default: the cores there are)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the table (default: bench/results/aot.json; with --all aot-all.json)")
     args = parser.parse_args(argv)
     wanted = {}
-    for name, given, known in (("--chips", args.chips, CHIPS), ("--precision", args.precision, PRECISIONS)):
+    for name, given, known in (("--chips", args.chips, (*CHIPS, *TRIED)), ("--precision", args.precision, PRECISIONS)):
         wanted[name] = given.split(",") if given else known
         if wrong := [value for value in wanted[name] if value not in known]:
             parser.error(f"{name}: got {', '.join(wrong)}, expected some of {', '.join(known)}")
-    every = [(chip, precision) for precision in PRECISIONS for chip in CHIPS] if args.all else CI_PAIRS
-    args.pairs = [(chip, precision) for chip, precision in every if chip in wanted["--chips"] and precision in wanted["--precision"]]
+    every = ALL_PAIRS if args.all else CI_PAIRS
+    there = (*every, *(TRIED_PAIRS if args.chips else ()))
+    args.pairs = [(chip, precision) for chip, precision in there if chip in wanted["--chips"] and precision in wanted["--precision"]]
     if not args.pairs:
         parser.error("no such chip in this precision without --all")
     if args.jobs is None:
         args.jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     elif args.jobs < 1:
         parser.error(f"--jobs: got {args.jobs}, expected at least 1")
-    args.partial = len(args.pairs) < len(every)
+    args.partial = set(args.pairs) != set(every)
     args.table = args.out or RESULTS / ("aot-all.json" if args.all else "aot.json")
     return args
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.dry import infer, step_body
 from kernels.contract.operation import OPERATIONS
+from kernels.cuda.device.chips import CHIPS as KNOWN
 from models.classifier import FEATURES, Classifier
 from models.networks import NetworkSpec, network
 from models.objective import Objective
@@ -22,11 +23,21 @@ from models.system import SYSTEMS
 from models.vaegan import VAEGAN
 
 PRECISIONS = ("bf16", "tf32", "float32")
-#: Chips of the table, by compiler name; others of `kernels.cuda.device.chips` on request.
-CHIPS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+#: Chips of the table, by compiler name.
+CHIPS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+#: Chips that are compiled for where ``--chips`` names them.
+TRIED = ("sm_70", "sm_87", "sm_103", "sm_121")
+
+
+def _opened(chip: str) -> tuple[str, str]:
+    """The chip with the precision that the engine has on it unless told otherwise."""
+    return chip, "bf16" if KNOWN[chip].bf16 else "float32"
+
 
 #: What CI compiles: Table 1's networks at the paper's batch.
-CI_PAIRS = (*((chip, "bf16") for chip in CHIPS), ("sm_90", "tf32"), ("sm_90", "float32"))
+CI_PAIRS = (*map(_opened, CHIPS), ("sm_90", "tf32"), ("sm_90", "float32"))
+ALL_PAIRS = tuple((chip, precision) for precision in PRECISIONS for chip in CHIPS if KNOWN[chip].bf16 or precision == "float32")
+TRIED_PAIRS = tuple(map(_opened, TRIED))
 #: Where CI also compiles the other systems, conditional models, regressor and classifiers: one chip with descriptors, one with pointers.
 SYSTEM_PAIRS = (("sm_80", "bf16"), ("sm_90", "bf16"))
 
@@ -161,12 +172,18 @@ def _arrays(values: Iterable[Any]) -> Iterable[np.ndarray]:
 
 def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
     """The launches of a case with their titles, those that create the model included."""
-    from kernels.cuda.device.chips import CHIPS as known
     from kernels.cuda.engine import dry_engine
 
-    engine = dry_engine(known[chip], precision)
+    engine = dry_engine(KNOWN[chip], precision)
     engine.device.launches = []
     trace = Trace(engine)
+    perform(engine, case, trace.learn)
+    trace.close("")
+    return list(zip(trace.names, engine.device.launches, strict=True))
+
+
+def perform(engine: Any, case: Case, learn: Callable[[VAEGAN | Supervised], None] = lambda model: None) -> None:
+    """Make the model of a case and do its step; ``learn`` is called with the model between."""
     kind, _, features = case.system.partition(" ")
     if kind in ("regressor", "classifier"):
         supervised: Supervised
@@ -176,17 +193,15 @@ def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
         else:
             supervised = Classifier(engine, case.spec, CLASSES, features=features, optimizer=case.optimizer)
             targets = engine.empty((case.batch,), np.int32)
-        trace.learn(supervised)
+        learn(supervised)
         x = engine.empty((case.batch, case.spec.image_size, case.spec.image_size, case.spec.channels))
         supervised.train_step(x, targets, engine.empty((1,), engine.wide))
     else:
         model = VAEGAN(engine, case.spec, system=case.system, seed=0, optimizer=case.optimizer, average=case.average)
-        trace.learn(model)
+        learn(model)
         step_body(engine, model, case.batch, case.objective, augment=case.augment, dis_noise=case.dis_noise)()
         if case.inference:
             infer(model, case.batch)
-    trace.close("")
-    return list(zip(trace.names, engine.device.launches, strict=True))
 
 
 def collect(pairs: Iterable[tuple[str, str]], wanted: Iterable[Case]) -> list[Kernel]:

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from bench.aot import abi
 from bench.aot.collect import Kernel
 from bench.aot.rules import Measured
 
@@ -109,6 +110,8 @@ def _work(job: list[Kernel]) -> list[Measured]:
         name = code.name if own.kind == "triton" else own.name
         if name not in facts:
             raise RuntimeError(f"{name} is not in the code of {own.source}")
+        if lines := abi.wrong(own, name, code):
+            raise RuntimeError(f"{name} {'; '.join(lines)}")
         warps = code.warps if own.kind == "triton" else own.warps
         static = code.shared if own.kind == "triton" else facts[name]["static"] - (RESERVED if chip.capability >= (9, 0) else 0)
         result.append(_measured(kernel, facts[name], 32 * warps, static + own.shared, chip.shared_bytes))
@@ -141,7 +144,7 @@ def _facts(function: Any, resource: Any) -> dict[str, Any]:
         "registers": resource.registers, "stack": resource.stack + resource.local, "static": resource.shared,
         "loop": sass.mix(loop), "whole": sass.mix(function.instructions),
         "matrix": dict(Counter(i.name for i in body if sass.MATRIX.match(i.base))),
-        "fused": sum(i.base in ("FFMA", "FFMA2") for i in body),
+        "fused": sum(i.base in ("FFMA", "FFMA2") for i in body), "waits": sass.waits_first(function.instructions),
     }  # fmt: skip
 
 
@@ -173,5 +176,5 @@ def _measured(kernel: Kernel, facts: dict[str, Any], threads: int, shared: int, 
         threads=threads, bytes=kernel.bytes, registers=facts["registers"], stack=facts["stack"],
         spills=whole.get("LDL", 0) + whole.get("STL", 0), shared=shared, limit=limit,
         loop=facts["loop"], whole=whole, matrix=tuple(sorted({name.split(".")[0] for name in facts["matrix"]})), fused=facts["fused"],
-        steps=steps if kernel.product else 0.0, uses=kernel.uses, digest=f"{kernel.digest}-{READER}",
+        waits=facts["waits"], steps=steps if kernel.product else 0.0, uses=kernel.uses, digest=f"{kernel.digest}-{READER}",
     )  # fmt: skip

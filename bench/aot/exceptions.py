@@ -26,6 +26,7 @@ class Exemption(NamedTuple):
 
 SHORT = "the summed axis has one to three steps: every copy is made before the loop"
 NARROW_TILE = "a tile of 16 weight columns is 8 bytes for each thread"
+FEW_COLUMNS = "a tile of 32 weight columns in float32 is 8 bytes for each of 256 threads"
 K_INNERMOST = (
     "wgmma reads tf32 only with the summed axis innermost, and in a weight gradient it is outermost in both operands: the copies "
     "transpose, 4 bytes at a time"
@@ -43,6 +44,9 @@ EXCEPTIONS: tuple[Exemption, ...] = (
     Exemption("discriminator/output linear_dgrad *", "sm_8?", "bf16", "asynchronous", SHORT),
     Exemption("discriminator/output linear_wgrad *", "*", "*", "whole words", "the logit's error has one column: 2 or 4 bytes an image"),
     Exemption("discriminator/output linear_forward *", "sm_8[69]", "bf16", "whole words", NARROW_TILE),
+    Exemption("discriminator/output linear_forward *", "sm_75", "float32", "whole words", NARROW_TILE),
+    Exemption("decoder/up3 upconv_bn_relu_forward *", "sm_75", "float32", "whole words", FEW_COLUMNS),
+    Exemption("discriminator/conv2 conv2d_bn_relu_backward *", "sm_75", "float32", "whole words", FEW_COLUMNS),
     Exemption("* image_wgrad*", "sm_90", "tf32", "asynchronous", K_INNERMOST),
     Exemption("* image_wgrad*", "sm_90", "tf32", "whole words", K_INNERMOST),
     Exemption("* wgrad_rmsprop*", "sm_90", "tf32", "asynchronous", K_INNERMOST),

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from bench.aot.exceptions import EXCEPTIONS, Exemption
+from kernels.cuda.device.chips import CHIPS
 
 LARGE = 1_000_000  # bytes of a launch from which a kernel without products is expected to move 16 at a time
 REGISTERS = 65536  # of a multiprocessor: one block must fit
@@ -30,6 +31,7 @@ class Measured:
         whole: the same of the whole kernel.
         matrix: names of the loop's matrix instructions (without a loop, of all).
         fused: FFMA in the main loop.
+        waits: whether it waits for the launch before it, before it touches global memory.
         steps: K-steps of a product in one pass through it; 0 if unknown.
         uses: operations that launch it.
         digest: of its source, its settings and the reader, all that these numbers depend on besides the compilers.
@@ -52,6 +54,7 @@ class Measured:
     whole: dict[str, int]
     matrix: tuple[str, ...]
     fused: int
+    waits: bool = False
     steps: float = 0.0
     uses: list[str] = field(default_factory=list)
     digest: str = ""
@@ -79,7 +82,7 @@ class Rule(NamedTuple):
 
 def matrix_unit(chip: str) -> str:
     """The matrix instruction of a chip: wgmma, tcgen05 or mma.sync."""
-    return {"sm_90": "HGMMA", "sm_100": "UTC*MMA"}.get(chip, "HMMA")
+    return {"sm_90": "HGMMA", "sm_100": "UTC*MMA", "sm_103": "UTC*MMA"}.get(chip, "HMMA")
 
 
 def _product(m: Measured) -> bool:
@@ -99,6 +102,8 @@ def _strict(m: Measured) -> str:
 
 
 def _copies(m: Measured) -> str:
+    if m.chip in ("sm_70", "sm_75"):
+        return "" if m.body.get("LDG.128") else "main loop without 16-byte loads"
     return "" if m.body.get("UTMALDG") or m.body.get("LDGSTS.128") else "main loop without 16-byte asynchronous copies or TMA"
 
 
@@ -126,19 +131,26 @@ RULES = (
         lambda m: f"{_registers(m)} registers a block" if _registers(m) > REGISTERS else "",
     ),
     Rule(
-        "tensor cores", "bf16 and tf32 products: wgmma on sm_90, tcgen05 on sm_100, mma.sync elsewhere, in the main loop",
+        "tensor cores", "bf16 and tf32 products: wgmma on sm_90, tcgen05 on sm_100 and sm_103, mma.sync elsewhere, in the main loop",
         lambda m: _product(m) and m.precision != "float32", _matrix,
     ),
     Rule(
         "strict float32", "float32 products: fused multiply-adds in the main loop, no matrix instruction anywhere",
         lambda m: _product(m) and m.precision == "float32", _strict,
     ),
-    Rule("asynchronous", "products: 16-byte asynchronous copies (LDGSTS.128) or TMA (UTMALDG) in the main loop", _product, _copies),
+    Rule(
+        "asynchronous", "products: 16-byte asynchronous copies (LDGSTS.128; before sm_80 loads) or TMA (UTMALDG) in the main loop",
+        _product, _copies,
+    ),
     Rule("whole words", "products: no load of less than 16 bytes from global memory in the main loop", _product, _narrow),
     Rule(
         "vectors", f"other kernels whose launches touch {LARGE // 1_000_000} MB: 16-byte loads or stores",
         lambda m: not _product(m) and m.bytes >= LARGE,
         lambda m: "" if any(kind in m.whole for kind in ("LDG.128", "STG.128", "UTMALDG", "LDGSTS.128")) else "no 16-byte access",
+    ),
+    Rule(
+        "waits", "sm_90 and later: waits for the launch before it, which may not have ended, before it touches global memory",
+        lambda m: CHIPS[m.chip].tma, lambda m: "" if m.waits else "touches memory first, or does not wait",
     ),
 )  # fmt: skip
 

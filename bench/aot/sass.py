@@ -238,6 +238,12 @@ def _kind(i: Instruction) -> str:
     return "integer" if INTEGER.match(base) else "other"
 
 
+def waits_first(instructions: Iterable[Instruction]) -> bool:
+    """Whether ``griddepcontrol.wait`` (ACQBULK) comes, unconditionally, before everything that touches global memory."""
+    first = next((i for i in instructions if i.base == "ACQBULK" or i.base in GLOBAL), None)
+    return first is not None and first.base == "ACQBULK" and first.guard in ("", "@PT")
+
+
 @dataclass(frozen=True)
 class Resources:
     """What a kernel needs: registers a thread, bytes of stack and local memory a thread, bytes of static shared memory a block."""

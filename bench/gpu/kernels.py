@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.gpu.common import ROOT, Options, Report, reference_engine
 from bench.gpu.parts import Part, supervise
+from kernels.cuda.device import chips
 
 #: Operations with more than one path to their operands.
 PRODUCTS = ("conv", "upconv", "linear")
@@ -47,22 +48,11 @@ def without_tma(engine: Any) -> Iterator[None]:
     """Launchers see a chip that has no TMA; code is still compiled for the real one."""
     device = engine.device
     chip = device.chip
-    device.chip = plain_chip(chip)
+    device.chip = chips.without_tma(chip)
     try:
         yield
     finally:
         device.chip = chip
-
-
-def plain_chip(chip: Any) -> Any:
-    """``chip`` without TMA, under another name: nothing that was cached for the chip is used for this one."""
-    from kernels.cuda.device.chips import Chip
-
-    class PlainChip(Chip):
-        __slots__ = ()
-        tma = False  # type: ignore[assignment]
-
-    return PlainChip(f"{chip.name}, no TMA", *chip[1:])
 
 
 def check_part(engine: Any, case: Any, seed: int, tma: bool) -> dict[str, Any]:

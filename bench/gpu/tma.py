@@ -1,6 +1,7 @@
 """Section ``tma``: what descriptors read outside their tensor, and a Triton kernel inside a captured graph.
 
-The convolutions rely on both: zeros outside replace every boundary mask, and a step is one graph.
+The products rely on both: zeros outside replace every boundary mask, and a step is one graph. Boxes of axes in another order than in
+memory are tried too: ``cuda.h`` does not promise them and no product needs them, but one that is planned may want to know.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from kernels.cuda.device.base import Descriptor
 from kernels.ledger import cost
 
 SIZE = 64
+PIXELS = ((0, 0), (3, 5), (7, 7), (-1, 4), (4, 8))  # of 8x8: within, and outside
 
 
 @triton.jit
@@ -43,6 +45,14 @@ def copy_pair_box(out, source, n, h, v, c, BN: tl.constexpr, BH: tl.constexpr, B
     r = tl.arange(0, BN * BH * BW)
     k = tl.arange(0, BC)
     tl.store(out + r[:, None] * BC + k[None, :], tl.reshape(box, [BN * BH * BW, BC]))
+
+
+@triton.jit
+def copy_permuted_box(out, source, h, v, n, c, BN: tl.constexpr, BC: tl.constexpr):
+    """out [BN, BC] = a box of BN images at one pixel, of images seen as [H, W, N, C]."""
+    r = tl.arange(0, BN)
+    k = tl.arange(0, BC)
+    tl.store(out + r[:, None] * BC + k[None, :], tl.reshape(source.load([h, v, n, c]), [BN, BC]))
 
 
 @triton.jit
@@ -93,8 +103,43 @@ def image_box(engine: Any, pairs: bool, n: int, h: int, v: int) -> tuple[np.ndar
     return engine.to_numpy(out), expected.reshape(-1, 16)
 
 
+def pixel_box(engine: Any, h: int, v: int) -> tuple[np.ndarray, np.ndarray]:
+    """A pixel of sixteen images, as `wgrad_boxes` loads it: images as the rows of a matrix, a pixel as columns, those outside behind its
+    end. Of 14 images, so that two rows are zeros, too."""
+    source, exact, out = _images(engine, 14)
+    size = 8 * 8 * 16
+    column = (8 * h + v) * 16 if 0 <= h < 8 and 0 <= v < 8 else size
+    descriptor = Descriptor(source, [14, size], [size, 1], [16, 16])
+    engine.device.triton(copy_box, (1,), out, descriptor, 0, column, warps=4, stages=1, cost=cost(0, [source], [out]), ROWS=16, COLUMNS=16)
+    return engine.to_numpy(out), window(exact, (0, h, v, 0), (16, 1, 1, 16)).reshape(16, 16)
+
+
+class Permuted(Descriptor):
+    """A descriptor of axes in any order, which `Descriptor` refuses."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def permuted_box(engine: Any, h: int, v: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same by a descriptor of [H, W, N, C], whose strides rise and fall."""
+    source, exact, out = _images(engine, 14)
+    descriptor = Permuted(source, [8, 8, 14, 16], [128, 16, 1024, 1], [1, 1, 16, 16])
+    engine.device.triton(
+        copy_permuted_box, (1,), out, descriptor, h, v, 0, 0, warps=4, stages=1, cost=cost(0, [source], [out]), BN=16, BC=16
+    )
+    return engine.to_numpy(out), window(exact, (0, h, v, 0), (16, 1, 1, 16)).reshape(16, 16)
+
+
+def _images(engine: Any, count: int) -> tuple[Any, np.ndarray, Any]:
+    """``count`` images of 8x8 pixels and 16 channels on the device, their values as it has them, and an output [16, 16]."""
+    values = np.random.default_rng(3).standard_normal((count, 8, 8, 16)).astype(np.float32)
+    return engine.asarray(values), values.astype(engine.dtype).astype(np.float32), engine.empty((16, 16))
+
+
 def tma_section(options: Options, report: Report) -> None:
     """Boxes inside, before and past the ends of their tensor; then a captured kernel, replayed."""
+    engines: list[Any] = []
     for precision in options.precisions[:1] if options.host else ("bf16", "float32"):
         try:
             engine = open_engine(options, precision)
@@ -107,6 +152,10 @@ def tma_section(options: Options, report: Report) -> None:
         else:
             report.row(f"{precision}: {engine.device.chip.name} has no TMA: boxes are not used there", label=precision, skipped=True)
         check_capture(engine, report)
+        engines.append(engine)
+    for engine in engines[-1:]:
+        if engine.device.chip.tma:
+            try_permuted(engine, report)
     rows = report.result["rows"]
     report.note(
         summary=[f"{sum(r['ok'] for r in rows)} of {len(rows)} as expected: boxes before, behind and across the ends; a captured kernel"]
@@ -119,15 +168,28 @@ def check_boxes(engine: Any, report: Report) -> None:
     for pairs, name in ((False, "images"), (True, "pairs")):
         corners = ((0, 0, 0), (0, -2, -2), (0, -1, -1), (1, 2, 3), (0, 5, 6), (0, -2, 5), (-1, 0, 0))
         runs += [(name, corner, lambda pairs=pairs, corner=corner: image_box(engine, pairs, *corner)) for corner in corners]
+    runs += [("pixel", pixel, lambda pixel=pixel: pixel_box(engine, *pixel)) for pixel in PIXELS]
     for name, start, run in runs:
-        label = f"{engine.precision} {name} box at {start}"
-        try:
-            got, expected = run()
-            ok = np.array_equal(got, expected)
-            outside = "" if ok else f"{int((got != expected).sum())} of {got.size} elements differ, {int(np.isnan(got).sum())} NaN"
-        except Exception as error:
-            ok, outside = False, f"{type(error).__name__}: {str(error)[:200]}"
-        report.row(f"{label}: {'as expected' if ok else outside}", ok=ok, label=label, why=outside)
+        label, outside = f"{engine.precision} {name} box at {start}", what_differs(run)
+        report.row(f"{label}: {outside or 'as expected'}", ok=not outside, label=label, why=outside)
+
+
+def try_permuted(engine: Any, report: Report) -> None:
+    """Last of all, since what a driver does not promise may end in anything. Whatever it does, nothing failed."""
+    for pixel in PIXELS:
+        label, found = f"{engine.precision} permuted box at {pixel}", what_differs(lambda pixel=pixel: permuted_box(engine, *pixel))
+        report.row(f"{label}, which no product uses: {found or 'as if promised'}", label=label, permuted=found or "as if promised")
+
+
+def what_differs(run: Any) -> str:
+    """What is wrong with the first of the two arrays that ``run`` returns, or with the run; nothing: an empty text."""
+    try:
+        got, expected = run()
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    if np.array_equal(got, expected):
+        return ""
+    return f"{int((got != expected).sum())} of {got.size} elements differ, {int(np.isnan(got).sum())} NaN"
 
 
 def check_capture(engine: Any, report: Report) -> None:

@@ -9,8 +9,19 @@ The variance is biased (divided by the count M = images · H · W).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kernels.contract.checks import check_array, check_float, check_groups, check_optional
 from kernels.contract.operation import Array, Contract, operation
+
+
+class Running(NamedTuple):
+    """Running statistics that a forward moves: running ← momentum · running + (1 − momentum) · statistics, the groups averaged by their
+    image counts. mean, var: wide [C], updated in place."""
+
+    mean: Array
+    var: Array
+    momentum: float
 
 
 class BatchNorm(Contract):
@@ -25,9 +36,13 @@ class BatchNorm(Contract):
         check_array("var", var, (len(groups), x.shape[-1]), self.wide)
 
     def _check_forward(
-        self, y: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...], name: str = "x"
-    ) -> None:
+        self, y: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...],
+        running: Running | None, name: str = "x",
+    ) -> None:  # fmt: skip
         self._check_batch_norm(x, mean, var, groups, name)
+        if running is not None:
+            check_array("running.mean", running.mean, x.shape[-1:], self.wide)
+            check_array("running.var", running.var, x.shape[-1:], self.wide)
         check_array("y", y, x.shape, self.dtype)
         check_array("gamma", gamma, x.shape[-1:], self.wide)
         check_array("beta", beta, x.shape[-1:], self.wide)
@@ -43,7 +58,7 @@ class BatchNorm(Contract):
     @operation
     def batch_norm_forward(
         self, y: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...], *,
-        eps: float, relu: bool = False,
+        eps: float, relu: bool = False, running: Running | None = None,
     ) -> None:  # fmt: skip
         """y = γ (x − mean) · rstd + β, clipped at 0 with ``relu``. For running statistics pass them as [1, C], groups (N,).
 
@@ -51,8 +66,9 @@ class BatchNorm(Contract):
             y: [N, ..., C], output; may be x.
             x: [N, ..., C].
             mean, var: wide [G, C]. gamma, beta: wide [C].
+            running: moved by mean and var; or None.
         """
-        self._check_forward(y, x, mean, var, gamma, beta, groups)
+        self._check_forward(y, x, mean, var, gamma, beta, groups, running)
 
     @operation
     def batch_norm_backward(
@@ -80,16 +96,3 @@ class BatchNorm(Contract):
         check_optional("dgamma", dgamma, x.shape[-1:], self.wide)
         check_optional("dbeta", dbeta, x.shape[-1:], self.wide)
         check_optional("sums", sums, (2, *mean.shape), self.wide)
-
-    @operation
-    def batch_norm_update_running(
-        self, running_mean: Array, running_var: Array, mean: Array, var: Array, groups: tuple[int, ...], *, momentum: float
-    ) -> None:
-        """running ← momentum · running + (1 − momentum) · statistics, the groups averaged by their image counts.
-
-        Args: running_mean, running_var wide [C], updated in place; mean, var wide [G, C].
-        """
-        c = running_mean.size
-        for name, running, statistics in (("mean", running_mean, mean), ("var", running_var, var)):
-            check_array(f"running_{name}", running, (c,), self.wide)
-            check_array(name, statistics, (len(groups), c), self.wide)

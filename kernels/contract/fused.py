@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kernels.contract.batch_norm import BatchNorm
+from kernels.contract.batch_norm import BatchNorm, Running
 from kernels.contract.checks import check_array, check_conv, check_optional
 from kernels.contract.linear import check_linear
 from kernels.contract.operation import Array, operation
@@ -42,6 +42,7 @@ class Fused(BatchNorm):
     def conv2d_bn_relu_forward(
         self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
+        running: Running | None = None,
     ) -> None:  # fmt: skip
         """y = relu(BN(conv(x, w))).
 
@@ -50,9 +51,10 @@ class Fused(BatchNorm):
             mean, var: wide [G, Co], outputs; inputs where ``batch_statistics`` is False (running statistics: G = 1).
             x: [N, H, W, Ci]. w: [KH, KW, Ci, Co]. gamma, beta: wide [Co].
             groups: image counts that sum to N.
+            running: as in `batch_norm_forward`.
         """
         check_conv("x", x, "pre", pre, w, stride, self.dtype)
-        self._check_forward(y, pre, mean, var, gamma, beta, groups, "pre")
+        self._check_forward(y, pre, mean, var, gamma, beta, groups, running, "pre")
 
     @operation
     def conv2d_bn_relu_backward(
@@ -75,10 +77,11 @@ class Fused(BatchNorm):
     def upconv_bn_relu_forward(
         self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
+        running: Running | None = None,
     ) -> None:  # fmt: skip
         """y = relu(BN(convᵀ(x, w))). As `conv2d_bn_relu_forward` with y, pre [N, OH, OW, Co] and w [KH, KW, Co, Ci]."""
         check_conv("pre", pre, "x", x, w, stride, self.dtype)
-        self._check_forward(y, pre, mean, var, gamma, beta, groups, "pre")
+        self._check_forward(y, pre, mean, var, gamma, beta, groups, running, "pre")
 
     @operation
     def upconv_bn_relu_backward(
@@ -94,10 +97,11 @@ class Fused(BatchNorm):
     def linear_bn_relu_forward(
         self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, eps: float, batch_statistics: bool = True,
+        running: Running | None = None,
     ) -> None:  # fmt: skip
         """y = relu(BN(x · w)). As `conv2d_bn_relu_forward` with x [N, I], w [I, O], y and pre [N, O]; statistics a unit."""
         check_linear(("x", "pre", "w"), x, pre, w, self.dtype, self.dtype, (self.dtype,))
-        self._check_forward(y, pre, mean, var, gamma, beta, groups, "pre")
+        self._check_forward(y, pre, mean, var, gamma, beta, groups, running, "pre")
 
     @operation
     def linear_bn_relu_backward(

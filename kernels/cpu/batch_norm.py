@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.contract.batch_norm import Running
 from kernels.contract.previous import Previous
 from kernels.cpu.activations import clip
 from kernels.cpu.reduce import repeated, row_pieces, sum_products, sum_rows, widen
@@ -57,7 +58,7 @@ def batch_norm_statistics(mean: np.ndarray, var: np.ndarray, x: np.ndarray, grou
 
 def batch_norm_forward(
     y: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, beta: np.ndarray,
-    groups: tuple[int, ...], *, eps: float, relu: bool = False,
+    groups: tuple[int, ...], *, eps: float, relu: bool = False, running: Running | None = None,
 ) -> None:  # fmt: skip
     xs, ys = _rows(x), _rows(y)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
@@ -72,6 +73,7 @@ def batch_norm_forward(
             clip(out, out)
 
     parallel(work, _cuts(x, groups)[0])
+    move_running(running, mean, var, groups)
 
 
 def _mask_and_sum(
@@ -161,11 +163,11 @@ def finish_previous(dx: np.ndarray, previous: Previous | None) -> None:
     previous.sums[0], previous.sums[1] = sums, products / np.sqrt(previous.var.astype(np.float64) + previous.eps)
 
 
-def batch_norm_update_running(
-    running_mean: np.ndarray, running_var: np.ndarray, mean: np.ndarray, var: np.ndarray, groups: tuple[int, ...],
-    *, momentum: float,
-) -> None:  # fmt: skip
+def move_running(running: Running | None, mean: np.ndarray, var: np.ndarray, groups: tuple[int, ...]) -> None:
+    """Move running statistics, if there are any, by those of the batch."""
+    if running is None:
+        return
     share = np.array(groups, np.float64) / sum(groups)
-    for running, statistics in ((running_mean, mean), (running_var, var)):
-        running *= momentum
-        running += (1.0 - momentum) * (share @ statistics)
+    for kept, statistics in ((running.mean, mean), (running.var, var)):
+        kept *= running.momentum
+        kept += (1.0 - running.momentum) * (share @ statistics)

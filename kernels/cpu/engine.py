@@ -68,7 +68,6 @@ class CPUEngine(Engine):
     _batch_norm_statistics = staticmethod(batch_norm.batch_norm_statistics)
     _batch_norm_forward = staticmethod(batch_norm.batch_norm_forward)
     _batch_norm_backward = staticmethod(batch_norm.batch_norm_backward)
-    _batch_norm_update_running = staticmethod(batch_norm.batch_norm_update_running)
     _conv2d_bn_relu_forward = staticmethod(fused.conv2d_bn_relu_forward)
     _upconv_bn_relu_forward = staticmethod(fused.upconv_bn_relu_forward)
     _linear_bn_relu_forward = staticmethod(fused.linear_bn_relu_forward)

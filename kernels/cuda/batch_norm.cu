@@ -97,6 +97,7 @@ __device__ inline void statistics(float *partial, float *counts, const act_t *x,
 }
 
 extern "C" __global__ void bn_statistics(float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, int vector) {
+    after_previous_launch();
     __shared__ float shared[17 * THREADS];
     if (vector)
         statistics<8>(partial, counts, x, chunks, c, lanes, shared);
@@ -137,9 +138,32 @@ __device__ inline void forward(
     }
 }
 
+// running ← momentum · running + (1 − momentum) · Σ share · statistics, for mean and variance. shares: [G], sum 1.
+struct Running {
+    float *mean, *var;
+    const double *shares;
+    int groups;
+    double momentum;
+    __device__ inline void move(const float *batch_mean, const float *batch_var, int c, int channel) const {
+        double m = 0.0, v = 0.0;
+        for (int g = 0; g < groups; ++g)
+            m += shares[g] * batch_mean[(i64)g * c + channel], v += shares[g] * batch_var[(i64)g * c + channel];
+        mean[channel] = (float)(momentum * mean[channel] + (1.0 - momentum) * m);
+        var[channel] = (float)(momentum * var[channel] + (1.0 - momentum) * v);
+    }
+};
+
+// With running_mean the first row of blocks also moves the running statistics of its channels.
 extern "C" __global__ void bn_forward(
     act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *chunks, int c,
-    int lanes, float eps, int relu, int vector) {
+    int lanes, float eps, int relu, int vector, float *running_mean, float *running_var, const double *shares, int groups,
+    double momentum) {
+    after_previous_launch();
+    if (running_mean && blockIdx.x == 0) {
+        const int width = lanes * (vector ? 8 : 1), first = blockIdx.y * width;
+        const Running running = {running_mean, running_var, shares, groups, momentum};
+        for (int k = threadIdx.x; k < width && first + k < c; k += THREADS) running.move(mean, var, c, first + k);
+    }
     if (vector)
         forward<8>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
     else
@@ -200,6 +224,7 @@ __device__ inline void backward_sums(
 
 extern "C" __global__ void bn_backward_sums(
     float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes, int vector) {
+    after_previous_launch();
     __shared__ float shared[16 * THREADS];
     if (vector)
         backward_sums<8>(partial, dy, x, y, mean, chunks, c, lanes, shared);
@@ -267,20 +292,9 @@ __device__ inline void backward(
 extern "C" __global__ void bn_backward(
     act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
     const float *gamma, const float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector) {
+    after_previous_launch();
     if (vector)
         backward<8>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
     else
         backward<1>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
-}
-
-// running ← momentum · running + (1 − momentum) · Σ share · statistics, for mean and variance. shares: [G], sum 1.
-extern "C" __global__ void bn_update_running(
-    float *running_mean, float *running_var, const float *mean, const float *var, const double *shares, int c, int groups,
-    double momentum) {
-    const int channel = blockIdx.x * THREADS + threadIdx.x;
-    if (channel >= c) return;
-    double m = 0.0, v = 0.0;
-    for (int g = 0; g < groups; ++g) m += shares[g] * mean[(i64)g * c + channel], v += shares[g] * var[(i64)g * c + channel];
-    running_mean[channel] = (float)(momentum * running_mean[channel] + (1.0 - momentum) * m);
-    running_var[channel] = (float)(momentum * running_var[channel] + (1.0 - momentum) * v);
 }

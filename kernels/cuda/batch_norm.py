@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.batch_norm import Running
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import THREADS, blocks, channel_layout, constant, defines_of
@@ -57,13 +58,17 @@ class BatchNorm(Operations):
 
     def _batch_norm_forward(
         self, y: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...], *,
-        eps: float, relu: bool = False,
+        eps: float, relu: bool = False, running: Running | None = None,
     ) -> None:  # fmt: skip
         chunks, _, lanes, vector, column_blocks = _chunks(self.device, x, groups, 2048, 2)
+        kept, shares = list(running[:2]) if running else [], None
+        if running:
+            shares = constant(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups))
         self.device.cuda(
             FILE, "bn_forward", (len(chunks), column_blocks), THREADS, y, x, mean, var, gamma, beta, chunks,
             *map(np.int32, (x.shape[-1], lanes)), np.float32(eps), *map(np.int32, (relu, vector)),
-            cost=cost(0, [x, mean, var, gamma, beta], [y]), defines=defines_of(x),
+            *(kept or (None, None)), shares, np.int32(len(groups)), np.float64(running.momentum if running else 0.0),
+            cost=cost(0, [x, mean, var, gamma, beta, *kept], [y, *kept]), defines=defines_of(x),
         )  # fmt: skip
 
     def _batch_norm_backward(
@@ -99,14 +104,3 @@ class BatchNorm(Operations):
             cost=cost(0, [dy, x, mean, *([] if mask is None else [mask])], [partial]), defines=defines_of(x),
         )  # fmt: skip
         bn_sums_finalise(dev, sums, partial, starts, c, var, eps)
-
-    def _batch_norm_update_running(
-        self, running_mean: Array, running_var: Array, mean: Array, var: Array, groups: tuple[int, ...], *, momentum: float
-    ) -> None:
-        c = running_mean.size
-        shares = constant(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups))
-        self.device.cuda(
-            FILE, "bn_update_running", blocks(c, THREADS), THREADS, running_mean, running_var, mean, var, shares,
-            np.int32(c), np.int32(len(groups)), np.float64(momentum),
-            cost=cost(0, [running_mean, running_var, mean, var], [running_mean, running_var]),
-        )  # fmt: skip

@@ -31,58 +31,69 @@ __device__ inline void map(Out *out, const In *a, const In *b, i64 n, F f) {
 
 // y = max(x, 0); NaN stays NaN.
 extern "C" __global__ void relu_forward(act_t *y, const act_t *x, i64 n) {
+    after_previous_launch();
     map<false>(y, x, x, n, [](float v, float) { return v < 0.0f ? 0.0f : v; });
 }
 
 // dx = dy · [y > 0]: a multiplication, so that the mask does not hide an infinite or NaN error.
 extern "C" __global__ void relu_backward(act_t *dx, const act_t *dy, const act_t *y, i64 n) {
+    after_previous_launch();
     map<true>(dx, dy, y, n, [](float e, float v) { return e * (v > 0.0f ? 1.0f : 0.0f); });
 }
 
 extern "C" __global__ void tanh_forward(act_t *y, const act_t *x, i64 n) {
+    after_previous_launch();
     map<false>(y, x, x, n, [](float v, float) { return tanhf(v); });
 }
 
 // dx = dy · (1 − y²)
 extern "C" __global__ void tanh_backward(act_t *dx, const act_t *dy, const act_t *y, i64 n) {
+    after_previous_launch();
     map<true>(dx, dy, y, n, [](float e, float v) { return e * fmaf(-v, v, 1.0f); });
 }
 
 // y = 1 / (1 + exp(−x)): an exp that overflows gives 0. By tanh small values would lose their digits.
 extern "C" __global__ void sigmoid_forward(act_t *y, const act_t *x, i64 n) {
+    after_previous_launch();
     map<false>(y, x, x, n, [](float v, float) { return 1.0f / (1.0f + expf(-v)); });
 }
 
 // dx = dy · y (1 − y)
 extern "C" __global__ void sigmoid_backward(act_t *dx, const act_t *dy, const act_t *y, i64 n) {
+    after_previous_launch();
     map<true>(dx, dy, y, n, [](float e, float v) { return e * ((1.0f - v) * v); });
 }
 
 // out = alpha · a + beta · b
 extern "C" __global__ void add(
     act_t *out, const act_t *a, const act_t *b, const float *device_alpha, float alpha, float beta, i64 n) {
+    after_previous_launch();
     const float factor = device_alpha ? device_alpha[0] : alpha;
     map<true>(out, a, b, n, [=](float u, float v) { return factor * u + beta * v; });
 }
 
 // out = factor · x
 extern "C" __global__ void scale(act_t *out, const act_t *x, float factor, i64 n) {
+    after_previous_launch();
     map<false>(out, x, x, n, [=](float v, float) { return factor * v; });
 }
 
 // float32 → act_t.
 extern "C" __global__ void narrow(act_t *out, const float *x, i64 n) {
+    after_previous_launch();
     map<false>(out, x, x, n, [](float v, float) { return v; });
 }
 
 // act_t → float32.
 extern "C" __global__ void widen(float *out, const act_t *x, i64 n) {
+    after_previous_launch();
     map<false>(out, x, x, n, [](float v, float) { return v; });
 }
 
 // y = [x, a]: rows of columns + attributes, the attributes rounded from float32. Eight consecutive elements of a row a thread; whole
 // vectors where the row's address allows. Grid: (vectors of a row, rows).
 extern "C" __global__ void concatenate(act_t *y, const act_t *x, const float *a, i64 rows, i64 columns, i64 attributes) {
+    after_previous_launch();
     const i64 width = columns + attributes, first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8;
     if (first >= width) return;
     for (i64 row = blockIdx.y; row < rows; row += gridDim.y) {
@@ -101,6 +112,7 @@ extern "C" __global__ void concatenate(act_t *y, const act_t *x, const float *a,
 
 // Bytes of any type, 16 a thread.
 extern "C" __global__ void copy_bytes(void *to, const void *from, i64 bytes) {
+    after_previous_launch();
     u8 *out = (u8 *)to;
     const u8 *x = (const u8 *)from;
     const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 16;
@@ -112,6 +124,7 @@ extern "C" __global__ void copy_bytes(void *to, const void *from, i64 bytes) {
 
 // Every element = the one whose bytes, repeated to 8, are in value; 16 bytes a thread.
 extern "C" __global__ void fill_bytes(void *to, u64 value, i64 bytes) {
+    after_previous_launch();
     u8 *out = (u8 *)to;
     const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 16;
     const u32 low = (u32)value, high = (u32)(value >> 32);

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from kernels.contract.batch_norm import Running
 from kernels.contract.operation import Array
 from kernels.cuda.batch_norm import BatchNorm
 from kernels.cuda.conv2d import Conv2d
@@ -25,26 +26,29 @@ class Fused(Conv2d, ConvTranspose2d, Linear, BatchNorm):
     def _conv2d_bn_relu_forward(
         self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
+        running: Running | None = None,
     ) -> None:  # fmt: skip
         epilogue = _statistics(mean, var, groups, batch_statistics)
         convolve(self.device, self.precision, pre, x, w, kind="forward", stride=stride, epilogue=epilogue)
-        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True)
+        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
 
     def _upconv_bn_relu_forward(
         self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
+        running: Running | None = None,
     ) -> None:  # fmt: skip
         epilogue = _statistics(mean, var, groups, batch_statistics)
         convolve(self.device, self.precision, pre, x, w, kind="dgrad", stride=stride, epilogue=epilogue)
-        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True)
+        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
 
     def _linear_bn_relu_forward(
         self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, eps: float, batch_statistics: bool = True,
+        running: Running | None = None,
     ) -> None:  # fmt: skip
         split = linear_splits(self.device, self.precision, len(x), *w.shape) > 1  # split sums have no epilogue
         epilogue = Epilogue() if split else _statistics(mean, var, groups, batch_statistics)
         matmul(self.device, self.precision, pre, x, w, "forward", epilogue)
         if split and batch_statistics:
             self._batch_norm_statistics(mean, var, pre, groups)
-        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True)
+        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)

@@ -5,6 +5,7 @@ constexpr int THREADS = 256;
 
 // z, and KL: sum[block] = the block's part of it, in double; with one block that is the KL itself.
 extern "C" __global__ void reparametrize_forward(act_t *z, double *sum, const float *mu, const float *logvar, const float *eps, i64 n) {
+    after_previous_launch();
     __shared__ double scratch[32];
     double own = 0.0;
     for (i64 i = (i64)blockIdx.x * THREADS + threadIdx.x; i < n; i += (i64)gridDim.x * THREADS) {
@@ -19,6 +20,7 @@ extern "C" __global__ void reparametrize_forward(act_t *z, double *sum, const fl
 // dμ = dz + μ, d log σ² = ½ (dz · σ ε + σ² − 1): the error that arrives at z plus the gradient of KL.
 extern "C" __global__ void reparametrize_backward(
     act_t *dmu, act_t *dlogvar, const act_t *dz, const float *mu, const float *logvar, const float *eps, i64 n) {
+    after_previous_launch();
     const i64 i = (i64)blockIdx.x * THREADS + threadIdx.x;
     if (i >= n) return;
     const float d = to_float(dz[i]), l = logvar[i], e = eps[i];

@@ -7,6 +7,7 @@ __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
 // out[0] = factor · Σ partial[0 … count). One block.
 extern "C" __global__ void sum_partials(double *out, const double *partial, double factor, i64 count) {
+    after_previous_launch();
     __shared__ double scratch[32];
     double sum = 0.0;
     for (i64 i = threadIdx.x; i < count; i += THREADS) sum += partial[i];
@@ -16,6 +17,7 @@ extern "C" __global__ void sum_partials(double *out, const double *partial, doub
 
 // dpred = pred − target and partial[block] = Σ (pred − target)², n elements, in steps of the whole grid.
 extern "C" __global__ void feature_likelihood(double *partial, act_t *dpred, const act_t *pred, const act_t *target, i64 n) {
+    after_previous_launch();
     __shared__ double scratch[32];
     const bool aligned = aligned16(dpred) && aligned16(pred) && aligned16(target);
     double sum = 0.0;
@@ -59,6 +61,7 @@ __device__ inline Term log_loss(double l, double e) {
 // losses = (Σ_real −log(σ(l) + e), Σ_generated −log(1 − σ(l) + e)), not weighted; dlogits, unless null, weighted. One block.
 extern "C" __global__ void gan_loss(
     double *losses, act_t *dlogits, const float *logits, i64 m, i64 n_real, double weight_real, double weight_generated, double e) {
+    after_previous_launch();
     __shared__ double scratch[32];
     double real = 0.0, generated = 0.0;
     for (i64 i = threadIdx.x; i < m; i += THREADS) {
@@ -77,6 +80,7 @@ extern "C" __global__ void gan_loss(
 
 // loss = Σ_generated −log(σ(l) + e); dlogits is 0 on the real rows. One block.
 extern "C" __global__ void generator_loss(double *loss, act_t *dlogits, const float *logits, i64 m, i64 n_real, double e) {
+    after_previous_launch();
     __shared__ double scratch[32];
     double sum = 0.0;
     for (i64 i = threadIdx.x; i < m; i += THREADS) {
@@ -92,6 +96,7 @@ extern "C" __global__ void generator_loss(double *loss, act_t *dlogits, const fl
 // loss = Σ −log p[label] over the rows with a label (0 or more), p = softmax(logits) of each row. One block; a thread takes whole rows.
 extern "C" __global__ void softmax_cross_entropy_forward(
     double *loss, float *p, const float *logits, const int *labels, i64 rows, i64 classes) {
+    after_previous_launch();
     __shared__ double scratch[32];
     double sum = 0.0;
     for (i64 i = threadIdx.x; i < rows; i += THREADS) {
@@ -111,6 +116,7 @@ extern "C" __global__ void softmax_cross_entropy_forward(
 
 // dlogits = p − onehot(label), 0 in a row without a label. One element a thread.
 extern "C" __global__ void softmax_cross_entropy_backward(act_t *dlogits, const float *p, const int *labels, i64 rows, i64 classes) {
+    after_previous_launch();
     const i64 at = (i64)blockIdx.x * THREADS + threadIdx.x;
     if (at >= rows * classes) return;
     const int label = labels[at / classes];
@@ -122,6 +128,7 @@ extern "C" __global__ void softmax_cross_entropy_backward(act_t *dlogits, const 
 // flags = (Dec, Dis) from the mean losses a (real) and b (generated); if neither would be updated, both are. One thread.
 extern "C" __global__ void equilibrium_gate(
     u8 *flags, const double *losses, double n_real, double n_generated, double equilibrium, double margin) {
+    after_previous_launch();
     const double a = losses[0] / n_real, b = losses[1] / n_generated;
     const bool dis = !(a < equilibrium - margin || b < equilibrium - margin);
     const bool dec = !(a > equilibrium + margin || b > equilibrium + margin);
@@ -131,6 +138,7 @@ extern "C" __global__ void equilibrium_gate(
 
 // counts += (1, flags[0], flags[1]). One thread.
 extern "C" __global__ void count_gate(double *counts, const u8 *flags) {
+    after_previous_launch();
     counts[0] += 1.0;
     counts[1] += flags[0];
     counts[2] += flags[1];

@@ -22,11 +22,12 @@ struct Entry {
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
-// The compiler cannot know that pointers from the list are to global memory, whose loads and stores are quicker than generic ones.
+// The compiler cannot know that pointers from the list are to global memory, whose loads and stores are quicker than generic ones. A null
+// pointer is not: it may be said of a pointer only where that is used. On the host the pointer is used, so that a null one shows.
 #ifdef __CUDA_ARCH__
 #define ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
 #else
-#define ASSUME_GLOBAL(p) (void)(p)
+#define ASSUME_GLOBAL(p) (void)*(const volatile u8 *)(p)
 #endif
 
 // average ← average + blend · (w − average), of a parameter that is not updated.
@@ -45,7 +46,8 @@ __device__ inline void update(const Entry e, i64 chunk, float blend, F f) {
     float *ew = e.w, *ea = e.a, *eb = e.b, *average = e.average;
     const float *grad = e.grad;
     act_t *copy = e.copy;
-    ASSUME_GLOBAL(ew), ASSUME_GLOBAL(ea), ASSUME_GLOBAL(eb), ASSUME_GLOBAL(grad), ASSUME_GLOBAL(copy), ASSUME_GLOBAL(average);
+    ASSUME_GLOBAL(ew), ASSUME_GLOBAL(ea), ASSUME_GLOBAL(grad);
+    if (BOTH) ASSUME_GLOBAL(eb);
     const float weight_decay = e.weight_decay;
     const i64 first = chunk * CHUNK, end = min(first + CHUNK, e.n);
     const bool aligned =
@@ -62,8 +64,12 @@ __device__ inline void update(const Entry e, i64 chunk, float blend, F f) {
             store8(ew + i, w);
             store8(ea + i, a);
             if (BOTH) store8(eb + i, b);
-            if (copy) store8(copy + i, w);
+            if (copy) {
+                ASSUME_GLOBAL(copy);
+                store8(copy + i, w);
+            }
             if (average) {
+                ASSUME_GLOBAL(average);
                 load8(g, average + i);
 #pragma unroll
                 for (int k = 0; k < 8; ++k) g[k] += blend * (w[k] - g[k]);
@@ -77,8 +83,14 @@ __device__ inline void update(const Entry e, i64 chunk, float blend, F f) {
             ew[k] = w;
             ea[k] = a;
             if (BOTH) eb[k] = b;
-            if (copy) copy[k] = to_act(w);
-            if (average) average[k] += blend * (w - average[k]);
+            if (copy) {
+                ASSUME_GLOBAL(copy);
+                copy[k] = to_act(w);
+            }
+            if (average) {
+                ASSUME_GLOBAL(average);
+                average[k] += blend * (w - average[k]);
+            }
         }
     }
 }
@@ -96,6 +108,7 @@ __device__ inline void rmsprop(const Entry e, i64 chunk, float lr, float blend, 
 extern "C" __global__ void rmsprop_one(
     float *w, float *ms, const float *grad, const u8 *enabled, i64 n, float weight_decay, const float *device_lr, float lr, float decay,
     float rest, float eps) {
+    after_previous_launch();
     const Entry e = {w, nullptr, ms, nullptr, grad, enabled, n, weight_decay, 1.0f, nullptr, nullptr};
     rmsprop(e, blockIdx.x, device_lr ? device_lr[0] : lr, 1.0f, decay, rest, eps);
 }
@@ -104,6 +117,7 @@ extern "C" __global__ void rmsprop_one(
 extern "C" __global__ void rmsprop_list(
     const u64 *list, const int *chunks, const float *device_lr, float lr, const float *device_blend, float blend, float decay, float rest,
     float eps) {
+    after_previous_launch();
     const int *chunk = chunks + 2 * (i64)blockIdx.x;
     const float own_blend = device_blend ? device_blend[0] : blend;
     rmsprop(((const Entry *)list)[chunk[0]], chunk[1], device_lr ? device_lr[0] : lr, own_blend, decay, rest, eps);
@@ -119,12 +133,14 @@ __device__ inline void advance(float *rates, i64 *t, double lr, double beta1, do
 // One thread.
 extern "C" __global__ void adam_advance_one(
     float *rates, i64 *t, const u8 *enabled, const float *device_lr, double lr, double beta1, double beta2) {
+    after_previous_launch();
     if (!enabled || enabled[0]) advance(rates, t, device_lr ? device_lr[0] : lr, beta1, beta2);
 }
 
 // rates [entries, 2]: one thread an entry.
 extern "C" __global__ void adam_advance_list(
     float *rates, const u64 *list, int entries, const float *device_lr, double lr, double beta1, double beta2) {
+    after_previous_launch();
     const int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= entries) return;
     const Entry e = ((const Entry *)list)[i];
@@ -146,6 +162,7 @@ __device__ inline void adam(
 extern "C" __global__ void adam_one(
     float *w, float *m, float *v, const float *grad, const u8 *enabled, i64 n, float weight_decay, const float *rates, float beta1,
     float rest1, float beta2, float rest2, float eps) {
+    after_previous_launch();
     const Entry e = {w, nullptr, m, v, grad, enabled, n, weight_decay, 1.0f, nullptr, nullptr};
     adam(e, blockIdx.x, rates, 1.0f, beta1, rest1, beta2, rest2, eps);
 }
@@ -153,6 +170,7 @@ extern "C" __global__ void adam_one(
 extern "C" __global__ void adam_list(
     const u64 *list, const int *chunks, const float *rates, const float *device_blend, float blend, float beta1, float rest1, float beta2,
     float rest2, float eps) {
+    after_previous_launch();
     const int *chunk = chunks + 2 * (i64)blockIdx.x;
     const float own_blend = device_blend ? device_blend[0] : blend;
     adam(((const Entry *)list)[chunk[0]], chunk[1], rates + 2 * (i64)chunk[0], own_blend, beta1, rest1, beta2, rest2, eps);

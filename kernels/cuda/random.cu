@@ -44,6 +44,7 @@ __device__ inline bool odd_flip(u64 seed, u64 step, i64 i) {
 
 // N(0, 1) draws by Box-Muller in double: words (a, b) give r cos(2πv), r sin(2πv), r = sqrt(−2 ln u). One Philox block a thread.
 extern "C" __global__ void normal(act_t *out, u64 seed, const i64 *device_step, u64 step, u32 stream, i64 n) {
+    after_previous_launch();
     const i64 block = (i64)blockIdx.x * THREADS + threadIdx.x;
     if (4 * block >= n) return;
     const uint4 words = philox(seed, device_step ? (u64)device_step[0] : step, stream, (u32)block);
@@ -57,6 +58,7 @@ extern "C" __global__ void normal(act_t *out, u64 seed, const i64 *device_step, 
 
 // U(−bound, bound): float32(bound · (2 u − 1)), computed in double with one rounding, so that every engine has the same bits.
 extern "C" __global__ void uniform_init(float *out, double bound, u64 seed, u64 step, u32 stream, i64 n) {
+    after_previous_launch();
     const i64 block = (i64)blockIdx.x * THREADS + threadIdx.x;
     if (4 * block >= n) return;
     const uint4 words = philox(seed, step, stream, (u32)block);
@@ -93,6 +95,7 @@ __device__ inline void convert(act_t *x, const u8 *image, bool flip, int width, 
 // [n]; flips: bytes [n] or null. Grid: (vectors of an image, images).
 extern "C" __global__ void gather_images(
     act_t *x, const u8 *images, const void *indices, const void *flips, int wide, i64 count, int n, int width, int channels, i64 size) {
+    after_previous_launch();
     const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8;
     if (first >= size) return;
     for (i64 i = blockIdx.y; i < n; i += gridDim.y) {
@@ -107,6 +110,7 @@ extern "C" __global__ void gather_images(
 extern "C" __global__ void gather_batch(
     act_t *x, const u8 *images, const int *order, const i64 *counter, i64 per_epoch, u64 seed, int flip, i64 count, int n, int width,
     int channels, i64 size) {
+    after_previous_launch();
     const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8, step = counter[0];
     if (first >= size) return;
     for (i64 i = blockIdx.y; i < n; i += gridDim.y) {
@@ -179,6 +183,7 @@ __device__ inline void recolour(float *v, float contrast, float hue) {
 extern "C" __global__ void augment_batch(
     act_t *x, const u8 *images, const int *order, const i64 *counter, i64 per_epoch, u64 seed, int flip, float translation, float scale,
     float rotation, float gamma, float contrast, float hue, i64 count, int n, int height, int width, int channels) {
+    after_previous_launch();
     __shared__ Augmentation shared;
     const i64 step = counter[0], pixels = (i64)height * width, pixel = (i64)blockIdx.x * THREADS + threadIdx.x;
     for (i64 i = blockIdx.y; i < n; i += gridDim.y) {

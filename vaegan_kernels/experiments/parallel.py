@@ -158,12 +158,14 @@ class Pool:
                 [sys.executable, "-m", "vaegan_kernels.train", *words, "--quiet"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
                 start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which passes it on once
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )  # fmt: skip
 
     def stop(self) -> None:
         """Ask every running job to save and end."""
+        number = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT)  # the one that Windows sends to a group
         for process in self.running.values():
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
 
     def look(self) -> None:
         """Take note of the jobs that have ended."""

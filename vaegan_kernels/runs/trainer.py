@@ -44,7 +44,7 @@ def examples_of(config: Config, dataset: Dataset) -> np.ndarray | None:
 
 
 class StopRequest:
-    """Remembers a first Ctrl-C or SIGTERM so that the step in hand can end; a second one interrupts at once."""
+    """Remembers a first Ctrl-C or SIGTERM (Windows: or Ctrl-Break) so that the step in hand can end; a second one interrupts at once."""
 
     def __init__(self, progress: Progress) -> None:
         self.signal: int | None = None
@@ -52,7 +52,7 @@ class StopRequest:
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGBREAK", None)])):
             try:
                 self.previous[number] = signal.signal(number, self._handle)
             except ValueError:  # not the main thread: the program around this one handles signals

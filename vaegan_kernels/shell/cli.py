@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -151,6 +152,9 @@ def run_main(main: Callable[[], int | None]) -> int:
     Returns: the exit code: 0 (or what ``main`` returns), 2 for an error, 130 for Ctrl-C. Use as
     ``if __name__ == "__main__": raise SystemExit(run_main(main))``.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file on Windows has no Greek letters
+            stream.reconfigure(errors="replace")
     try:
         code = main() or 0
         sys.stdout.flush()

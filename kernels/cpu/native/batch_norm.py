@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.batch_norm import Running
 from kernels.contract.previous import Previous
+from kernels.cpu.batch_norm import move_running
 
 Groups = tuple[int, ...]
 Wanted = np.ndarray | None
@@ -41,9 +43,10 @@ class BatchNorm:
 
     def _batch_norm_forward(
         self, y: np.ndarray, x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: Groups, *,
-        eps: float, relu: bool = False,
+        eps: float, relu: bool = False, running: Running | None = None,
     ) -> None:  # fmt: skip
         self.library.batch_norm_forward(y, x, mean, var, gamma, beta, *counts(groups), *_rows(x), eps, relu)
+        move_running(running, mean, var, groups)
 
     def _batch_norm_backward(
         self, dx: np.ndarray, dy: np.ndarray, x: np.ndarray, y: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray,

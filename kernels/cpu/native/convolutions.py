@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.contract.batch_norm import Running
 from kernels.contract.previous import Previous
+from kernels.cpu.batch_norm import move_running
 from kernels.cpu.native.batch_norm import BatchNorm, Groups, Wanted, counts, previous_arguments
 from kernels.cpu.native.elementwise import Elementwise
 
@@ -54,15 +56,19 @@ class Convolutions(BatchNorm, Elementwise):
     def _conv2d_bn_relu_forward(
         self, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
         beta: np.ndarray, groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
+        running: Running | None = None,
     ) -> None:  # fmt: skip
         self.library.conv_bn_relu_forward(
             y, pre, mean, var, x, w, gamma, beta, *counts(groups), *extents(x, pre, w, stride), False, eps, batch_statistics
         )
+        move_running(running, mean, var, groups)
 
     def _upconv_bn_relu_forward(
         self, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
         beta: np.ndarray, groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
+        running: Running | None = None,
     ) -> None:  # fmt: skip
         self.library.conv_bn_relu_forward(
             y, pre, mean, var, x, w, gamma, beta, *counts(groups), *extents(pre, x, w, stride), True, eps, batch_statistics
         )
+        move_running(running, mean, var, groups)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.contract.batch_norm import Running
 from kernels.contract.previous import Previous
 from kernels.cpu.elementwise import number_of
 from kernels.cpu.native.batch_norm import BatchNorm, Groups, Wanted
@@ -37,8 +38,9 @@ class Linear(BatchNorm):
     def _linear_bn_relu_forward(
         self, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
         beta: np.ndarray, groups: Groups, *, eps: float, batch_statistics: bool = True,
+        running: Running | None = None,
     ) -> None:  # fmt: skip
         self._linear_forward(pre, x, w)
         if batch_statistics:
             self._batch_norm_statistics(mean, var, pre, groups)
-        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True)
+        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)

@@ -21,6 +21,10 @@ TRITON_TYPES = {
 SCALARS = (np.int32, np.int64, np.uint32, np.uint64, np.float32, np.float64)
 
 
+class Refused(RuntimeError):
+    """The driver makes no tensor map of a descriptor."""
+
+
 @dataclass(frozen=True)
 class Descriptor:
     """A box-shaped view of an array for a Triton kernel (TMA tensor descriptor): ``desc.load([i, j, ...])`` in the kernel.
@@ -28,7 +32,8 @@ class Descriptor:
     Args:
         array: device array that holds the data from its first element.
         shape: the view's extents; what lies outside reads as zero.
-        strides: in elements, the last one 1, the others multiples of 16 bytes.
+        strides: in elements, the last one 1, the others multiples of 16 bytes. Each is a multiple of the next, and no less than the next
+            one's axis is long: ``cuda.h`` promises no other order of axes.
         block: the box, powers of two; at least 16 bytes in the last axis.
 
     Raises:
@@ -49,6 +54,12 @@ class Descriptor:
         if self.strides[-1] != 1 or any(stride * size % 16 for stride in self.strides[:-1]):
             raise ValueError(
                 f"descriptor: got strides {self.strides} of {size} bytes, expected the last 1, the others multiples of 16 bytes"
+            )
+        inner = zip(self.strides, self.strides[1:], self.shape[1:], strict=False)
+        if any(stride % following or stride < following * length for stride, following, length in inner):
+            raise ValueError(
+                f"descriptor: got shape {self.shape}, strides {self.strides}, expected each stride to be a multiple of the next one "
+                "that its axis does not exceed"
             )
         if any(b < 1 or b & (b - 1) for b in self.block) or self.block[-1] * size < 16:
             raise ValueError(

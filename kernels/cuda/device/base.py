@@ -6,21 +6,26 @@ is what a GPU runs.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
 from kernels.contract.operation import Array
 from kernels.cuda.device import arguments
-from kernels.cuda.device.arguments import Descriptor
-from kernels.cuda.device.chips import Chip
+from kernels.cuda.device.arguments import Descriptor, Refused
+from kernels.cuda.device.chips import Chip, without_tma
 from kernels.engine import OutOfMemory
 from kernels.ledger import Cost
 
-__all__ = ["Descriptor", "Device", "Launch", "OutOfMemory"]
+__all__ = ["Descriptor", "Device", "Launch", "OutOfMemory", "boxes_or_pointers"]
+
+_Arguments = ParamSpec("_Arguments")
+_log = logging.getLogger("kernels")
 
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
 BLOCK_LIMITS = (1024, 1024, 64)
@@ -72,17 +77,26 @@ class Device:
         interpreted: True where Triton kernels run in Triton's interpreter, whose bfloat16 is wrong (`tl.dot` multiplies raw bits,
             float32 → bfloat16 truncates): launchers pass it as constexpr, and the kernel then casts to float32 before it computes.
         launches: None, or a list that each launch is appended to.
+        pointers: names of the launchers that do without descriptors, since the driver refused one (`boxes_or_pointers`).
+        capturing: True while launches become part of a graph, which keeps the addresses of their arrays.
         rehearsing: True while launches are checked and noted, and not executed.
     """
 
     name: str
     executes = True
     interpreted = False
+    capturing = False
     rehearsing = False
 
     def __init__(self, chip: Chip):
         self.chip = chip
         self.launches: list[Launch] | None = None
+        self.pointers: set[str] = set()
+
+    @property
+    def dependent(self) -> bool:
+        """Whether kernels can begin before the launch before has ended: they then wait for it (`after_previous_launch`)."""
+        return self.chip.tma and not self.interpreted
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An uninitialised C-contiguous array, aligned to 256 bytes. Raises `OutOfMemory`."""
@@ -99,16 +113,20 @@ class Device:
         return result
 
     def put(self, array: Array, values: np.ndarray) -> None:
-        """Copy host values into a device array of the same shape and dtype."""
+        """Copy host values into a device array of the same shape and dtype. Raises `ValueError` for another, and for a view with gaps."""
         if array.shape != values.shape or array.dtype != values.dtype:
             raise ValueError(f"put: got {values.dtype} {values.shape}, expected {array.dtype} {array.shape}")
-        self._put(array, np.ascontiguousarray(values))
+        self._put(_whole("put", array), np.ascontiguousarray(values))
 
     def _put(self, array: Array, values: np.ndarray) -> None:
         raise NotImplementedError
 
     def download(self, array: Array) -> np.ndarray:
-        """The values of a device array, after everything launched before."""
+        """The values of a device array, after everything launched before. Raises `ValueError` for a view with gaps."""
+        array = _whole("download", array)
+        return np.zeros(array.shape, array.dtype) if self.rehearsing else self._download(array)
+
+    def _download(self, array: Array) -> np.ndarray:
         raise NotImplementedError
 
     def synchronize(self) -> None:
@@ -122,21 +140,29 @@ class Device:
         return body
 
     def prepare(self, body: Callable[[], None], progress: Callable[[int, int], None] | None = None) -> None:
-        """Make ready what ``body`` launches, by a rehearsal: all is allocated and written as ever, nothing is launched, what is read is
-        zeros. A GPU has compiled then what is noted and was not yet; ``progress`` is told (done, of). Raises as `Engine.prepare`."""
+        """Make ready what ``body`` launches, by rehearsals: all is allocated and written as ever, nothing is launched, what is read is
+        zeros. A GPU then compiles what was noted; ``progress`` is told (done, of). Raises as `Engine.prepare`."""
         if self.rehearsing:  # what follows is noted by the one around this
             return
-        kept, self.launches = self.launches, []
-        self.rehearsing = True
+        while self._make_ready(self._rehearsal(body), progress):
+            continue  # what is ready now may be refused (`boxes_or_pointers`): another takes its place
+
+    def _rehearsal(self, body: Callable[[], None]) -> list[Launch]:
+        """What ``body`` launches."""
+        noted: list[Launch] = []
+        kept, self.launches, self.rehearsing = self.launches, noted, True
         try:
             body()
-            noted = self.launches
         finally:
             self.launches, self.rehearsing = kept, False
-        self._make_ready(noted, progress)
+        return noted
 
-    def _make_ready(self, launches: list[Launch], progress: Callable[[int, int], None] | None) -> None:
-        """Nothing where nothing is compiled."""
+    def _rehearse(self, launch: Launch, values: dict[str, Any]) -> None:
+        """What can be tried of a launch without making it."""
+
+    def _make_ready(self, launches: list[Launch], progress: Callable[[int, int], None] | None) -> bool:
+        """Whether something was not ready yet; it is now."""
+        return False
 
     def triton(self, kernel: Any, grid: tuple[int, ...], *args: Any, warps: int, stages: int, cost: Cost, **constexprs: Any) -> None:
         """Launch a ``@triton.jit`` function.
@@ -205,14 +231,14 @@ class Device:
         self._launch(Launch("cuda", function, file, extents, -(-count // 32), 0, signature, constants, (), defines, shared, cost), values)
 
     def _launch(self, launch: Launch, values: dict[str, Any]) -> None:
-        if self.launches is not None:
-            self.launches.append(launch)
         if self.rehearsing:
-            return
-        if launch.kind == "triton":
+            self._rehearse(launch, values)
+        elif launch.kind == "triton":
             self._run_triton(launch, values)
         else:
             self._run_cuda(launch, tuple(values.values()))
+        if self.launches is not None:
+            self.launches.append(launch)
 
     def _run_triton(self, launch: Launch, values: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -223,3 +249,32 @@ class Device:
     def _address(self, value: Any) -> Any:
         """The device address of an array or descriptor; an int itself; None for what is never divisible."""
         raise NotImplementedError
+
+
+def _whole(what: str, array: Array) -> Array:
+    """``array``, whose bytes are copied as one piece."""
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{what}: got a view of shape {array.shape} that is not C-contiguous, whose bytes are no piece of memory")
+    return array
+
+
+def boxes_or_pointers(launcher: Callable[Concatenate[Device, _Arguments], None]) -> Callable[Concatenate[Device, _Arguments], None]:
+    """A launcher that loads by descriptor where ``dev.chip.tma``. Where the driver refuses the tensor map of one, it is called again, as on
+    a chip without TMA, and so from then on, which is said once. What it writes it may write twice, so it must not read it."""
+    name = launcher.__name__
+
+    @functools.wraps(launcher)
+    def call(dev: Device, *args: _Arguments.args, **keywords: _Arguments.kwargs) -> None:
+        if name not in dev.pointers:
+            try:
+                return launcher(dev, *args, **keywords)
+            except Refused as error:
+                _log.warning("%s; %s loads by pointers from now on, which may be slower", error, name)
+                dev.pointers.add(name)
+        chip, dev.chip = dev.chip, without_tma(dev.chip)
+        try:
+            return launcher(dev, *args, **keywords)
+        finally:
+            dev.chip = chip
+
+    return call

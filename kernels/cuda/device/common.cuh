@@ -40,6 +40,15 @@ typedef float act_t;
 __device__ __forceinline__ act_t to_act(float x) { return x; }
 #endif
 
+// The first statement of every kernel. Where the launch before is still running (programmatic dependent launch, sm_90 and later; PTX ISA,
+// "griddepcontrol"), it waits for its end, and for what it wrote; the next launch may take the room that this one leaves from now on.
+__device__ __forceinline__ void after_previous_launch() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // Eight (four) consecutive elements: 16 bytes a load for bf16, two of 16 for float. p must be aligned to 16 bytes (load4 of bf16: 8).
 __device__ __forceinline__ void load8(float* v, const float* p) {
     float4 a = *(const float4*)p, b = *(const float4*)(p + 4);

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from kernels.cache import cache_folder, write_atomically
 from kernels.cuda.device.base import Launch
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.source import kernels_of, source_of
+from kernels.cuda.device.source import kernels_of, source_of, waits_first
 from kernels.engine import CompilationError
 
 #: Bytes of a parameter by its type in a signature; pointers are 8.
@@ -28,7 +28,8 @@ class Code(NamedTuple):
     """What a driver loads, and what a launch must know of it.
 
     ``image`` is a cubin, or PTX text where NVRTC is older than the chip. Of Triton functions also: ``warps`` and ``shared`` (bytes) that a
-    launch must ask for, and for each descriptor argument what its tensor map is made from (Triton's metadata).
+    launch must ask for, and for each descriptor argument what its tensor map is made from (Triton's metadata). ``waits``: its first
+    statement waits for the launch before (`after_previous_launch`).
     """
 
     image: bytes
@@ -36,6 +37,7 @@ class Code(NamedTuple):
     warps: int = 0
     shared: int = 0
     descriptors: tuple[dict[str, Any], ...] = ()
+    waits: bool = False
 
 
 def key_of(launch: Launch) -> tuple[Any, ...]:
@@ -95,7 +97,9 @@ def compile_triton(launch: Launch, chip: Chip, *, cached: bool = False) -> Code:
     if about.shared > chip.shared_bytes:
         raise RuntimeError(f"{launch.name}: needs {about.shared} bytes of shared memory, a block of {chip.name} has {chip.shared_bytes}")
     descriptors = tuple(dict(meta) for meta in getattr(about, "tensordesc_meta", None) or ())
-    return Code(bytes(compiled.asm["cubin"]), about.name, about.num_warps, about.shared, descriptors)
+    return Code(
+        bytes(compiled.asm["cubin"]), about.name, about.num_warps, about.shared, descriptors, bool(launch.constexprs.get("DEPENDENT"))
+    )
 
 
 @functools.cache
@@ -148,7 +152,7 @@ def compile_cuda(file: str, function: str, defines: tuple[str, ...], chip: Chip,
         if cached:
             raise NotCached
         write_atomically(path, _nvrtc(nvrtc, text, file, flags, known))
-    return Code(path.read_bytes(), function)
+    return Code(path.read_bytes(), function, waits=waits_first(text, function))
 
 
 def _nvrtc(nvrtc: Any, text: str, file: str, flags: tuple[str, ...], binary: bool) -> bytes:

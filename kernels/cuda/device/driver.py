@@ -6,12 +6,15 @@ The API reference is NVIDIA's "CUDA Driver API". Every return code is checked.
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_int, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
-LIBRARY = "libcuda.so.1"
+from kernels.cuda.device.arguments import Refused
+
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 # CUfunction_attribute
 SHARED_SIZE_BYTES = 1
@@ -20,6 +23,11 @@ PREFERRED_SHARED_MEMORY_CARVEOUT = 9
 
 # CUtensorMapL2promotion; interleave and fill have the value 0 here (none, zeros).
 L2_PROMOTION_128B = 2
+
+# CUlaunchAttributeID
+PROGRAMMATIC_STREAM_SERIALIZATION = 6
+#: The first driver that captures programmatic dependent launches as edges of a graph.
+DEPENDENT_LAUNCHES = 12030
 
 UNLIMITED_STATIC = 48 << 10  # more dynamic shared memory than this must be asked for
 
@@ -33,11 +41,27 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "cuFuncGetAttribute": (POINTER(c_int), c_int, c_void_p),
     "cuFuncSetAttribute": (c_void_p, c_int, c_int),
     "cuLaunchKernel": (c_void_p, *[c_uint] * 7, c_void_p, POINTER(c_void_p), c_void_p),
+    "cuLaunchKernelEx": (c_void_p, c_void_p, POINTER(c_void_p), c_void_p),
     "cuTensorMapEncodeTiled": (
         c_void_p, c_int, c_uint32, c_void_p, POINTER(c_uint64), POINTER(c_uint64), POINTER(c_uint32), POINTER(c_uint32),
         c_int, c_int, c_int, c_int,
     ),
 }  # fmt: skip
+
+
+class LaunchAttribute(ctypes.Structure):
+    """``CUlaunchAttribute``: 64 bytes of value behind its number and 4 bytes of padding."""
+
+    _fields_ = [("id", c_int), ("padding", c_int), ("value", c_int), ("rest", ctypes.c_char * 60)]
+
+
+class LaunchConfig(ctypes.Structure):
+    """``CUlaunchConfig``."""
+
+    _fields_ = [
+        ("grid", c_uint * 3), ("block", c_uint * 3), ("shared", c_uint), ("stream", c_void_p),
+        ("attributes", POINTER(LaunchAttribute)), ("count", c_uint),
+    ]  # fmt: skip
 
 
 class Driver:
@@ -104,12 +128,20 @@ class Driver:
             self._call("cuFuncSetAttribute", function, PREFERRED_SHARED_MEMORY_CARVEOUT, 100)
 
     def launch(
-        self, function: c_void_p, grid: Sequence[int], block: Sequence[int], shared: int, stream: int, parameters: Sequence[Any]
-    ) -> None:
-        """Launch; ``parameters`` are ctypes objects that the driver copies before this returns."""
+        self, function: c_void_p, grid: Sequence[int], block: Sequence[int], shared: int, stream: int, parameters: Sequence[Any],
+        dependent: bool = False,
+    ) -> None:  # fmt: skip
+        """Launch; ``parameters`` are ctypes objects that the driver copies before this returns.
+
+        ``dependent``: the kernel may begin while the one before it on the stream ends; it waits for that itself.
+        """
         self.use_context()
         pointers = (c_void_p * max(1, len(parameters)))(*(ctypes.addressof(parameter) for parameter in parameters))
-        self._call("cuLaunchKernel", function, *grid, *block, shared, stream, pointers, None)
+        if not dependent:
+            return self._call("cuLaunchKernel", function, *grid, *block, shared, stream, pointers, None)
+        attribute = LaunchAttribute(PROGRAMMATIC_STREAM_SERIALIZATION, 0, 1)
+        config = LaunchConfig((c_uint * 3)(*grid), (c_uint * 3)(*block), shared, stream, ctypes.pointer(attribute), 1)
+        self._call("cuLaunchKernelEx", byref(config), function, pointers, None)
 
     def tensor_map(
         self, address: int, element: int, kind: int, swizzle: int, shape: Sequence[int], strides: Sequence[int], box: Sequence[int]
@@ -119,6 +151,9 @@ class Driver:
         Args:
             element: bytes of an element. kind: CUtensorMapDataType. swizzle: CUtensorMapSwizzle.
             shape, strides (in elements), box: outermost first, as NumPy has them.
+
+        Raises:
+            Refused: the driver makes none, or has no function for it.
         """
         rank = len(shape)
         room = (ctypes.c_char * (128 + 64))()
@@ -130,7 +165,7 @@ class Driver:
         try:
             self._call("cuTensorMapEncodeTiled", *arguments)
         except RuntimeError as error:
-            raise RuntimeError(f"{error}; tensor map of shape {list(shape)}, strides {list(strides)}, box {list(box)}") from error
+            raise Refused(f"{error}; tensor map of shape {list(shape)}, strides {list(strides)}, box {list(box)}") from error
         return result
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch, OutOfMemory
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.driver import Driver, driver_version
+from kernels.cuda.device.driver import DEPENDENT_LAUNCHES, Driver, driver_version
 from kernels.cuda.device.launcher import Launcher
+from kernels.cuda.device.toolchain import check_nvrtc, choose_ptxas, dotted
 
 LEAST = (7, 0)
 
@@ -36,7 +37,7 @@ class CuPyDevice(Device):
         cupy.cuda.runtime.free(0)  # makes the GPU's context current
         super().__init__(chip_of(cupy.cuda.Device()))
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self._launcher = Launcher(Driver(), self.chip, lambda array: array.data.ptr)
+        self._launcher = Launcher(Driver(), self.chip, lambda array: array.data.ptr, dependent_launches())
         self._scratch: dict[str, Any] = {}
         self._outgrown: list[Any] = []
         self._graphs = 0
@@ -71,10 +72,8 @@ class CuPyDevice(Device):
             array.data.copy_from_host_async(ctypes.c_void_p(values.ctypes.data), values.nbytes, self.stream)
             self.stream.synchronize()  # the caller may change its array
 
-    def download(self, array: Array) -> np.ndarray:
+    def _download(self, array: Array) -> np.ndarray:
         self._refuse_in_capture("reads an array")
-        if self.rehearsing:
-            return np.zeros(array.shape, array.dtype)
         target = np.empty(array.shape, array.dtype)
         if target.nbytes:
             array.data.copy_to_host_async(ctypes.c_void_p(target.ctypes.data), target.nbytes, self.stream)
@@ -124,18 +123,21 @@ class CuPyDevice(Device):
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:
-        self._launcher.frozen = True
+        self.capturing = self._launcher.frozen = True
         try:
             yield
         finally:
-            self._launcher.frozen = False
+            self.capturing = self._launcher.frozen = False
 
     def _refuse_in_capture(self, what: str) -> None:
-        if self._launcher.frozen:
+        if self.capturing:
             raise RuntimeError(f"device cuda: {what} while a graph is captured; the first call of what is recorded must have done it")
 
-    def _make_ready(self, launches: list[Launch], progress: Callable[[int, int], None] | None) -> None:
-        self._launcher.prepare(launches, progress)
+    def _make_ready(self, launches: list[Launch], progress: Callable[[int, int], None] | None) -> bool:
+        return self._launcher.prepare(launches, progress)
+
+    def _rehearse(self, launch: Launch, values: dict[str, Any]) -> None:
+        self._launcher.make_maps(launch, values)
 
     def _address(self, value: Any) -> int | None:
         if isinstance(value, Descriptor):
@@ -157,6 +159,12 @@ class CuPyDevice(Device):
                 raise ValueError(f"{kernel}: argument {name}: got a NumPy array that is not on the device; use empty or upload")
 
 
+def dependent_launches() -> bool:
+    """Whether a kernel may begin before the one ahead of it has ended (sm_90 and later): the driver captures that in graphs, and
+    $VAEGAN_DEPENDENT_LAUNCHES is not 0. Bits are the same with and without."""
+    return (driver_version() or 0) >= DEPENDENT_LAUNCHES and os.environ.get("VAEGAN_DEPENDENT_LAUNCHES") != "0"
+
+
 def chip_of(device: Any) -> Chip:
     """The chip of a ``cupy.cuda.Device``."""
     import cupy
@@ -175,8 +183,8 @@ def open_device(precision: str | None = None) -> CuPyDevice:
     """
     if os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "y", "yes"):
         raise RuntimeError("device cuda: TRITON_INTERPRET is set, so Triton would not compile for the GPU; unset it")
-    if not sys.platform.startswith("linux"):
-        raise RuntimeError(f"device cuda: Triton has no version for {sys.platform}; use Linux (or WSL 2), or the CPU (--device cpu)")
+    if not sys.platform.startswith(("linux", "win32")):
+        raise RuntimeError(f"device cuda: Triton has no version for {sys.platform}; use Linux or Windows, or the CPU (--device cpu)")
     try:
         import ml_dtypes  # noqa: F401
         import triton  # noqa: F401
@@ -196,7 +204,7 @@ def open_device(precision: str | None = None) -> CuPyDevice:
     if count == 0:
         raise RuntimeError("device cuda: the NVIDIA driver finds no GPU; use the CPU (--device cpu)")
     try:
-        nvrtc.getVersion()
+        version, chips = nvrtc.getVersion(), nvrtc.getSupportedArchs()
     except Exception as error:
         raise RuntimeError(
             f"device cuda: NVRTC cannot be loaded ({_line(error)}); pip install nvidia-cuda-nvrtc (nvidia-cuda-nvrtc-cu12)"
@@ -208,6 +216,9 @@ def open_device(precision: str | None = None) -> CuPyDevice:
         raise RuntimeError(
             f"device cuda: {precision} needs compute capability 8.0, {chip.name} has {_dotted(chip)}; use --precision float32"
         )
+    if (driver := driver_version()) is not None:
+        check_nvrtc(chip, driver, version, chips)
+        choose_ptxas(chip, driver)
     return CuPyDevice()
 
 
@@ -215,8 +226,7 @@ def _no_gpu(error: Exception) -> str:
     """What to do, by the CUDA run time's error number."""
     status = getattr(error, "status", None)
     if status == 35 and (version := driver_version()) is not None:
-        have = f"{version // 1000}.{version % 1000 // 10}"
-        return f"device cuda: the NVIDIA driver supports CUDA {have}, too old for this CuPy; update it, or install [cuda12]"
+        return f"device cuda: the NVIDIA driver supports CUDA {dotted(version)}, too old for this CuPy; update it, or install [cuda12]"
     if status == 35:
         return "device cuda: no NVIDIA driver is installed; install one, or use the CPU (--device cpu)"
     if status == 100:

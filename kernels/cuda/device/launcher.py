@@ -28,10 +28,11 @@ class Launcher:
 
     Args:
         address: of an array, its first element's.
+        dependent: whether kernels that wait for the launch before may begin before it has ended.
     """
 
-    def __init__(self, driver: Driver, chip: Chip, address: Callable[[Any], int]):
-        self._driver, self._chip, self._address = driver, chip, address
+    def __init__(self, driver: Driver, chip: Chip, address: Callable[[Any], int], dependent: bool = False):
+        self._driver, self._chip, self._address, self._dependent = driver, chip, address, dependent and chip.tma
         self._loaded: dict[tuple[Any, ...], tuple[Any, Code]] = {}
         self._allowed: dict[tuple[Any, ...], int] = {}
         self._maps: dict[tuple[Any, ...], Any] = {}
@@ -53,23 +54,33 @@ class Launcher:
             self._allowed[key] = launch.shared
         return function, code
 
-    def prepare(self, launches: Iterable[Launch], progress: Callable[[int, int], None] | None = None) -> None:
+    def prepare(self, launches: Iterable[Launch], progress: Callable[[int, int], None] | None = None) -> bool:
         """Load what the launches need: from the caches, the rest compiled on all cores. ``progress`` is told of the latter alone.
+
+        Returns: whether anything was not loaded before.
 
         Raises:
             CompilationError: something does not compile.
         """
+        wanted = {key: launch for launch in launches if (key := key_of(launch)) not in self._loaded}
         missing: dict[tuple[Any, ...], Launch] = {}
-        for key, launch in {key_of(launch): launch for launch in launches}.items():
+        for key, launch in wanted.items():
             try:
-                if key not in self._loaded:
-                    self.load(launch, compile_launch(launch, self._chip, cached=True))
+                self.load(launch, compile_launch(launch, self._chip, cached=True))
             except NotCached:
                 missing[key] = launch
         if missing:
             jobs = min(available_cores(), len(missing) // WORTHWHILE)
             for key, code in compile_many(missing.values(), self._chip, jobs, progress).items():
                 self.load(missing[key], code)
+        return bool(wanted)
+
+    def make_maps(self, launch: Launch, values: dict[str, Any]) -> None:
+        """The tensor maps of a launch whose function is loaded. Raises `Refused`."""
+        if key_of(launch) in self._loaded:
+            given = (value for value in values.values() if isinstance(value, Descriptor))
+            for value, meta in zip(given, self._loaded[key_of(launch)][1].descriptors, strict=True):
+                self._tensor_map(value, meta)
 
     def triton(self, launch: Launch, values: dict[str, Any], stream: int) -> None:
         """Launch a Triton function: its run-time arguments in order, then two null pointers for scratch memory that it does not use."""
@@ -89,13 +100,18 @@ class Launcher:
             elif kind != "constexpr":
                 parameters.append(ctypes.c_void_p(self._address(value)))
         parameters += [ctypes.c_void_p(), ctypes.c_void_p()]
-        self._driver.launch(function, launch.grid, (32 * code.warps, 1, 1), code.shared, stream, parameters)
+        self._launch(launch, code, function, (32 * code.warps, 1, 1), code.shared, stream, parameters)
 
     def cuda(self, launch: Launch, args: tuple[Any, ...], stream: int) -> None:
         """Launch a CUDA C function."""
-        function, _ = self.load(launch)
+        function, code = self.load(launch)
         parameters = [self._by_value(value) for value in args]
-        self._driver.launch(function, launch.grid, launch.constexprs["block"], launch.shared, stream, parameters)
+        self._launch(launch, code, function, launch.constexprs["block"], launch.shared, stream, parameters)
+
+    def _launch(
+        self, launch: Launch, code: Code, function: Any, block: tuple[int, ...], shared: int, stream: int, parameters: list[Any]
+    ) -> None:
+        self._driver.launch(function, launch.grid, block, shared, stream, parameters, self._dependent and code.waits)
 
     def _by_value(self, value: Any) -> Any:
         if isinstance(value, np.generic):

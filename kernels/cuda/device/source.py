@@ -21,3 +21,9 @@ def source_of(file: str) -> str:
 def kernels_of(text: str) -> list[str]:
     """The names of the ``extern "C" __global__`` functions in CUDA C text."""
     return KERNEL.findall(text)
+
+
+def waits_first(text: str, name: str) -> bool:
+    """Whether the first statement of kernel ``name`` waits for the launch before it."""
+    found = next(match for match in KERNEL.finditer(text) if match[1] == name)
+    return text[text.index("{", found.end()) + 1 :].lstrip().startswith("after_previous_launch();")

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.contract.operation import Array
-from kernels.cuda.device.base import Descriptor, Device
+from kernels.cuda.device.base import Descriptor, Device, boxes_or_pointers
 from kernels.cuda.products import convolve_kernel, tiles
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
 from kernels.cuda.products.few_outputs import few_outputs, takes_few_outputs
 from kernels.cuda.products.images import PIXEL, image_convolve
 from kernels.cuda.products.packing import pack_weights, pad_channels
 from kernels.cuda.products.partials import split_reduce
-from kernels.cuda.products.splits import DOT, splits
+from kernels.cuda.products.splits import DOT
+from kernels.cuda.products.time_model import split
 from kernels.ledger import cost
 
 #: Kernel rows or columns at most: whether each lies inside the image is a bit of a word.
@@ -57,6 +58,7 @@ class Lowering(NamedTuple):
     mode: str | None = None
 
 
+@boxes_or_pointers
 def convolve(
     dev: Device, precision: str, out: Array, src: Array, w: Array, *, kind: str, stride: int, epilogue: Epilogue = NOTHING
 ) -> None:
@@ -166,7 +168,7 @@ def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lower
         KH=kh, KW=kw, S=lowering.stride, BACK=lowering.back, FRACTIONAL=lowering.fractional, SHUFFLED=lowering.shuffled,
         TRANSPOSED=lowering.transposed, FLIPPED=lowering.flipped, SPLIT=count > 1,
         **plan.constants, BM=bm, BN=bn, BK=bk, TMA=boxes is not None,
-        PRECISION=DOT[precision], INTERPRETED=dev.interpreted, warps=warps, stages=stages,
+        PRECISION=DOT[precision], INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent, warps=warps, stages=stages,
         cost=cost(plan.tiles * nt * taps * tap_steps * 2 * bm * bn * bk, [_touched(src, lowering), w, *plan.reads], plan.writes),
     )  # fmt: skip
     plan.finish()
@@ -180,8 +182,7 @@ def _tile(dev: Device, precision: str, kind: str, rows: int, columns: int, depth
 
 def _splits(dev: Device, precision: str, rows: int, columns: int, depth: int, chosen: tiles.Tile) -> tuple[int, int]:
     """(splits, steps in each) of a linear layer's inputs."""
-    programs, size = tiles.programs(chosen, rows, columns), 2 if precision == "bf16" else 4
-    return splits(programs, depth // chosen.bk, chosen, size, rows * columns, dev.chip, precision)
+    return split(tiles.programs(chosen, rows, columns), depth // chosen.bk, chosen, rows * columns, dev.chip, precision)[:2]
 
 
 def _phase_taps(kernel: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 
 from kernels.cuda.products.epilogue import finish_pieces, tile_rows
-from kernels.cuda.products.tile_math import dot
+from kernels.cuda.products.tile_math import after_previous_launch, dot
 
 
 @triton.jit
@@ -116,9 +116,10 @@ def convolve(
     SPLIT: tl.constexpr,  # out is [splits, rows, N] float32
     N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TMA: tl.constexpr,
-    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: BM rows and BN columns of one phase. Grid: M-tiles × N-tiles (N fastest), phases, splits."""
+    after_previous_launch(DEPENDENT)
     NT: tl.constexpr = (N + BN - 1) // BN
     TAP_STEPS: tl.constexpr = SC // BK
     EVERY: tl.constexpr = 2 if FRACTIONAL else 1

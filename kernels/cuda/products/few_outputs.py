@@ -6,7 +6,7 @@ Axis letters: N images, H W rows and columns, KH KW kernel, Ci Co channels.
 from __future__ import annotations
 
 from kernels.contract.operation import Array
-from kernels.cuda.device.base import Descriptor, Device
+from kernels.cuda.device.base import Descriptor, Device, boxes_or_pointers
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.launch import power_of_two
 from kernels.cuda.products import few_outputs_kernel, tiles
@@ -37,6 +37,7 @@ def takes_few_outputs(out: Array, src: Array, w: Array, stride: int, epilogue: E
     )
 
 
+@boxes_or_pointers
 def few_outputs(dev: Device, precision: str, out: Array, src: Array, w: Array, *, kind: str, epilogue: Epilogue) -> None:
     """out = conv(src, w), or with kind "dgrad" its transpose, then bias and activation; stride 1.
 
@@ -67,7 +68,8 @@ def few_outputs(dev: Device, precision: str, out: Array, src: Array, w: Array, *
         few_outputs_kernel.few_outputs, (programs,), *(boxes or (src, weights)), out, bias, rows, warps=chosen.warps, stages=chosen.stages,
         cost=cost(programs * 2 * chosen.bm * columns * kh * depth, [src, weights, 0 if bias is None else bias], [out]),
         H=height, W=width, SC=depth, CO=channels, KH=kh, KW=kw, ACTIVATION=epilogue.activation,
-        BM=chosen.bm, BN=columns, BK=chosen.bk, TMA=boxes is not None, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
+        BM=chosen.bm, BN=columns, BK=chosen.bk, TMA=boxes is not None, PRECISION=DOT[precision],
+        INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent,
     )  # fmt: skip
 
 

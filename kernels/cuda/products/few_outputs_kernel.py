@@ -18,7 +18,7 @@ import triton.language as tl
 
 from kernels.cuda.products.convolve_kernel import inside_bits, load_source, load_weights
 from kernels.cuda.products.epilogue import finish_tile
-from kernels.cuda.products.tile_math import dot
+from kernels.cuda.products.tile_math import after_previous_launch, dot
 
 #: Output channels at most, and columns of the product for each kernel column.
 MOST_OUTPUTS = tl.constexpr(4)
@@ -36,9 +36,10 @@ def few_outputs(
     BM: tl.constexpr,
     BN: tl.constexpr,  # 4 · kernel columns, padded to a power of two
     BK: tl.constexpr, TMA: tl.constexpr,
-    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: BM positions, whole image rows, all their channels."""
+    after_previous_launch(DEPENDENT)
     first = tl.program_id(0) * BM
     local = tl.arange(0, BM)
     r = first + local

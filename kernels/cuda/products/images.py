@@ -58,7 +58,7 @@ def image_convolve(
         warps=warps, stages=stages,
         cost=cost(programs * 2 * bm * bn * k, [read, weights, *plan.reads], plan.writes),
         PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, KH=kh, KW=kw, S=stride, K=k, COLUMNS=padded, **plan.constants,
-        BM=bm, BN=bn, BK=bk, LONG=buffer.size >= LONG, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
+        BM=bm, BN=bn, BK=bk, LONG=buffer.size >= LONG, PRECISION=DOT[precision], INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent,
     )  # fmt: skip
     plan.finish()
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from kernels.cuda.products.epilogue import finish_tile, tile_rows
-from kernels.cuda.products.tile_math import dot
+from kernels.cuda.products.tile_math import after_previous_launch, dot
 from kernels.cuda.products.wgrad_kernel import position
 
 #: Channels of a pixel in the padded buffer.
@@ -47,9 +47,10 @@ def image_convolve(
     PH: tl.constexpr, PW: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, S: tl.constexpr,
     K: tl.constexpr, COLUMNS: tl.constexpr, N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr,
-    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: BM output positions and BN of the N output channels; out = image ⋆ weights through `finish_tile`."""
+    after_previous_launch(DEPENDENT)
     blocks: tl.constexpr = COLUMNS // BN
     tile = tl.program_id(0) // blocks
     columns = tl.program_id(0) % blocks * BN + tl.arange(0, BN)
@@ -79,13 +80,14 @@ def image_wgrad(
     PH: tl.constexpr, PW: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, YC: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, S: tl.constexpr, SWAPPED: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr,
-    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: BM rows (tap, channel of the image) and BN channels of ``other``, summed over the positions of one split.
 
     The image is x and other dy; with SWAPPED, which stride 1 allows, the image is dy and other x: a sum over output positions is one
     over input positions, and dy's shift is the opposite of x's.
     """
+    after_previous_launch(DEPENDENT)
     T: tl.constexpr = KH * KW
     m = tl.program_id(0) * BM + tl.arange(0, BM)
     columns = tl.program_id(1) * BN + tl.arange(0, BN)

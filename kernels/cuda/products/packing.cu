@@ -30,6 +30,7 @@ __device__ inline i64 origin(int mode, int t, int k, int n, int kh, int kw, int 
 // dst [taps, rows, columns] from w. A block moves SIDE × SIDE elements of one tap through shared memory, so that both the reading,
 // along k where the mode transposes, and the writing, along n, are of consecutive elements. Grid: (blocks of columns, of rows, taps).
 extern "C" __global__ void pack_weights(act_t *dst, const act_t *w, int mode, int kh, int kw, int ci, int co, int rows, int columns) {
+    after_previous_launch();
     __shared__ float square[SIDE][SIDE + 1];
     const int t = blockIdx.z, first_k = blockIdx.y * SIDE, first_n = blockIdx.x * SIDE;
     const bool transposed = mode == DGRAD1 || mode == PHASES || mode == IMAGE_DGRAD1;
@@ -53,6 +54,7 @@ extern "C" __global__ void pack_weights(act_t *dst, const act_t *w, int mode, in
 
 // dst [N, DH, DW, DC] from src [N, H, W, C] set in at (border, border), zeros elsewhere; eight consecutive elements of dst a thread.
 extern "C" __global__ void pad(act_t *dst, const act_t *src, i64 n, int dh, int dw, int dc, int h, int w, int c, int border) {
+    after_previous_launch();
     const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8;
     int channel = (int)(first % dc), column = (int)(first / dc % dw), row = (int)(first / dc / dw % dh);
     i64 image = first / dc / dw / dh;

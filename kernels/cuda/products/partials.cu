@@ -16,32 +16,58 @@ struct Sum {
     __device__ inline double value() const { return (double)high + low; }
 };
 
-// out[i] = Σ_s partials[s, i] (+ bias[i mod columns]). partials: [s, n]. Eight elements a thread.
-template <class T>
-__device__ inline void split_sum(T *out, const float *partials, const float *bias, int splits, i64 n, i64 columns) {
-    const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8;
-    if (first + 8 <= n && n % 8 == 0 && aligned16(out) && aligned16(partials) && (!bias || (columns % 8 == 0 && aligned16(bias)))) {
-        float sum[8] = {};
-        if (bias) load8(sum, bias + first % columns);
-#pragma unroll 4
-        for (int s = 0; s < splits; ++s) {
-            float v[8];
-            load8(v, partials + s * n + first);
+template <int V>
+__device__ inline void read(float *v, const float *p, bool aligned) {
+    if constexpr (V == 4)
+        if (aligned) return load4(v, p);
 #pragma unroll
-            for (int k = 0; k < 8; ++k) sum[k] += v[k];
-        }
-        store8(out + first, sum);
-        return;
-    }
-    for (i64 i = first; i < first + 8 && i < n; ++i) {
-        float sum = bias ? bias[i % columns] : 0.0f;
-        for (int s = 0; s < splits; ++s) sum += partials[s * n + i];
-        from_float(out[i], sum);
-    }
+    for (int k = 0; k < V; ++k) v[k] = p[k];
 }
 
-extern "C" __global__ void split_reduce(act_t *out, const float *partials, const float *bias, int splits, i64 n, i64 columns) {
-    split_sum(out, partials, bias, splits, n, columns);
+// out[i] = Σ_s partials[s, i] (+ bias[i mod columns]). partials: [s, n]. V neighbouring elements a thread; `lanes` (a power of two)
+// threads share them and take every lanes-th split, then add theirs in a tree: few elements of many splits fill a device too.
+template <int V, class T>
+__device__ inline void split_sum(
+    T *out, const float *partials, const float *bias, int splits, i64 n, i64 columns, int lanes, float (*shared)[THREADS]) {
+    const int width = THREADS / lanes, lane = threadIdx.x / width;
+    const i64 first = ((i64)blockIdx.x * width + threadIdx.x % width) * V;
+    const bool aligned = aligned16(out) && aligned16(partials);
+    float sum[V] = {};
+    if (first < n) {
+#pragma unroll 8
+        for (int s = lane; s < splits; s += lanes) {
+            float v[V];
+            read<V>(v, partials + s * n + first, aligned);
+#pragma unroll
+            for (int k = 0; k < V; ++k) sum[k] += v[k];
+        }
+    }
+    for (int half = lanes / 2; half > 0; half /= 2) {
+#pragma unroll
+        for (int k = 0; k < V; ++k) shared[k][threadIdx.x] = sum[k];
+        __syncthreads();
+        if (lane < half)
+#pragma unroll
+            for (int k = 0; k < V; ++k) sum[k] += shared[k][threadIdx.x + half * width];
+        __syncthreads();
+    }
+    if (lane > 0 || first >= n) return;
+    if (bias)
+#pragma unroll
+        for (int k = 0; k < V; ++k) sum[k] += bias[(first + k) % columns];
+    if constexpr (V == 4)
+        if (aligned) return store4(out + first, sum);
+#pragma unroll
+    for (int k = 0; k < V; ++k) from_float(out[first + k], sum[k]);
+}
+
+extern "C" __global__ void split_reduce(act_t *out, const float *partials, const float *bias, int splits, i64 n, i64 columns, int lanes) {
+    after_previous_launch();
+    __shared__ float shared[4][THREADS];
+    if (n % 4 == 0)
+        split_sum<4>(out, partials, bias, splits, n, columns, lanes, shared);
+    else
+        split_sum<1>(out, partials, bias, splits, n, columns, lanes, shared);
 }
 
 // What a thread of the next two kernels sums: V channels from (blockIdx.x · width + t % width) · V on, of group blockIdx.y, and of
@@ -61,14 +87,6 @@ struct Share {
 };
 
 constexpr int TREE = 2048;  // doubles of shared memory: V a thread
-
-template <int V>
-__device__ inline void read(float *v, const float *p, bool aligned) {
-    if constexpr (V == 4)
-        if (aligned) return load4(v, p);
-#pragma unroll
-    for (int k = 0; k < V; ++k) v[k] = p[k];
-}
 
 // total[k] = Σ sums[k] over the lanes of a channel, in every thread of the channel; a tree.
 template <int V>
@@ -135,6 +153,7 @@ __device__ inline void finalise(
 extern "C" __global__ void bn_finalise(
     float *mean, float *var, const float *partial, const float *counts, const int *starts, int groups, int phases, int k, int c, int width,
     int vector) {
+    after_previous_launch();
     __shared__ double shared[TREE];
     const Share share(starts, groups, phases, k, c, width, vector ? 4 : 1);
     if (vector)
@@ -178,6 +197,7 @@ __device__ inline void sums_finalise(
 extern "C" __global__ void bn_sums_finalise(
     float *sums, const float *partial, const int *starts, const float *var, float eps, int groups, int phases, int rows, int k, int c,
     int width, int vector) {
+    after_previous_launch();
     __shared__ double shared[TREE];
     const Share share(starts, groups, phases, k, c, width, vector ? 4 : 1);
     if (vector)
@@ -227,6 +247,7 @@ __device__ inline void column_sum(float *partial, const act_t *matrix, i64 rows,
 }
 
 extern "C" __global__ void column_partials(float *partial, const act_t *matrix, i64 rows, i64 chunk_rows, int c, int lanes, int vector) {
+    after_previous_launch();
     __shared__ float shared[8 * THREADS];
     if (vector)
         column_sum<8>(partial, matrix, rows, chunk_rows, c, lanes, shared);

@@ -19,10 +19,11 @@ from kernels.cuda.device.launch import THREADS, blocks, channel_layout, check_va
 from kernels.ledger import cost
 
 FILE = "products/partials.cu"
+MOST_LANES = 64  # of `split_reduce`: four neighbouring threads and more read 64 bytes together
 
 
 def split_reduce(dev: Device, out: Array, partials: Array, bias: Array = None) -> None:
-    """out = Σ_s partials[s] (+ bias along the last axis), in the order of s.
+    """out = Σ_s partials[s] (+ bias along the last axis), in a fixed order.
 
     Args:
         out: any shape, float32 or the engine's dtype; output.
@@ -36,11 +37,20 @@ def split_reduce(dev: Device, out: Array, partials: Array, bias: Array = None) -
     check_array("partials", partials, (len(partials), *out.shape), np.float32)
     if bias is not None:
         check_array("bias", bias, out.shape[-1:], np.float32)
+    grid, lanes = reduction(out.size, len(partials), dev.chip.multiprocessors)
     dev.cuda(
-        FILE, "split_reduce", blocks(out.size, 8 * THREADS), THREADS,
-        out, partials, bias, np.int32(len(partials)), np.int64(out.size), np.int64(out.shape[-1]),
+        FILE, "split_reduce", grid, THREADS,
+        out, partials, bias, np.int32(len(partials)), np.int64(out.size), np.int64(out.shape[-1]), np.int32(lanes),
         cost=cost(0, [partials] if bias is None else [partials, bias], [out]), defines=defines_of(out),
     )  # fmt: skip
+
+
+def reduction(entries: int, splits: int, multiprocessors: int) -> tuple[int, int]:
+    """(blocks, threads that share an element) of `split_reduce`: as many as fill the device twice, each with four splits to add."""
+    each, lanes = 4 if entries % 4 == 0 else 1, 1
+    while blocks(entries * lanes, each * THREADS) < 2 * multiprocessors and 8 * lanes <= splits and lanes < MOST_LANES:
+        lanes *= 2
+    return blocks(entries * lanes, each * THREADS), lanes
 
 
 def _reduction(

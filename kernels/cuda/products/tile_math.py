@@ -1,9 +1,18 @@
-"""What the Triton kernels share: one step of a tile's matrix product."""
+"""What the Triton kernels share: their first statement, and one step of a tile's matrix product."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+
+@triton.jit
+def after_previous_launch(DEPENDENT: tl.constexpr):
+    """Wait for the end of the launch before, and for what it wrote (programmatic dependent launch; common.cuh has the same)."""
+    if DEPENDENT:
+        gdc_launch_dependents()
+        gdc_wait()
 
 
 @triton.jit

@@ -1,26 +1,20 @@
 """Tile sizes of the matmul kernels: a list for each kind of chip, a rule that chooses from it, and a tuner's results, which come first.
 
-The lists follow from shared memory, registers and spills of the compiled code, and from counted traffic; none was timed yet.
+The lists follow from shared memory, registers and spills of the compiled code; the choice from `time_model`. None was timed yet.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from kernels.cuda.device.boards import board_of
 from kernels.cuda.device.chips import Chip
-
-
-class Tile(NamedTuple):
-    """What one program computes: ``bm`` rows, ``bn`` columns, ``bk`` of the summed axis a step; ``stages`` steps in flight, ``warps``."""
-
-    bm: int
-    bn: int
-    bk: int
-    stages: int
-    warps: int
-
+from kernels.cuda.products import time_model
+from kernels.cuda.products.time_model import Tile, split
 
 #: Convolutions and linear layers, by chip family and precision. `tile` chooses from a list, and makes its entries fit.
 TILES: dict[str, dict[str, tuple[Tile, ...]]] = {
@@ -40,6 +34,8 @@ TILES: dict[str, dict[str, tuple[Tile, ...]]] = {
 
 #: Rows of a tile at most where rows are loaded by pointers: those and their boundary checks need registers.
 POINTER_ROWS = 128
+#: Columns at most before sm_80: without asynchronous copies what is loaded for the next step waits in registers, and 128 spill.
+OLD_COLUMNS = 64
 
 #: Kinds of product that choose from TILES; others have rules of their own.
 KINDS = ("forward", "dgrad", "phases", "fused", "linear", "linear_whole")
@@ -66,8 +62,10 @@ def tile(kind: str, *, rows: int, columns: int, depth: int, channels: int, chip:
         raise ValueError(f"tile: got kind {kind!r}, expected one of {', '.join(KINDS)}")
     name = key(kind, rows, columns, depth, chip, precision)
     if name not in _overrides:
-        fitted = [_fit(entry, columns, channels, chip, precision) for entry in TILES[chip.family][precision]]
-        return used(name, min(fitted, key=lambda t: _busiest(t, kind, rows, columns, depth, chip) * _time(t)))
+        seconds = functools.partial(
+            _seconds, kind=kind, rows=rows, columns=columns, depth=depth, channels=channels, chip=chip, precision=precision
+        )
+        return used(name, min(fitted(columns, channels, chip, precision), key=seconds))
     return used(name, _overrides[name])
 
 
@@ -113,10 +111,9 @@ def describe() -> dict[str, Any]:
     return {"table": table, "tuned": tuned, "used": used}
 
 
-def _busiest(tile: Tile, kind: str, rows: int, columns: int, depth: int, chip: Chip) -> float:
-    """Programs of the multiprocessor with most, in units of one program of the whole depth; splits are programs of a part of it."""
-    parts = max(1, depth // tile.bk) if kind == "linear" else 1
-    return -(-programs(tile, rows, columns) * parts // chip.multiprocessors) / parts
+def fitted(columns: int, channels: int, chip: Chip, precision: str) -> list[Tile]:
+    """What `tile` chooses from."""
+    return [_fit(entry, columns, channels, chip, precision) for entry in TILES[chip.family][precision]]
 
 
 def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -> Tile:
@@ -124,6 +121,7 @@ def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -
     bm, bn, bk, stages, warps = entry
     bm = bm if chip.tma else min(bm, POINTER_ROWS)
     bn = min(bn, max(16, 1 << (columns - 1).bit_length()))
+    bn = bn if chip.bf16 else min(bn, OLD_COLUMNS)
     while channels % bk:
         bk //= 2
     size = 2 if precision == "bf16" else 4
@@ -133,9 +131,20 @@ def _fit(entry: Tile, columns: int, channels: int, chip: Chip, precision: str) -
     return Tile(bm, bn, bk, stages, warps if bm * bn > small else min(warps, 4))
 
 
-def _time(tile: Tile) -> float:
-    """Relative time of a step of one program: its multiplications, and what it loads through the L2 cache, partly at the same time."""
-    return tile.bm * tile.bn / 2048 + (tile.bm + tile.bn) / 20
+@functools.lru_cache(1024)
+def _seconds(tile: Tile, kind: str, rows: int, columns: int, depth: int, channels: int, chip: Chip, precision: str) -> float:
+    """The model's seconds of a product with ``tile``."""
+    board, size = board_of(chip), 2 if precision == "bf16" else 4
+    steps = depth // tile.bk
+    if kind == "linear":
+        return split(programs(tile, rows, columns), steps, tile, rows * columns, chip, precision)[2]
+    classes: tuple[tuple[int, int], ...] = ((programs(tile, rows, columns), steps),)
+    if kind == "phases":
+        taps = math.isqrt(depth // channels)
+        both = ((taps + 1) // 2, taps // 2)
+        each = programs(tile, rows // 4, columns)
+        classes = tuple((each, a * b * channels // tile.bk) for a in both for b in both)
+    return time_model.product(board, precision, tile, classes, tma=chip.tma, shared=chip.shared_bytes, stored=2 * size).seconds
 
 
 # ---- weight gradients and few-channel convolutions ----

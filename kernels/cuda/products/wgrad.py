@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from kernels.contract.operation import Array
-from kernels.cuda.device.base import Descriptor, Device
+from kernels.cuda.device.base import Descriptor, Device, boxes_or_pointers
 from kernels.cuda.products import wgrad_kernel
 from kernels.cuda.products.images import image_wgrad, takes_image_wgrad
 from kernels.cuda.products.packing import pad_channels
@@ -24,6 +24,7 @@ WASTE = 1.125
 UNITS = 3
 
 
+@boxes_or_pointers
 def wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, stride: int, dbias: Array = None) -> None:
     """dw[kh, kw, ci, co] = Σ_{n, i, j} x[n, i·s + kh − p, j·s + kw − p, ci] · dy[n, i, j, co];  dbias[co] = Σ_{n, i, j} dy[n, i, j, co].
 
@@ -43,6 +44,7 @@ def wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, stride
     _by_boxes_or_pointers(dev, precision, dw, _aligned(dev, "wgrad.x", x), _aligned(dev, "wgrad.dy", dy), stride)
 
 
+@boxes_or_pointers
 def linear_wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, dbias: Array = None) -> None:
     """dw = xᵀ · dy, dbias = Σ_n dy. Args: dw [I, O] float32, output; x [N, I]; dy [N, O]; dbias [O] float32, output, or None."""
     if dbias is not None:
@@ -73,17 +75,17 @@ class Boxes(NamedTuple):
 def fit_boxes(x: Array, dy: Array, kernel: int, stride: int, bm: int, bk: int) -> Boxes | None:
     """The boxes of a program of at most ``bm`` rows and ``bk`` images a step, or None where tensor descriptors cannot serve.
 
-    ``kernel`` is its columns of taps. Descriptors need rows of 16 bytes, with stride 2 an even height and width; boxes need channels
-    that a unit divides, and a batch that they nearly divide.
+    ``kernel`` is its columns of taps. Descriptors need pixels of 16 bytes; boxes need channels that a unit divides, or with stride 2 an
+    even width, and a batch that they nearly divide.
     """
-    images, height, width, channels = x.shape
-    if channels % VECTOR or dy.shape[3] % VECTOR or (stride == 2 and (height % 2 or width % 2)):
+    images, _, width, channels = x.shape
+    if channels % VECTOR or dy.shape[3] % VECTOR:
         return None
     # with boxes shorter than half a step, a step's waiting would cost more than its work
     bk = next((b for b in (bk, bk // 2) if -(-images // b) * b <= WASTE * images), 0)
     if not bk:
         return None
-    if stride == 2 and kernel > 1 and 2 * channels == 64 <= bm:
+    if stride == 2 and kernel > 1 and width % 2 == 0 and 2 * channels == 64 <= bm:
         return Boxes(64, True, bk)
     unit = next((u for u in (128, 64) if channels % u == 0 and u <= bm), 0)
     return Boxes(unit, False, bk) if unit else None
@@ -102,7 +104,7 @@ def _by_boxes_or_pointers(dev: Device, precision: str, dw: Array, x: Array, dy: 
 
 
 def _by_boxes(dev: Device, precision: str, dw: Array, x: Array, dy: Array, stride: int, chosen: Tile, boxes: Boxes) -> None:
-    """`wgrad_boxes`: the axes of x and dy in the order in which a box of images is a matrix."""
+    """`wgrad_boxes`: x and dy as matrices with a row for each image."""
     images, height, width, xc = x.shape
     oh, ow, yc = dy.shape[1:]
     kh, kw, ci, co = dw.shape
@@ -111,18 +113,13 @@ def _by_boxes(dev: Device, precision: str, dw: Array, x: Array, dy: Array, strid
     units = min(UNITS, bm // unit)
     pairs = (kw // 2 + 1) // 2 + kw // 4 + 1  # of columns that begin even, from the one that holds the leftmost tap on
     count = kh * pairs if pair else kh * kw * (xc // unit)
-    image = height * width * xc
-    if stride == 2:
-        shape, strides = [height // 2, 2, width // 2, images, 2 * xc], [2 * width * xc, width * xc, 2 * xc, image, 1]
-    else:
-        shape, strides = [height, width, images, xc], [width * xc, xc, image, 1]
-    x_boxes = Descriptor(x, shape, strides, [*[1] * (len(shape) - 2), bk, unit])
-    dy_boxes = Descriptor(dy, [oh * ow, images, yc], [yc, oh * ow * yc, 1], [1, bk, bn])
+    x_boxes = Descriptor(x, [images, height * width * xc], [height * width * xc, 1], [bk, unit])
+    dy_boxes = Descriptor(dy, [images, oh * ow * yc], [oh * ow * yc, 1], [bk, bn])
     grid, steps = (-(-count // units), -(-yc // bn)), oh * ow * -(-images // bk)
     launch_splits(
         dev, precision, wgrad_kernel.wgrad_boxes, grid, dw, (x_boxes, dy_boxes, steps), (_touched(x, dw, dy, stride), dy.nbytes), steps,
         Tile(units * unit, bn, bk, stages, warps),
-        XC=xc, OH=oh, OW=ow, KH=kh, KW=kw, CI=ci, CO=co, S=stride, BM=unit, BN=bn, BK=bk, UNITS=units, PAIR=pair,
+        H=height, W=width, XC=xc, OH=oh, OW=ow, YC=yc, KH=kh, KW=kw, CI=ci, CO=co, S=stride, BM=unit, BN=bn, BK=bk, UNITS=units, PAIR=pair,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.cuda.products.tile_math import dot
+from kernels.cuda.products.tile_math import after_previous_launch, dot
 
 
 @triton.jit
@@ -43,12 +43,13 @@ def wgrad_pointers(
     H: tl.constexpr, W: tl.constexpr, XC: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, YC: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, S: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr,
-    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: BM rows (t, ci) and BN columns of dw, summed over the positions of one split.
 
     LONG: element offsets within x or dy need 64 bits.
     """
+    after_previous_launch(DEPENDENT)
     T: tl.constexpr = KH * KW
     pm = tl.program_id(0)
     pn = tl.program_id(1)
@@ -111,15 +112,11 @@ def unit(index, XC: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BM: tl.con
 
 
 @triton.jit
-def load_box(x, n, i, j, h, v, c, XC: tl.constexpr, S: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr):
-    """[BM, BK] of x: BK images from n on at output position (i, j) shifted by (h, v) pixels, channels from c on; zero outside x.
-
-    Stride 2 sees x as pairs of rows and of columns. The shifts are floor-divided.
-    """
-    if S == 2:
-        return tl.trans(tl.reshape(x.load([i + (h >> 1), h & 1, j + (v >> 1), n, (v & 1) * XC + c]), [BK, BM]))
-    else:
-        return tl.trans(tl.reshape(x.load([i + h, j + v, n, c]), [BK, BM]))
+def load_box(x, n, i, j, h, v, c, H: tl.constexpr, W: tl.constexpr, XC: tl.constexpr, S: tl.constexpr):
+    """[BM, BK] of x: BK images from n on at output position (i, j) shifted by (h, v) pixels, channels from c on; zero outside x."""
+    inside = ((i * S + h).to(tl.uint32) < H) & ((j * S + v).to(tl.uint32) < W)  # unsigned: what is negative is large
+    first = (i * W + j) * (S * XC) + ((h * W + v) * XC + c)  # the second term is the same in every step
+    return tl.trans(x.load([n, tl.where(inside, first, H * W * XC)]))  # behind the end a box is zeros
 
 
 @triton.jit
@@ -135,22 +132,27 @@ def store_unit(out, acc, h, v, c, columns, split, XC: tl.constexpr, KH: tl.const
 @triton.jit
 def wgrad_boxes(
     out,  # [splits, T, Ci, Co] float32
-    x,  # descriptor of [H, W, N, XC], or with stride 2 of [H/2, 2, W/2, N, 2·XC]: axes of [N, H, W, XC] in another order
-    dy,  # descriptor of [OH·OW, N, YC]
+    x,  # descriptor of [N, H·W·XC]
+    dy,  # descriptor of [N, OH·OW·YC]
     boxes,  # boxes of positions in all
     steps,  # boxes in one split
-    XC: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr,
+    H: tl.constexpr, W: tl.constexpr, XC: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, YC: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, S: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    UNITS: tl.constexpr, PAIR: tl.constexpr, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+    UNITS: tl.constexpr, PAIR: tl.constexpr, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: UNITS times BM rows and BN columns of dw, summed over boxes of BK images at one position.
 
     A box of images, not of pixels: only then is it a matrix without a reshape, and wgmma reads it from shared memory transposed.
-    A unit is BM channels of one tap. With PAIR (stride 2, BM = 2·XC) it is all channels of two neighbouring taps, which lie
+    Both operands are matrices with a row for each image, in which a pixel is a range of columns. So descriptors have no more than two
+    axes, the larger stride outside, and find the end of x alone: pixels outside are turned away from. dy's box may reach into the
+    next pixel, whose columns are computed and dropped.
+
+    A unit is BM channels of one tap. With PAIR (stride 2, W even, BM = 2·XC) it is all channels of two neighbouring taps, which lie
     together in memory where the first column is even; taps outside the kernel are computed and dropped. The units of a program
     share dy's box, which the rows of one unit would not repay.
     """
+    after_previous_launch(DEPENDENT)
     pm = tl.program_id(0)
     pn = tl.program_id(1)
     split = tl.program_id(2)
@@ -167,12 +169,12 @@ def wgrad_boxes(
         n = step // (OH * OW) * BK
         i = pixel // OW
         j = pixel % OW
-        b = tl.reshape(dy.load([pixel, n, pn * BN]), [BK, BN])
-        acc0 = dot(load_box(x, n, i, j, h0, v0, c0, XC, S, BM, BK), b, acc0, PRECISION, INTERPRETED)
+        b = dy.load([n, pixel * YC + pn * BN])
+        acc0 = dot(load_box(x, n, i, j, h0, v0, c0, H, W, XC, S), b, acc0, PRECISION, INTERPRETED)
         if UNITS > 1:
-            acc1 = dot(load_box(x, n, i, j, h1, v1, c1, XC, S, BM, BK), b, acc1, PRECISION, INTERPRETED)
+            acc1 = dot(load_box(x, n, i, j, h1, v1, c1, H, W, XC, S), b, acc1, PRECISION, INTERPRETED)
         if UNITS > 2:
-            acc2 = dot(load_box(x, n, i, j, h2, v2, c2, XC, S, BM, BK), b, acc2, PRECISION, INTERPRETED)
+            acc2 = dot(load_box(x, n, i, j, h2, v2, c2, H, W, XC, S), b, acc2, PRECISION, INTERPRETED)
     columns = pn * BN + tl.arange(0, BN)
     store_unit(out, acc0, h0, v0, c0, columns, split, XC, KH, KW, CI, CO, BM)
     if UNITS > 1:

@@ -45,5 +45,6 @@ def wgrad_rmsprop(
         wgrad_rmsprop_kernel.wgrad_rmsprop, grid, w, ms, copy, x, dy, enabled, lr if by_array else float(lr),
         float(decay), 1.0 - decay, float(eps), float(weight_decay), images, warps=warps, stages=stages,
         cost=cost(grid[0] * grid[1] * steps * 2 * bm * bn * bk, read, [w, ms] if copy is None else [w, ms, copy]),
-        INPUTS=inputs, OUTPUTS=outputs, RATE_ARRAY=by_array, BM=bm, BN=bn, BK=bk, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
+        INPUTS=inputs, OUTPUTS=outputs, RATE_ARRAY=by_array, BM=bm, BN=bn, BK=bk, PRECISION=DOT[precision],
+        INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent,
     )  # fmt: skip

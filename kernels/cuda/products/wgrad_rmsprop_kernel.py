@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from kernels.cuda.products.epilogue import to_type
-from kernels.cuda.products.tile_math import dot
+from kernels.cuda.products.tile_math import after_previous_launch, dot
 
 
 @triton.jit
@@ -29,9 +29,10 @@ def wgrad_rmsprop(
     images,  # N
     INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, RATE_ARRAY: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: BM x BN weights."""
+    after_previous_launch(DEPENDENT)
     active = 1
     if enabled is not None:
         active = tl.load(enabled).to(tl.int32)

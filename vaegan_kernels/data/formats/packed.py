@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cache import replace
 from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
 from vaegan_kernels.shell.errors import UserError
 
@@ -63,7 +64,7 @@ def write_packed(path: str | Path, dataset: Dataset) -> None:
             file.flush()
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
     except (OSError, RuntimeError) as error:
         reason = _reason(error)
         raise UserError(f"{path}: cannot be written: {reason}; nothing was kept, free some space or write elsewhere") from error
