@@ -45,6 +45,10 @@ class OutOfMemory(RuntimeError):
         self.needed, self.free = needed, free
 
 
+class CompilationError(RuntimeError):
+    """Kernels of a GPU do not compile: their names, for which chip, why; one line."""
+
+
 class Engine(
     Conv2d, ConvTranspose2d, Linear, Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwise, Random,
 ):  # fmt: skip
@@ -53,7 +57,7 @@ class Engine(
     Attributes: ``name`` ("cpu" or "cuda"), ``precision``, ``dtype`` (of activations and operands), ``wide`` (of parameters and
     statistics), ``threads`` (0 on a GPU), ``device`` (what a GPU's launches run on; None on the CPU), ``host_memory`` (whether values
     can be read at once: a step then leaves out what the equilibrium gate holds back), ``notice`` (a line for the user; on the CPU why it
-    is not the native engine).
+    is not the native engine), ``compiling`` (told (done, of) while a GPU's kernels are compiled, or None).
     """
 
     name: str
@@ -61,6 +65,7 @@ class Engine(
     threads: int
     device: Any = None
     notice = ""
+    compiling: Callable[[int, int], None] | None = None
 
     @property
     def capturing(self) -> bool:
@@ -91,6 +96,14 @@ class Engine(
         """A function that does what ``body`` does. A GPU runs it until nothing is allocated any more, then records it as one graph and
         replays that: ``body`` must issue the same operations on the same arrays each time."""
         return body
+
+    def prepare(self, body: Callable[[], None]) -> None:
+        """Make ready what ``body`` will need, without doing what it does: a GPU's kernels are compiled, many at once, or found in the
+        caches of earlier runs. It is called for that, must launch what it will launch later, and reads nothing but zeros.
+
+        Raises:
+            CompilationError: some kernel does not compile. OutOfMemory: as ``body`` itself.
+        """
 
     def synchronize(self) -> None:
         """Wait for everything that was asked of the device."""

@@ -114,6 +114,7 @@ class System:
         entries = [(p, flags[_network_of(p)], (rates or {}).get(_network_of(p), 1.0)) for p in trained]
         self.optimizer.allocate(entries, self.fused, [a for a in self.followed if isinstance(a, Statistic)])
         self.noise: tuple[Array, Any] | None = None
+        self._prepared: set[Any] = set()  # what a GPU has made ready for inference
         self._rows = (1, 1, 1)  # images, real rows and generated rows of the last step, to turn sums into means
 
     @property

@@ -107,7 +107,7 @@ class VAEGAN(System):
         mu = np.empty((len(x), self.spec.latent), self.engine.wide)
         logvar = np.empty_like(mu)
         for cut, piece, pass_ in self._pieces(x, attributes):
-            enc = self.encoder.apply(piece, pass_)
+            enc = self._applied(self.encoder, piece, pass_)
             mu[cut], logvar[cut] = self.engine.to_numpy(enc.mu), self.engine.to_numpy(enc.logvar)
             enc.release()
         return mu, logvar
@@ -117,7 +117,7 @@ class VAEGAN(System):
         size, channels = self.spec.image_size, self.spec.channels
         images = np.empty((len(z), size, size, channels), self.engine.wide)
         for cut, piece, pass_ in self._pieces(z, attributes):
-            dec = self.decoder.apply(piece, pass_)
+            dec = self._applied(self.decoder, piece, pass_)
             images[cut] = self.engine.to_numpy(dec.output)
             dec.release()
         return images
@@ -126,7 +126,7 @@ class VAEGAN(System):
         """Images [N, S, S, C] in [-1, 1] (and [N, A]) → the probability that each is real, [N]."""
         p = np.empty((len(x), 1), self.engine.wide)
         for cut, piece, pass_ in self._pieces(x, attributes):
-            dis = self.discriminator.apply(piece, pass_, pass_)
+            dis = self._applied(self.discriminator, piece, pass_, pass_)
             self.engine.sigmoid_forward(dis.logits, dis.logits)
             p[cut] = self.engine.to_numpy(dis.logits)
             dis.release()
@@ -137,10 +137,18 @@ class VAEGAN(System):
         features = np.empty((len(x), self.spec.metric_size), self.engine.wide)
         for start in range(0, len(x), INFERENCE_IMAGES):
             piece = self.engine.asarray(x[start : start + INFERENCE_IMAGES])
-            dis = self.discriminator.apply(piece, Pass((len(piece),), train=False), None)
+            dis = self._applied(self.discriminator, piece, Pass((len(piece),), train=False), None)
             features[start : start + len(piece)] = self.engine.to_numpy(dis.features).reshape(len(piece), -1)
             dis.release()
         return features
+
+    def _applied(self, network: Any, piece: Array, *passes: Pass | None) -> Any:
+        """The application of a network; before its first to so many images a GPU makes its kernels ready together."""
+        kind = network, len(piece), None in passes
+        if kind not in self._prepared:
+            self.engine.prepare(lambda: network.apply(piece, *passes).release())
+            self._prepared.add(kind)
+        return network.apply(piece, *passes)
 
     def _pieces(self, batch: np.ndarray, attributes: np.ndarray | None) -> Iterator[tuple[slice, Any, Pass]]:
         self._check_attributes(attributes, len(batch))

@@ -67,13 +67,19 @@ def evaluate(
     return {name: float(value) for name, value in result.items() if value is not None}
 
 
-def evaluate_on(model: Model, dataset: Dataset, indices: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float]:
-    """`evaluate` on the images at ``indices`` of ``dataset`` (None: those that were not trained on), of which the first 256 are used."""
-    from vaegan_kernels.measures.agreement import truth_of
+def measured(model: Model, dataset: Dataset, indices: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """(indices, attributes of a conditional model) of the images that `evaluate_on` measures."""
     from vaegan_kernels.pictures.artist import held_out
 
     shown = (held_out(dataset) if indices is None else indices)[:COUNT]
-    own = dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
+    return shown, dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
+
+
+def evaluate_on(model: Model, dataset: Dataset, indices: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float]:
+    """`evaluate` on the images at ``indices`` of ``dataset`` (None: those that were not trained on), of which the first 256 are used."""
+    from vaegan_kernels.measures.agreement import truth_of
+
+    shown, own = measured(model, dataset, indices)
     train = dataset.images[dataset.split("train")[:TRAIN]]
     return evaluate(model, dataset.images[shown], train, seed=seed, attributes=own, drawn=truth_of(dataset, shown))
 
@@ -155,10 +161,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in describe(found):
         print(line)
     if arguments.regressor is not None:
-        measured = measure(model, dataset, regressor, metric=metric, seed=arguments.seed)
-        for line in lines(measured):
+        judged = measure(model, dataset, regressor, metric=metric, seed=arguments.seed)
+        for line in lines(judged):
             print(line)
-        found = {**measured, "summary": found}
+        found = {**judged, "summary": found}
     if arguments.out is not None:
         from vaegan_kernels.files import write_json
 

@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder, config, header = prepare_resume(arguments)
     else:
         config = configuration(vars(arguments), repeated(arguments.config) if arguments.config else None)
-    engine, device = open_engine(config, say, on_cpu=repeated_engine(arguments.config) if arguments.config else "auto")
+    on_cpu = repeated_engine(arguments.config) if arguments.config else "auto"
+    engine, device = open_engine(config, None if arguments.quiet else say, on_cpu=on_cpu)
     if header is not None:
         device += note_other_engine(folder, header, engine)
     config = with_attributes(dataclasses.replace(config, precision=engine.precision, encoder_units=config.network_spec().encoder_units))
@@ -203,6 +204,7 @@ def run(
     model = Model(network, network.spec, header, examples_of(config, dataset))
     artist = Artist(config, model, dataset, folder, step=step)
     trainer = Trainer(config, network.engine, network, dataset, folder, step=step, seconds=header.seconds, listener=artist, resume=resume)
+    network.engine.prepare(lambda: rehearse(trainer, artist, model, dataset))
     with Progress(steps, step, quiet=arguments.quiet) as progress:
         ended_by = trainer.run(arguments.stop_after, progress)
     command = f"python -m vaegan_kernels.train --resume {resume or folder.path}"
@@ -213,6 +215,19 @@ def run(
     if trainer.step < steps:
         print(f"stopped after step {trainer.step} of {steps}; resume with: {command}")
     return 0
+
+
+def rehearse(trainer: Any, artist: Any, model: Model, dataset: Dataset) -> None:
+    """All that a run computes on its device: a step, the pictures, the measures of its end."""
+    from vaegan_kernels.evaluate import measured
+
+    trainer.step_body()
+    artist.samples()
+    shown, own = measured(model, dataset)
+    if model.has_encoder:
+        artist.rebuilt()
+        model.reconstruct(dataset.images[shown], attributes=own)
+    model.sample(max(2, len(shown)))
 
 
 def finish(trainer: Any, artist: Any, model: Model, dataset: Dataset, folder: RunFolder) -> None:

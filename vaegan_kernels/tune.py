@@ -78,7 +78,8 @@ def print_proposals(tuner: Any, chip: Any, precision: str) -> None:
 
 def compile_ahead(tuner: Any, chip: Any, jobs: int, seconds: float, show: Callable[[int, int], None]) -> str:
     """Compile the candidates' code in parallel, as far as ``seconds`` allow; a note of what was left for later."""
-    from kernels.cuda.device.compile import compile_many, key_of
+    from kernels.cuda.device.compile import key_of
+    from kernels.cuda.device.parallel import compile_many
 
     wanted = list({key_of(launch): launch for launch in tuner.waiting}.values())
     started, done = time.monotonic(), 0
@@ -171,6 +172,7 @@ def tune(a: Any, engine: Engine, started: float) -> int:
         print(note, flush=True)
     products = len(proposed.proposals)
     body = step_body(engine, a.network, a.batch_size, a.bn_groups)
+    engine.prepare(body)  # the rest of the step
     with bar("measuring", products) as show:
 
         def tell(outcome: Any) -> None:

@@ -88,7 +88,8 @@ def compile_section(options: Options, report: Report) -> None:
 
 def compile_groups(wanted: list[tuple[str, Callable[[], list[Any]]]], chip: Any, jobs: int, report: Report) -> None:
     """Groups together until there are about POOL kernels, each kernel once; a row for each pool."""
-    from kernels.cuda.device.compile import compile_many, key_of
+    from kernels.cuda.device.compile import key_of
+    from kernels.cuda.device.parallel import compile_many
 
     started = time.perf_counter()
     known: set[Any] = set()

@@ -73,6 +73,9 @@ class CUDAEngine(Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwi
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
         return self.device.record(body)
 
+    def prepare(self, body: Callable[[], None]) -> None:
+        self.device.prepare(body, self.compiling)
+
     def synchronize(self) -> None:
         """Wait until the device has done everything that was asked of it."""
         self.device.synchronize()

@@ -56,11 +56,19 @@ class Artist:
         other = [config.model] if config.model != "vaegan" else []
         return " · ".join([config.network, *other, *(["conditional"] if config.conditional else []), config.preset])
 
+    def samples(self) -> np.ndarray:
+        """Images [64, S, S, C] of the run's latents."""
+        return self.model.decode(self.z, self.conditions)
+
+    def rebuilt(self) -> np.ndarray:
+        """What the model makes of the run's test images, [N, S, S, C]."""
+        mean = self.config.reconstruct_from == "mean"
+        return self.model.reconstruct(self.originals, mean=mean, seed=self.config.seed, attributes=self.own)
+
     def draw(self, step: int) -> None:
         """Write the grids of ``step``."""
         note = f"step {step:,} of {self.steps:,}"
-        samples = self.model.decode(self.z, self.conditions)
-        picture = figures.grid(samples, 8, f"Samples   {self.name}", note)
+        picture = figures.grid(self.samples(), 8, f"Samples   {self.name}", note)
         save_image(self.folder.samples / figures.step_name(step), picture)
         if self.board is not None:
             self.board.add_image("samples", np.asarray(picture), step, dataformats="HWC")
@@ -69,10 +77,8 @@ class Artist:
 
     def draw_reconstructions(self, step: int, note: str) -> None:
         """Write the grid of test images and what the model makes of them."""
-        mean = self.config.reconstruct_from == "mean"
-        others = self.model.reconstruct(self.originals, mean=mean, seed=self.config.seed, attributes=self.own)
-        title = f"Reconstructions   z {'= mu' if mean else 'sampled'}"
-        pair = figures.pairs(self.originals, others, 8, title, note, "rebuilt")
+        title = f"Reconstructions   z {'= mu' if self.config.reconstruct_from == 'mean' else 'sampled'}"
+        pair = figures.pairs(self.originals, self.rebuilt(), 8, title, note, "rebuilt")
         save_image(self.folder.reconstructions / figures.step_name(step), pair)
         if self.board is not None:
             self.board.add_image("reconstructions", np.asarray(pair), step, dataformats="HWC")

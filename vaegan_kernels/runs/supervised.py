@@ -62,6 +62,7 @@ def train_steps(
         model.train_step(x, targets, lr)
         eng.advance(counter)
 
+    eng.prepare(body)
     replay, epoch_of_order, show = eng.record(body), -1, Counter(f"training {what}", quiet=quiet)
     with StopRequest(Progress(steps, step, quiet=quiet)) as request:
         while step < steps and request.signal is None:

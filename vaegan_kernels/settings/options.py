@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from vaegan_kernels.settings.config import FIELDS, Config
 from vaegan_kernels.settings.fields import field_type, flag
 from vaegan_kernels.shell.cli import Parser, real_number, whole_number
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.progress import Counter
 
 GROUPS = ("Data", "Augmentation", "Run folder", "Network", "System", "Objective", "Optimisation", "Logging", "Device")
 
@@ -147,6 +149,8 @@ def _engine(device: str, config: Config, why: str = "", say: Callable[[str], Non
     if config.engine == "native" and config.precision == "float64":
         raise UserError("--engine native: float64 is the NumPy engine's; use --engine numpy or auto")
     try:
-        return kernels.engine(device, config.precision, threads=config.threads, implementation=config.engine, progress=say)
+        engine = kernels.engine(device, config.precision, threads=config.threads, implementation=config.engine, progress=say)
+        engine.compiling = Counter("compiling kernels for this GPU, once", quiet=say is None, late=False, stream=sys.stderr)
+        return engine
     except ValueError as error:
         raise UserError(f"--device {device}: {error}") from None

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NoReturn
 
-from kernels import OutOfMemory
+from kernels import CompilationError, OutOfMemory
 from vaegan_kernels.files import human_size
 from vaegan_kernels.shell.errors import UserError
 
@@ -170,6 +170,8 @@ def run_main(main: Callable[[], int | None]) -> int:
         return 1
     except OutOfMemory as error:
         fail(describe_out_of_memory(error, "use a GPU with more room, or --device cpu"))
+    except CompilationError as error:
+        fail(f"--device cuda: {error}; please report this with the versions in device.json; --device cpu works without")
     except MemoryError as error:
         fail(f"out of memory{f' ({error})' if str(error) else ''}: use a smaller --batch-size, --network or --limit")
     except OSError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 WIDE = 116  # columns that the bar with all its texts needs
 SECONDS_BETWEEN_LINES = 2.0  # plain lines: a log file needs no more
@@ -87,12 +88,15 @@ class Progress:
 
 
 class Counter:
-    """Progress of reading or drawing the data: called with (done, total), prints a line that overwrites itself on a terminal."""
+    """Progress of reading or drawing the data: called with (done, total), prints a line that overwrites itself on a terminal.
 
-    def __init__(self, what: str, *, quiet: bool = False) -> None:
-        self.what, self.quiet = what, quiet
-        self.live = sys.stdout.isatty()
-        self.last = time.monotonic()
+    ``late``: nothing is printed in the first seconds. ``stream``: stdout, unless another is given.
+    """
+
+    def __init__(self, what: str, *, quiet: bool = False, late: bool = True, stream: TextIO | None = None) -> None:
+        self.what, self.quiet, self.stream = what, quiet, stream or sys.stdout
+        self.live = self.stream.isatty()
+        self.last = time.monotonic() if late else -math.inf
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -100,4 +104,4 @@ class Counter:
             return
         self.last = now
         end = "\n" if done == total or not self.live else ""
-        print(f"{chr(13) if self.live else ''}{self.what}: {done}/{total}", end=end, flush=True)
+        print(f"{chr(13) if self.live else ''}{self.what}: {done}/{total}", end=end, file=self.stream, flush=True)

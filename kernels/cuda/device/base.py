@@ -79,12 +79,14 @@ class Device:
         launches: None, or a list that each launch is appended to.
         pointers: names of the launchers that do without descriptors, since the driver refused one (`boxes_or_pointers`).
         capturing: True while launches become part of a graph, which keeps the addresses of their arrays.
+        rehearsing: True while launches are checked and noted, and not executed.
     """
 
     name: str
     executes = True
     interpreted = False
     capturing = False
+    rehearsing = False
 
     def __init__(self, chip: Chip):
         self.chip = chip
@@ -135,6 +137,23 @@ class Device:
         ``body`` must launch the same kernels with the same arguments each time; numbers that change belong in device arrays.
         """
         return body
+
+    def prepare(self, body: Callable[[], None], progress: Callable[[int, int], None] | None = None) -> None:
+        """Make ready what ``body`` launches, by a rehearsal: all is allocated and written as ever, nothing is launched, what is read is
+        zeros. A GPU has compiled then what is noted and was not yet; ``progress`` is told (done, of). Raises as `Engine.prepare`."""
+        if self.rehearsing:  # what follows is noted by the one around this
+            return
+        kept, self.launches = self.launches, []
+        self.rehearsing = True
+        try:
+            body()
+            noted = self.launches
+        finally:
+            self.launches, self.rehearsing = kept, False
+        self._make_ready(noted, progress)
+
+    def _make_ready(self, launches: list[Launch], progress: Callable[[int, int], None] | None) -> None:
+        """Nothing where nothing is compiled."""
 
     def triton(self, kernel: Any, grid: tuple[int, ...], *args: Any, warps: int, stages: int, cost: Cost, **constexprs: Any) -> None:
         """Launch a ``@triton.jit`` function.
@@ -203,10 +222,11 @@ class Device:
         self._launch(Launch("cuda", function, file, extents, -(-count // 32), 0, signature, constants, (), defines, shared, cost), values)
 
     def _launch(self, launch: Launch, values: dict[str, Any]) -> None:
-        if launch.kind == "triton":
-            self._run_triton(launch, values)
-        else:
-            self._run_cuda(launch, tuple(values.values()))
+        if not self.rehearsing:
+            if launch.kind == "triton":
+                self._run_triton(launch, values)
+            else:
+                self._run_cuda(launch, tuple(values.values()))
         if self.launches is not None:
             self.launches.append(launch)
 

@@ -1,19 +1,14 @@
-"""From a recorded launch to GPU code, with no GPU needed: Triton functions and CUDA C files, one at a time or many in parallel.
+"""From a recorded launch to GPU code, with no GPU needed: Triton functions and CUDA C files.
 
 Triton has its own cache of compiled code (``TRITON_CACHE_DIR``); code of CUDA C files is cached in ours.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import hashlib
-import importlib
-import multiprocessing
-import os
 import re
 import struct
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +16,7 @@ from kernels.cache import cache_folder, write_atomically
 from kernels.cuda.device.base import Launch
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.source import kernels_of, source_of, waits_first
+from kernels.engine import CompilationError
 
 #: Bytes of a parameter by its type in a signature; pointers are 8.
 SIZES = {"u1": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "i32": 4, "u32": 4, "i64": 8, "u64": 8, "fp32": 4, "fp64": 8}
@@ -53,16 +49,26 @@ def key_of(launch: Launch) -> tuple[Any, ...]:
     return launch.kind, *where, launch.warps, launch.stages, tuple(launch.signature.items()), constants, launch.aligned
 
 
-def compile_launch(launch: Launch, chip: Chip) -> Code:
+class NotCached(Exception):
+    """No cache has the code."""
+
+
+def compile_launch(launch: Launch, chip: Chip, *, cached: bool = False) -> Code:
     """The code of a launch for ``chip``.
 
     Raises:
-        RuntimeError: it does not compile, or needs what the chip does not have; the message names the kernel.
+        CompilationError: it does not compile, or needs what the chip does not have; the message names the kernel.
+        NotCached: with ``cached``, where it would have to be compiled.
     """
-    return compile_triton(launch, chip) if launch.kind == "triton" else compile_cuda(launch.source, launch.name, launch.defines, chip)
+    try:
+        if launch.kind == "triton":
+            return compile_triton(launch, chip, cached=cached)
+        return compile_cuda(launch.source, launch.name, launch.defines, chip, cached=cached)
+    except RuntimeError as error:
+        raise CompilationError(str(error)) from error
 
 
-def compile_triton(launch: Launch, chip: Chip) -> Code:
+def compile_triton(launch: Launch, chip: Chip, *, cached: bool = False) -> Code:
     """The code of a Triton launch; arguments that ``launch.aligned`` names are promised to be multiples of 16."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -76,8 +82,10 @@ def compile_triton(launch: Launch, chip: Chip) -> Code:
     constants = {(position(name),): value for name, value in launch.constexprs.items()}
     options = {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": True}
     try:
-        source = ASTSource(launch.source, launch.signature, constants, attributes)
+        source = (_cached_source() if cached else ASTSource)(launch.source, launch.signature, constants, attributes)
         compiled = triton.compile(source, target=GPUTarget("cuda", chip.sm, 32), options=options)
+    except NotCached:
+        raise
     except Exception as error:
         raise RuntimeError(f"{launch.name} for {chip.name}: {type(error).__name__}: {error}") from error
     about = compiled.metadata
@@ -92,6 +100,18 @@ def compile_triton(launch: Launch, chip: Chip) -> Code:
     return Code(
         bytes(compiled.asm["cubin"]), about.name, about.num_warps, about.shared, descriptors, bool(launch.constexprs.get("DEPENDENT"))
     )
+
+
+@functools.cache
+def _cached_source() -> Any:
+    """Triton asks a source for its IR where its cache has no code of it: this one has none to give."""
+    from triton.compiler import ASTSource
+
+    class CachedSource(ASTSource):
+        def make_ir(self, *_: Any, **__: Any) -> Any:
+            raise NotCached
+
+    return CachedSource
 
 
 def parameter_sizes(signature: dict[str, str]) -> list[int]:
@@ -112,7 +132,7 @@ def _sizes_in(ptx: str) -> list[int]:
     return [int(length or 1) * int(bits) // 8 for bits, length in PARAMETER.findall(ptx[start : ptx.index("\n)", start) + 1])]
 
 
-def compile_cuda(file: str, function: str, defines: tuple[str, ...], chip: Chip) -> Code:
+def compile_cuda(file: str, function: str, defines: tuple[str, ...], chip: Chip, *, cached: bool = False) -> Code:
     """The code of a CUDA C file (all its functions) by NVRTC, which comes with CUDA or as ``nvidia-cuda-nvrtc``."""
     from cupy_backends.cuda.libs import nvrtc
 
@@ -129,6 +149,8 @@ def compile_cuda(file: str, function: str, defines: tuple[str, ...], chip: Chip)
     key = hashlib.sha256(repr((text, flags, version)).encode()).hexdigest()[:24]
     path = cache_folder("nvrtc") / f"{Path(file).stem}-{key}"
     if not path.exists():
+        if cached:
+            raise NotCached
         write_atomically(path, _nvrtc(nvrtc, text, file, flags, known))
     return Code(path.read_bytes(), function, waits=waits_first(text, function))
 
@@ -152,55 +174,3 @@ def whole_elf(image: bytes) -> bytes:
     programs, sections = struct.unpack_from("<QQ", image, 32)
     size, count, section_size, section_count = struct.unpack_from("<HHHH", image, 54)
     return image.ljust(max(programs + size * count, sections + section_size * section_count), b"\0")
-
-
-def compile_many(
-    launches: Iterable[Launch], chip: Chip, jobs: int, progress: Callable[[int, int], None] | None = None
-) -> dict[tuple[Any, ...], Code]:
-    """The code of all launches by `key_of`, compiled once each in ``jobs`` processes (1: in this one).
-
-    The processes are spawned and do not interpret, even where this one does. ``progress`` is told (done, of).
-
-    Raises:
-        RuntimeError: what did not compile, by name, the first five.
-    """
-    wanted = {key_of(launch): launch for launch in launches}
-    results: list[Code | str] = []
-
-    def collect(outcomes: Iterable[Code | str]) -> None:
-        for outcome in outcomes:
-            results.append(outcome)
-            if progress is not None:
-                progress(len(results), len(wanted))
-
-    tasks = [(dataclasses.replace(launch, source=_where(launch)), chip) for launch in wanted.values()]
-    if jobs <= 1:
-        collect(map(_compile_task, tasks))
-    else:
-        interpret = os.environ.pop("TRITON_INTERPRET", None)
-        try:
-            with ProcessPoolExecutor(min(jobs, len(tasks) or 1), multiprocessing.get_context("spawn")) as pool:
-                collect(pool.map(_compile_task, tasks))
-        finally:
-            if interpret is not None:
-                os.environ["TRITON_INTERPRET"] = interpret
-    errors = [outcome for outcome in results if isinstance(outcome, str)]
-    if errors:
-        raise RuntimeError(f"{len(errors)} of {len(results)} kernels do not compile for {chip.name}: {' | '.join(errors[:5])}")
-    return {key: outcome for key, outcome in zip(wanted, results, strict=True) if isinstance(outcome, Code)}
-
-
-def _where(launch: Launch) -> Any:
-    """The source as it can be sent to another process."""
-    return launch.source if launch.kind == "cuda" else (launch.source.fn.__module__, launch.source.fn.__name__)
-
-
-def _compile_task(task: tuple[Launch, Chip]) -> Code | str:
-    launch, chip = task
-    try:
-        if launch.kind == "triton":
-            module, name = launch.source
-            launch = dataclasses.replace(launch, source=getattr(importlib.import_module(module), name))
-        return compile_launch(launch, chip)
-    except Exception as error:
-        return str(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch, OutOfMemory
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.compile import compile_many, key_of
 from kernels.cuda.device.driver import DEPENDENT_LAUNCHES, Driver, driver_version
 from kernels.cuda.device.launcher import Launcher
 from kernels.cuda.device.toolchain import check_nvrtc, choose_ptxas, dotted
@@ -75,6 +74,8 @@ class CuPyDevice(Device):
 
     def _download(self, array: Array) -> np.ndarray:
         self._refuse_in_capture("reads an array")
+        if self.rehearsing:
+            return np.zeros(array.shape, array.dtype)
         target = np.empty(array.shape, array.dtype)
         if target.nbytes:
             array.data.copy_to_host_async(ctypes.c_void_p(target.ctypes.data), target.nbytes, self.stream)
@@ -134,11 +135,8 @@ class CuPyDevice(Device):
         if self.capturing:
             raise RuntimeError(f"device cuda: {what} while a graph is captured; the first call of what is recorded must have done it")
 
-    def prepare(self, launches: Iterable[Launch], jobs: int, progress: Callable[[int, int], None] | None = None) -> None:
-        """Compile in parallel what ``launches`` (of a `DryDevice` with this chip) need, and load it."""
-        wanted = {key_of(launch): launch for launch in launches}
-        for key, code in compile_many(wanted.values(), self.chip, jobs, progress).items():
-            self._launcher.load(wanted[key], code)
+    def _make_ready(self, launches: list[Launch], progress: Callable[[int, int], None] | None) -> None:
+        self._launcher.prepare(launches, progress)
 
     def _address(self, value: Any) -> int | None:
         if isinstance(value, Descriptor):

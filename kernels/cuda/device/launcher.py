@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from kernels.cpu.threads import available_cores
 from kernels.cuda.device.base import Descriptor, Launch
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.compile import Code, compile_launch, key_of
+from kernels.cuda.device.compile import Code, NotCached, compile_launch, key_of
 from kernels.cuda.device.driver import Driver
+from kernels.cuda.device.parallel import compile_many
 
 #: Triton's numbers of element types in tensor maps that differ from the driver's.
 ELEMENT_KINDS = {8: 10, 9: 8, 10: 9}
+
+WORTHWHILE = 3  # kernels for a process more: starting one takes as long
 
 INTEGERS = {"i32": ctypes.c_int32, "i64": ctypes.c_int64}
 
@@ -49,6 +53,24 @@ class Launcher:
             self._driver.allow_shared(function, launch.shared)
             self._allowed[key] = launch.shared
         return function, code
+
+    def prepare(self, launches: Iterable[Launch], progress: Callable[[int, int], None] | None = None) -> None:
+        """Load what the launches need: from the caches, the rest compiled on all cores. ``progress`` is told of the latter alone.
+
+        Raises:
+            CompilationError: something does not compile.
+        """
+        missing: dict[tuple[Any, ...], Launch] = {}
+        for key, launch in {key_of(launch): launch for launch in launches}.items():
+            try:
+                if key not in self._loaded:
+                    self.load(launch, compile_launch(launch, self._chip, cached=True))
+            except NotCached:
+                missing[key] = launch
+        if missing:
+            jobs = min(available_cores(), len(missing) // WORTHWHILE)
+            for key, code in compile_many(missing.values(), self._chip, jobs, progress).items():
+                self.load(missing[key], code)
 
     def triton(self, launch: Launch, values: dict[str, Any], stream: int) -> None:
         """Launch a Triton function: its run-time arguments in order, then two null pointers for scratch memory that it does not use."""

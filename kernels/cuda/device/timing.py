@@ -76,7 +76,6 @@ def recorded(device: Device, *, run: bool = True) -> Iterator[list[Call]]:
     """Every launch inside the block as a `Call`, in order; with ``run`` it is also executed. Calls hold their arrays, so memory stays."""
     calls: list[Call] = []
     methods: dict[str, Callable[..., None]] = {"triton": device.triton, "cuda": device.cuda}
-    runs: dict[str, Callable[..., None]] = {"_run_triton": device._run_triton, "_run_cuda": device._run_cuda}
 
     def wrap(name: str) -> Callable[..., None]:
         def launch(*args: Any, **kwargs: Any) -> None:
@@ -95,13 +94,12 @@ def recorded(device: Device, *, run: bool = True) -> Iterator[list[Call]]:
     before = dict(vars(device))
     for name in methods:
         setattr(device, name, wrap(name))
-    if not run:
-        for name in runs:
-            setattr(device, name, lambda *_: None)
+    device.rehearsing |= not run
     try:
         yield calls
     finally:
-        for name in (*methods, *runs):
+        device.rehearsing = before.get("rehearsing", False)
+        for name in methods:
             if name in before:
                 setattr(device, name, before[name])
             else:

@@ -1,0 +1,77 @@
+"""A GPU that is not there: CuPy's own arrays over addresses that nobody touches, launches to the stand-in for libcuda."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import cupy
+import numpy as np
+
+from kernels.cuda.device.base import Device
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.device.driver import Driver
+from kernels.cuda.device.gpu import CuPyDevice
+from kernels.cuda.device.launcher import Launcher
+
+HERE = Path(__file__).parent
+
+
+def fake_libcuda(folder):
+    """The path of fake_libcuda.c's library, compiled into ``folder``."""
+    path = Path(folder) / "libcuda.so"
+    if not path.exists():
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", str(HERE / "fake_libcuda.c"), "-o", str(path)], check=True)
+    return str(path)
+
+
+class Stream:
+    """Counts the graphs that were captured and launched."""
+
+    ptr = 77
+
+    def __init__(self):
+        self.captured = self.replayed = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def synchronize(self):
+        pass
+
+    def begin_capture(self):
+        self.captured += 1
+
+    def end_capture(self):
+        return SimpleNamespace(launch=self.replay)
+
+    def replay(self, stream):
+        self.replayed += 1
+
+
+class StandInGPU(CuPyDevice):
+    """`CuPyDevice` as it is, but for what memory holds: what is read are zeros."""
+
+    def __init__(self, library, chip=CHIPS["sm_90"]):
+        Device.__init__(self, chip)
+        self._cupy, self.stream = cupy, Stream()
+        self._launcher = Launcher(Driver(library), chip, lambda array: array.data.ptr)
+        self._scratch, self._outgrown, self._graphs, self._allocations = {}, [], 0, 0
+        self._addresses = itertools.count(0x7F0000000000, 1 << 33)  # each with room for 8 GB
+
+    def _allocate(self, size):
+        self._refuse_in_capture("allocates an array")
+        self._allocations += 1
+        return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(next(self._addresses), -(-max(size, 1) // 512) * 512, None, 0), 0)
+
+    def _put(self, array, values):
+        self._refuse_in_capture("writes an array")
+
+    def download(self, array):
+        self._refuse_in_capture("reads an array")
+        return np.zeros(array.shape, array.dtype)
