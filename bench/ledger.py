@@ -106,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.model:
         from bench.model import modelled, print_model
 
-        result["model"] = modelled(arguments.network, arguments.batch_size, arguments.precision, objective)
-        print_model(result["model"], arguments.top)
+        result["model"] = modelled(arguments.network, arguments.batch_size, arguments.precision, objective, arguments.top)
+        print_model(result["model"])
     if arguments.out:
         command = " ".join(["python -m bench.ledger", *(argv if argv is not None else sys.argv[1:])])
         about = {"command": command, "date": time.strftime("%Y-%m-%d")}

@@ -52,8 +52,8 @@ def assumptions() -> list[str]:
     return [*lines, "time_model: " + ", ".join(f"{name} {getattr(time_model, name)}" for name in ASSUMED)]
 
 
-def modelled(name: str, batch: int, precision: str, objective: Objective) -> dict[str, Any]:
-    """For each board the step's launches, their seconds in all, and a row for each kind of launch, the longest first."""
+def modelled(name: str, batch: int, precision: str, objective: Objective, top: int) -> dict[str, Any]:
+    """For each board the step's launches, their seconds in all, and a row for each of the ``top`` longest kinds of launch."""
     result = {}
     for title in SHOWN:
         board = BOARDS[title]
@@ -69,17 +69,17 @@ def modelled(name: str, batch: int, precision: str, objective: Objective) -> dic
             row["launches"] += 1
             row["model_us"] += 1e6 * found.seconds
             row["waves"], row["program_us"] = round(found.waves, 2), round(1e6 * found.program, 2)
-        ordered = dict(sorted(rows.items(), key=lambda pair: -pair[1]["model_us"]))
+        ordered = dict(sorted(rows.items(), key=lambda pair: -pair[1]["model_us"])[:top])
         result[title] = {"launches": len(launches), "model_ms": sum(row["model_us"] for row in rows.values()) / 1e3, "rows": ordered}
     return result
 
 
-def print_model(model: dict[str, Any], top: int) -> None:
+def print_model(model: dict[str, Any]) -> None:
     """The assumptions, each board's longest launches, and the sums."""
     print("\nThe time model, nothing of it timed yet. It assumes:\n")
     print("\n".join(assumptions()))
     for name, found in model.items():
         print(f"\n{name + ', launch and tile':50} {'times':>5} {'waves':>7} {'program, us':>12} {'model, us':>10}  bound by")
-        for key, row in list(found["rows"].items())[:top]:
+        for key, row in found["rows"].items():
             print(f"{key:50} {row['launches']:5} {row['waves']:7.2f} {row['program_us']:12.1f} {row['model_us']:10.1f}  {row['bound']}")
         print(f"{found['launches']} launches: {found['model_ms']:.2f} ms by the model")
