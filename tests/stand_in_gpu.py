@@ -42,8 +42,24 @@ class Stream:
         self.replayed += 1
 
 
+class Event:
+    """A clock's events: each is a second after the one before."""
+
+    count = itertools.count(1000, 1000)
+
+    def record(self, stream=None):
+        self.time = float(next(self.count))
+
+    def synchronize(self):
+        pass
+
+
 class StandInGPU(CuPyDevice):
     """`CuPyDevice` as it is, but for what memory holds: what is read are zeros."""
+
+    runtime = SimpleNamespace(
+        driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000, getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 36, 1 << 37)
+    )  # fmt: skip
 
     def __init__(self, library, chip=CHIPS["sm_90"]):
         Device.__init__(self, chip)
