@@ -23,8 +23,9 @@ from bench.gpu.__main__ import chosen
 from bench.gpu.child import HOMES
 from bench.gpu.common import SECTIONS, Options, Report
 from bench.gpu.parts import supervise
+from bench.gpu.rounding import CutEngine, cut
 from bench.gpu.sanitizer import errors_in
-from bench.gpu.step import LIMITS, compare_step, judge
+from bench.gpu.step import LIMITS, Combination, compare_step, judge, step_part
 from bench.gpu.stepper import Stepper, mid_training
 from kernels.contract.operation import OPERATIONS
 from models.networks import NetworkSpec
@@ -180,6 +181,20 @@ def test_two_engines_agree_and_a_wrong_one_does_not(engine32, engine64):
 )
 def test_what_a_comparison_allows(kind, values, good):
     assert (judge([{kind: value} for value in values], "float32") == []) == good
+
+
+def test_what_cut_mantissas_do_to_a_step():
+    """A step of operands with 10 bits is within tf32's limits, one with 7 is not; from which these limits are (bench/gpu/rounding.py)."""
+    values = np.random.default_rng(5).standard_normal(1000)
+    for precision, bits in (("bf16", 7), ("tf32", 10)):
+        assert np.array_equal(cut(values, bits, True), round_to(values, precision))
+    down = cut(values, 10, False)
+    assert (np.abs(down) <= np.abs(values)).all() and 2.0**-11 < np.max(np.abs(down - values) / np.abs(values)) <= 2.0**-10
+    compared = Combination("tiny", 4, Objective(gamma=1e-2), 10, "joint")
+    assert step_part(CutEngine("tf32"), compared, 0)["ok"]
+    coarse = CutEngine("bf16")
+    errors = step_part(coarse, compared, 0)["errors"]
+    assert judge(errors, "tf32") and not judge(errors, "bf16")
 
 
 def test_limits_cover_every_precision():

@@ -3,9 +3,9 @@
 Both begin each step from the reference's state, rounded to float32, and are compared after it. Losses and running statistics must
 agree within LIMITS in every step. The results of a backward pass can jump: among millions of ReLU inputs some lie within rounding of 0,
 and such a mask may open in one engine alone; one of n elements moves a sum of n by about 1/√n, whoever computes it (float32 against
-float64 on one CPU does so too). So parameters, gradients and mean squares must be within LIMITS in the best tenth of the steps, which
-a mistake in a kernel would spoil like all others, and within JUMPS in every step. In bf16 masks turn in every step, several in a
-thousand at each ReLU, and JUMPS alone holds gradients and mean squares; parameters must be within LIMITS.
+float64 on one CPU does so too). So parameters, gradients and mean squares must be within BEST in the best tenth of the steps, which
+a mistake in a kernel would spoil like all others, and within JUMPS in every step. In tf32 and bf16 masks turn in every step, in bf16
+several in a thousand at each ReLU, so that gradients are held loosely there; losses, statistics and parameters are not.
 """
 
 from __future__ import annotations
@@ -21,9 +21,15 @@ from bench.gpu.stepper import Stepper, mid_training, rounded, warm_squares
 from models.objective import LOSSES, Objective
 
 NETWORKS = ("encoder", "decoder", "discriminator")
-LIMITS = {"float32": 1e-5, "tf32": 2.5e-3, "bf16": 2e-2}
+#: From what NumPy has with cut operands, the most in 130 steps (`python -m bench.gpu.rounding --seeds 2`). 10 bits: losses 1.6e-3,
+#: statistics 3.0e-4, gradients 0.41, mean squares 0.11, parameters 1.7e-3, and 5.8e-2 of gradients in the best tenth; tf32 may have twice
+#: that. 7 bits: losses 3.8e-3, statistics 8.8e-4, gradients 1.6, mean squares 0.25, parameters 2.9e-3, and 0.17 in the best tenth; bf16,
+#: which stores activations and errors so, too, may have three times as much, or more.
+LIMITS = {"float32": 1e-5, "tf32": 3.2e-3, "bf16": 2e-2}
 #: The most in any step: of an array's gradient or mean square, and of a network's parameters.
-JUMPS = {"float32": (5e-2, 1e-3), "tf32": (0.3, 2.5e-3), "bf16": (0.6, 2e-2)}
+JUMPS = {"float32": (5e-2, 1e-3), "tf32": (0.82, 3.4e-3), "bf16": (4.8, 2e-2)}
+#: The most in the best tenth of the steps.
+BEST = {"float32": LIMITS["float32"], "tf32": 0.12, "bf16": 0.51}
 THRESHOLD = 0.02  # relative distance from the gate's thresholds within which its flags are not compared
 
 
@@ -111,8 +117,8 @@ def judge(errors: list[dict[str, float]], precision: str) -> list[str]:
         best = values[(len(values) - 1) // 10]
         if len(values) < 10 and most > LIMITS[precision]:
             continue  # a mask may have turned in each of so few
-        if precision == "float32" and not best <= LIMITS[precision]:
-            wrong.append(f"{kind}: {best:.1e} in the best tenth of the steps (allowed {LIMITS[precision]:.0e})")
+        if not best <= BEST[precision]:
+            wrong.append(f"{kind}: {best:.1e} in the best tenth of the steps (allowed {BEST[precision]:.0e})")
     return wrong
 
 
