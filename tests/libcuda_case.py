@@ -69,7 +69,7 @@ class NoLaunches(Driver):
     def allow_shared(self, function: Any, shared: int) -> None:
         pass
 
-    def launch(self, function, grid, block, shared, stream, parameters) -> None:
+    def launch(self, function, grid, block, shared, stream, parameters, dependent=False) -> None:
         self.launched.append((function, tuple(grid), tuple(block), shared, stream, [ctypes.sizeof(p) for p in parameters]))
 
 
