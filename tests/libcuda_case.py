@@ -73,13 +73,18 @@ class NoLaunches(Driver):
         self.launched.append((function, tuple(grid), tuple(block), shared, stream, [ctypes.sizeof(p) for p in parameters]))
 
 
+def uncompiled(launch) -> Code:
+    """What stands for the code of a launch; its boxes are those that `bench.aot` finds in compiled code."""
+    boxes = [box_of(kind) for kind in launch.signature.values() if DESCRIPTOR.match(kind)]
+    about = tuple({"elem_type": ELEMENTS[box["elem_size"]], **box} for box in boxes)
+    return Code(b"no code", launch.name, launch.warps, 0, about)
+
+
 class NoCompiler(Launcher):
-    """The engine's own `Launcher` with code that was not compiled; its boxes are those that `bench.aot` finds in compiled code."""
+    """The engine's own `Launcher` with code that was not compiled."""
 
     def load(self, launch, code=None):
-        boxes = [box_of(kind) for kind in launch.signature.values() if DESCRIPTOR.match(kind)]
-        code = Code(b"", launch.name, launch.warps, 0, tuple({"elem_type": ELEMENTS[box["elem_size"]], **box} for box in boxes))
-        return super().load(launch, code)
+        return super().load(launch, uncompiled(launch))
 
     def tensor_map(self, descriptor: Descriptor) -> Any:
         """The map of a descriptor alone."""

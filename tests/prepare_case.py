@@ -1,6 +1,6 @@
 """A script without a main guard, for tests/test_cuda_prepare.py: makes three kernels ready on the stand-in for a GPU.
 
-Its arguments: the stand-in's folder; "interrupt" for a Ctrl-C when the first kernel is compiled, "nothing" where no process can be
+Its arguments: the stand-in for libcuda; "interrupt" for a Ctrl-C when the first kernel is compiled, "nothing" where no process can be
 started, "short-lived" where those end at once, "one-core", or "all".
 """
 
@@ -18,16 +18,16 @@ from kernels.ledger import Cost
 
 sys.path.insert(0, os.path.join(os.getcwd(), "tests"))
 import device_demo
-from stand_in_gpu import StandInGPU, fake_libcuda
+from stand_in_gpu import StandInGPU
 
 print("begun", flush=True)
-folder, how = sys.argv[1:3]
+library, how = sys.argv[1:3]
 launching.WORTHWHILE, launching.available_cores = 1, lambda: 1 if how == "one-core" else 2
 if how in ("nothing", "short-lived"):
     sys.executable = "/no/such/python" if how == "nothing" else "/bin/true"
 workers, start = [], parallel._start
 parallel._start = lambda: workers.append(start()) or workers[-1]
-device = StandInGPU(fake_libcuda(folder))
+device = StandInGPU(library)
 a, b, out = (device.empty((64, 64), BFLOAT16) for _ in range(3))
 rest = {"warps": 4, "stages": 2, "cost": Cost(0, 0, 0)}
 

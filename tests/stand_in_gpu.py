@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import cupy
@@ -15,16 +13,6 @@ from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.device.driver import Driver
 from kernels.cuda.device.gpu import CuPyDevice
 from kernels.cuda.device.launcher import Launcher
-
-HERE = Path(__file__).parent
-
-
-def fake_libcuda(folder):
-    """The path of fake_libcuda.c's library, compiled into ``folder``."""
-    path = Path(folder) / "libcuda.so"
-    if not path.exists():
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", str(HERE / "fake_libcuda.c"), "-o", str(path)], check=True)
-    return str(path)
 
 
 class Stream:
@@ -54,8 +42,24 @@ class Stream:
         self.replayed += 1
 
 
+class Event:
+    """A clock's events: each is a second after the one before."""
+
+    count = itertools.count(1000, 1000)
+
+    def record(self, stream=None):
+        self.time = float(next(self.count))
+
+    def synchronize(self):
+        pass
+
+
 class StandInGPU(CuPyDevice):
     """`CuPyDevice` as it is, but for what memory holds: what is read are zeros."""
+
+    runtime = SimpleNamespace(
+        driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000, getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 36, 1 << 37)
+    )  # fmt: skip
 
     def __init__(self, library, chip=CHIPS["sm_90"]):
         Device.__init__(self, chip)
@@ -72,6 +76,6 @@ class StandInGPU(CuPyDevice):
     def _put(self, array, values):
         self._refuse_in_capture("writes an array")
 
-    def download(self, array):
+    def _download(self, array):
         self._refuse_in_capture("reads an array")
         return np.zeros(array.shape, array.dtype)

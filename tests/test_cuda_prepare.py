@@ -19,12 +19,13 @@ if shutil.which("gcc") is None:
     pytest.skip("no gcc to compile the stand-in for libcuda", allow_module_level=True)
 
 from app_case import ROOT, call, one_line, write_tiny
-from stand_in_gpu import StandInGPU, fake_libcuda
+from libcuda_case import cleared, libcuda, uncompiled
+from stand_in_gpu import StandInGPU
 
 import kernels
 from kernels import CompilationError
 from kernels.cuda.device import gpu, launcher
-from kernels.cuda.device.compile import DESCRIPTOR, Code, NotCached, key_of
+from kernels.cuda.device.compile import NotCached, key_of
 from kernels.cuda.products import tiles
 from kernels.cuda.products.tiles import Tile
 from kernels.cuda.tuning import tile_cache
@@ -39,11 +40,6 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    return fake_libcuda(tmp_path_factory.mktemp("libcuda"))
-
-
 class Compilers:
     """In the place of the compilers: code of nothing, and a note of each kernel that was asked for, alone or together with others."""
 
@@ -55,9 +51,7 @@ class Compilers:
             raise NotCached
         if not cached:
             self.alone.append(launch)
-        boxes = [list(map(int, m[1].split(","))) for kind in launch.signature.values() if (m := DESCRIPTOR.match(kind))]
-        about = [{"elem_type": 9, "elem_size": 2, "block_size": box, "swizzle": 3} for box in boxes]
-        return Code(b"\x7fELF", launch.name, launch.warps, 0, tuple(about))
+        return uncompiled(launch)
 
     def compile_many(self, launches, chip, jobs, progress=None):
         launches = list(launches)
@@ -77,12 +71,12 @@ def compilers(monkeypatch):
 
 
 @pytest.fixture
-def devices(library, monkeypatch, tmp_path):
+def devices(monkeypatch, tmp_path):
     """Every device that was opened; each an H100 that is not there."""
     opened = []
 
     def open_device(precision=None):
-        opened.append(StandInGPU(library))
+        opened.append(StandInGPU(libcuda()))
         return opened[-1]
 
     monkeypatch.setattr(gpu, "open_device", open_device)
@@ -121,6 +115,17 @@ def test_a_run_compiles_nothing_behind_its_rehearsal(run, compilers, devices, di
     assert {launch.name for launch in compilers.alone} <= CREATION
     assert 1 <= devices[0].stream.captured <= rehearsals and devices[0].stream.replayed > 0
     assert re.search(r"compiling kernels for this GPU, once: 0/\d\d", captured.err) and "compiling" not in captured.out
+
+
+def test_boxes_that_the_driver_refuses(compilers, devices, discs, tmp_path, caplog):
+    """What takes their place is compiled together, too."""
+    cleared(libcuda()).refused_ranks = 1 << 4 | 1 << 5
+    try:
+        assert call(train.main, "--data", discs, "--out", tmp_path / "run", *SMALL) == 0
+    finally:
+        cleared(libcuda())
+    assert devices[0].pointers and "loads by pointers" in caplog.text
+    assert len(compilers.together) > 1 and {launch.name for launch in compilers.alone} <= CREATION
 
 
 def test_a_second_start_says_nothing(compilers, devices, discs, tmp_path, capfd):
@@ -167,7 +172,7 @@ def test_a_rehearsal_notes_what_a_step_launches(compilers, devices, discs, monke
     monkeypatch.setattr("vaegan_kernels.runs.trainer.Trainer", Watched)
     assert call(train.main, "--data", discs, "--out", tmp_path / "one", *SMALL) == 130
     name = next(name for name in used[0] if name.startswith("forward"))
-    tile_cache.save(StandInGPU(devices[0]._launcher._driver._library._name).chip, {name: Tile(32, 32, 16, 2, 4)})
+    tile_cache.save(devices[0].chip, {name: Tile(32, 32, 16, 2, 4)})
     assert call(train.main, "--data", discs, "--out", tmp_path / "two", *SMALL) == 130
     assert used[1][name] == Tile(32, 32, 16, 2, 4) != used[0][name] and seen[0] != seen[1]
 
@@ -199,37 +204,37 @@ def test_an_emulated_engine_rehearses_too(cuda32):
 # ---- real compilers, other processes ----
 
 
-def script(folder, how, *, cache, source=None):
+def script(how, *, cache, source=None):
     """prepare_case.py as a script without a main guard, or given to Python in another way."""
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     env |= {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(cache / "triton"), "XDG_CACHE_HOME": str(cache)}
     text = (ROOT / "tests" / "prepare_case.py").read_text()
     given = {"file": [str(ROOT / "tests" / "prepare_case.py")], "stdin": ["-"], "command": ["-c", text]}[source or "file"]
     done = subprocess.run(
-        [sys.executable, *given, str(folder), how], cwd=ROOT, env=env, text=True, capture_output=True, timeout=300,
+        [sys.executable, *given, libcuda(), how], cwd=ROOT, env=env, text=True, capture_output=True, timeout=300,
         input=text if source == "stdin" else None,
     )  # fmt: skip
     return done
 
 
 @pytest.mark.parametrize("source", ["file", "stdin", "command"])
-def test_processes_compile_and_the_second_start_is_fast(source, library, tmp_path):
-    first, second = (script(Path(library).parent, "all", cache=tmp_path, source=source) for _ in range(2))
+def test_processes_compile_and_the_second_start_is_fast(source, tmp_path):
+    first, second = (script("all", cache=tmp_path, source=source) for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert first.stdout.split() == ["begun", "0/3", "1/3", "2/3", "3/3", "launched", "2"]
     assert second.returncode == 0 and second.stdout.split() == ["begun", "launched", "0"], second.stderr
 
 
 @pytest.mark.parametrize("how, processes", [("one-core", 0), ("nothing", 0), ("short-lived", 2)])
-def test_this_process_compiles_where_no_other_does(how, processes, library, tmp_path):
-    done = script(Path(library).parent, how, cache=tmp_path)
+def test_this_process_compiles_where_no_other_does(how, processes, tmp_path):
+    done = script(how, cache=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["begun", "0/3", "1/3", "2/3", "3/3", "launched", str(processes)]
 
 
-def test_an_interrupt_ends_every_process(library, tmp_path):
-    done = script(Path(library).parent, "interrupt", cache=tmp_path)
+def test_an_interrupt_ends_every_process(tmp_path):
+    done = script("interrupt", cache=tmp_path)
     assert done.returncode == 130, done.stderr
     assert done.stdout.splitlines()[-1] == "interrupted; left: []" and "Traceback" not in done.stderr
-    again = script(Path(library).parent, "all", cache=tmp_path)  # what was compiled is kept, nothing is half-written
+    again = script("all", cache=tmp_path)  # what was compiled is kept, nothing is half-written
     assert again.returncode == 0 and "0/2" in again.stdout

@@ -43,7 +43,9 @@ def main(argv: list[str]) -> int:
         report.end("failed", "nothing was reached in the time")
         return 1
     rows, late = len(report.result["rows"]), report.result.get("not_reached", 0)
-    words = [f"{failed} of {rows} rows failed"] * bool(failed) + [f"{late} of {rows + late} not reached in the time"] * bool(late)
+    unknown = sum(row["ok"] and bool(row.get("why")) for row in report.result["rows"])
+    words = [f"{failed} of {rows} rows failed"] * bool(failed) + [f"{unknown} of {rows} not measured"] * bool(unknown)
+    words += [f"{late} of {rows + late} not reached in the time"] * bool(late)
     report.end("failed" if failed else "ok", "; ".join(words))
     return 1 if failed else 0
 

@@ -123,7 +123,8 @@ class Device:
 
     def download(self, array: Array) -> np.ndarray:
         """The values of a device array, after everything launched before. Raises `ValueError` for a view with gaps."""
-        return self._download(_whole("download", array))
+        array = _whole("download", array)
+        return np.zeros(array.shape, array.dtype) if self.rehearsing else self._download(array)
 
     def _download(self, array: Array) -> np.ndarray:
         raise NotImplementedError
@@ -139,21 +140,29 @@ class Device:
         return body
 
     def prepare(self, body: Callable[[], None], progress: Callable[[int, int], None] | None = None) -> None:
-        """Make ready what ``body`` launches, by a rehearsal: all is allocated and written as ever, nothing is launched, what is read is
-        zeros. A GPU has compiled then what is noted and was not yet; ``progress`` is told (done, of). Raises as `Engine.prepare`."""
+        """Make ready what ``body`` launches, by rehearsals: all is allocated and written as ever, nothing is launched, what is read is
+        zeros. A GPU then compiles what was noted; ``progress`` is told (done, of). Raises as `Engine.prepare`."""
         if self.rehearsing:  # what follows is noted by the one around this
             return
-        kept, self.launches = self.launches, []
-        self.rehearsing = True
+        while self._make_ready(self._rehearsal(body), progress):
+            continue  # what is ready now may be refused (`boxes_or_pointers`): another takes its place
+
+    def _rehearsal(self, body: Callable[[], None]) -> list[Launch]:
+        """What ``body`` launches."""
+        noted: list[Launch] = []
+        kept, self.launches, self.rehearsing = self.launches, noted, True
         try:
             body()
-            noted = self.launches
         finally:
             self.launches, self.rehearsing = kept, False
-        self._make_ready(noted, progress)
+        return noted
 
-    def _make_ready(self, launches: list[Launch], progress: Callable[[int, int], None] | None) -> None:
-        """Nothing where nothing is compiled."""
+    def _rehearse(self, launch: Launch, values: dict[str, Any]) -> None:
+        """What can be tried of a launch without making it."""
+
+    def _make_ready(self, launches: list[Launch], progress: Callable[[int, int], None] | None) -> bool:
+        """Whether something was not ready yet; it is now."""
+        return False
 
     def triton(self, kernel: Any, grid: tuple[int, ...], *args: Any, warps: int, stages: int, cost: Cost, **constexprs: Any) -> None:
         """Launch a ``@triton.jit`` function.
@@ -222,11 +231,12 @@ class Device:
         self._launch(Launch("cuda", function, file, extents, -(-count // 32), 0, signature, constants, (), defines, shared, cost), values)
 
     def _launch(self, launch: Launch, values: dict[str, Any]) -> None:
-        if not self.rehearsing:
-            if launch.kind == "triton":
-                self._run_triton(launch, values)
-            else:
-                self._run_cuda(launch, tuple(values.values()))
+        if self.rehearsing:
+            self._rehearse(launch, values)
+        elif launch.kind == "triton":
+            self._run_triton(launch, values)
+        else:
+            self._run_cuda(launch, tuple(values.values()))
         if self.launches is not None:
             self.launches.append(launch)
 

@@ -54,23 +54,33 @@ class Launcher:
             self._allowed[key] = launch.shared
         return function, code
 
-    def prepare(self, launches: Iterable[Launch], progress: Callable[[int, int], None] | None = None) -> None:
+    def prepare(self, launches: Iterable[Launch], progress: Callable[[int, int], None] | None = None) -> bool:
         """Load what the launches need: from the caches, the rest compiled on all cores. ``progress`` is told of the latter alone.
+
+        Returns: whether anything was not loaded before.
 
         Raises:
             CompilationError: something does not compile.
         """
+        wanted = {key: launch for launch in launches if (key := key_of(launch)) not in self._loaded}
         missing: dict[tuple[Any, ...], Launch] = {}
-        for key, launch in {key_of(launch): launch for launch in launches}.items():
+        for key, launch in wanted.items():
             try:
-                if key not in self._loaded:
-                    self.load(launch, compile_launch(launch, self._chip, cached=True))
+                self.load(launch, compile_launch(launch, self._chip, cached=True))
             except NotCached:
                 missing[key] = launch
         if missing:
             jobs = min(available_cores(), len(missing) // WORTHWHILE)
             for key, code in compile_many(missing.values(), self._chip, jobs, progress).items():
                 self.load(missing[key], code)
+        return bool(wanted)
+
+    def make_maps(self, launch: Launch, values: dict[str, Any]) -> None:
+        """The tensor maps of a launch whose function is loaded. Raises `Refused`."""
+        if key_of(launch) in self._loaded:
+            given = (value for value in values.values() if isinstance(value, Descriptor))
+            for value, meta in zip(given, self._loaded[key_of(launch)][1].descriptors, strict=True):
+                self._tensor_map(value, meta)
 
     def triton(self, launch: Launch, values: dict[str, Any], stream: int) -> None:
         """Launch a Triton function: its run-time arguments in order, then two null pointers for scratch memory that it does not use."""
