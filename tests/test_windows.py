@@ -148,11 +148,11 @@ def test_a_run_is_held_without_locks(monkeypatch, tmp_path):
 def test_ctrl_break_stops_a_run(monkeypatch):
     """The signal that a process group gets; its number here is another's."""
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
-    before = signal.getsignal(signal.SIGUSR1)
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with StopRequest(SimpleNamespace(note=lambda text: None)) as request:
         signal.raise_signal(signal.SIGUSR1)
         assert request.signal == signal.SIGUSR1
-    assert signal.getsignal(signal.SIGUSR1) == before
+    assert signal.signal(signal.SIGUSR1, before) == signal.SIG_IGN
 
 
 def test_jobs_are_groups_that_get_ctrl_break(monkeypatch, tmp_path):

@@ -102,7 +102,7 @@ def _strict(m: Measured) -> str:
 
 
 def _copies(m: Measured) -> str:
-    if m.chip in ("sm_70", "sm_75"):
+    if m.chip == "sm_75":
         return "" if m.body.get("LDG.128") else "main loop without 16-byte loads"
     return "" if m.body.get("UTMALDG") or m.body.get("LDGSTS.128") else "main loop without 16-byte asynchronous copies or TMA"
 
