@@ -122,7 +122,7 @@ sys.path[:0] = sys.argv[1:3]
 import device_demo, numpy as np
 from triton.backends.nvidia import compiler
 from kernels.cuda.device.chips import CHIPS
-from kernels.cuda.device.compile import compile_many
+from kernels.cuda.device.parallel import compile_many
 from kernels.cuda.device.dry import DryDevice
 from kernels.cuda.device.toolchain import choose_ptxas
 from kernels.ledger import Cost
