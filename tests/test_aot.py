@@ -139,7 +139,7 @@ GOOD = Measured(
     key="sm_90 bf16 enc/conv1 conv2d_forward 4x4 taps", kernel="taps", chip="sm_90", precision="bf16", family="product", tile="8 warps",
     threads=256, bytes=5_000_000, registers=168, stack=0, spills=0, shared=100_000, limit=232_448,
     loop={"all": 90, "matrix": 4, "UTMALDG": 2, "integer": 60}, whole={"all": 500, "matrix": 4, "UTMALDG": 6, "STG.128": 4},
-    matrix=("HGMMA",), fused=0, uses=["enc/conv1 conv2d_forward 4x4"],
+    matrix=("HGMMA",), fused=0, waits=True, uses=["enc/conv1 conv2d_forward 4x4"],
 )  # fmt: skip
 FLOAT32 = dataclasses.replace(
     GOOD, precision="float32", loop={"all": 1200, "LDGSTS.128": 4}, whole={"all": 2000, "LDGSTS.128": 8}, matrix=(), fused=1024
@@ -174,6 +174,7 @@ def test_what_the_rules_accept(m):
         (GOOD, {"loop": {"all": 90, "LDGSTS.128": 4, "LDGSTS.32": 16}}, "whole words", "16 LDGSTS.32"),
         (GOOD, {"loop": {"all": 90, "UTMALDG": 1, "LDG.16": 3}}, "whole words", "3 LDG.16"),
         (OTHER, {"whole": {"all": 50, "LDG.32": 2}}, "vectors", "no 16-byte access"),
+        (OTHER, {"waits": False}, "waits", "touches memory first"),
     ],
 )
 def test_what_the_rules_refuse(good, change, rule, words):
@@ -216,7 +217,7 @@ def test_kernels_that_only_one_side_has():
 
 
 def test_every_rule_says_what_it_means():
-    assert len({rule.name for rule in RULES}) == len(RULES) == 8 and all(len(rule.meaning) > 20 for rule in RULES)
+    assert len({rule.name for rule in RULES}) == len(RULES) == 9 and all(len(rule.meaning) > 20 for rule in RULES)
 
 
 # ---- real code that breaks them ----
@@ -264,7 +265,8 @@ def test_real_kernels_that_break_rules_are_caught():
     assert ("sm_90 float32 spilling", "spills") in found
     assert ("sm_80 bf16 on CUDA cores", "tensor cores") in found
     assert ("sm_90 tf32 fine", "whole words") in found  # wgmma reads tf32 with K innermost only: B's columns are copied 4 bytes at a time
-    assert len({key for key, _ in found}) == 3
+    assert len({key for key, rule in found if rule != "waits"}) == 3
+    assert {key[:6] for key, rule in found if rule == "waits"} == {"sm_90 ", "sm_100", "sm_120"}  # none of these little kernels waits
     (failed,) = (line for line in lines if line[0] == "failed")
     assert len(failed) == 2 and "sm_86 tf32 too large" in failed[1] and "shared memory" in failed[1]
     pairs = ("sm_80 tf32", "sm_90 tf32", "sm_90 bf16", "sm_100 bf16", "sm_120 bf16")
