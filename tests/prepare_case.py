@@ -47,6 +47,7 @@ def show(done, of):
         os.kill(os.getpid(), signal.SIGINT)
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background job of a script it is ignored
 started = time.perf_counter()
 try:
     device.prepare(body, show)

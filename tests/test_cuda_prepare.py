@@ -169,6 +169,7 @@ def test_a_rehearsal_notes_what_a_step_launches(compilers, devices, discs, monke
             return 2
 
     used = []
+    monkeypatch.setattr(tiles, "_used", {})  # of this test alone
     monkeypatch.setattr("vaegan_kernels.runs.trainer.Trainer", Watched)
     assert call(train.main, "--data", discs, "--out", tmp_path / "one", *SMALL) == 130
     name = next(name for name in used[0] if name.startswith("forward"))
