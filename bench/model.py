@@ -9,6 +9,7 @@ from kernels.cuda.device.boards import BOARDS, SHOWN, Board
 from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.engine import dry_engine
 from kernels.cuda.products import time_model
+from kernels.cuda.products.tiles import phase_taps
 from kernels.cuda.products.time_model import Estimate, Tile
 from models.objective import Objective
 
@@ -25,8 +26,7 @@ def estimate(launch: Any, board: Board, shared: int, precision: str) -> Estimate
     tile = Tile(constants["BM"] * constants.get("UNITS", 1), constants["BN"], constants["BK"], launch.stages, launch.warps)
     work = launch.cost.flops / (2 * tile.bm * tile.bn * tile.bk)  # programs x steps
     if constants.get("FRACTIONAL"):
-        kernels = [((k + 1) // 2, k // 2) for k in (constants["KH"], constants["KW"])]
-        taps = sorted((a * b for a in kernels[0] for b in kernels[1]), reverse=True)
+        taps = sorted((a * b for a in phase_taps(constants["KH"]) for b in phase_taps(constants["KW"])), reverse=True)
         classes = tuple((x * z, round(work * t / sum(taps) / (x * z))) for t in taps)
     else:
         classes = ((x * y * z, max(1, round(work / (x * y * z)))),)

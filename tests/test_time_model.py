@@ -11,7 +11,7 @@ from bench.ledger import main
 from kernels.cuda.device.boards import BOARDS, SHOWN, board_of
 from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.products import tiles, time_model
-from kernels.cuda.products.partials import reduction
+from kernels.cuda.products.partials import split_grid
 from kernels.cuda.products.time_model import Tile, busiest, passes, product, split
 
 TILE = Tile(128, 128, 64, 3, 8)
@@ -54,9 +54,9 @@ def test_few_blocks_do_not_reach_the_memorys_rate():
 
 
 def test_few_elements_of_many_splits_fill_the_chip():
-    assert reduction(4800, 262, 132)[0] > 132 and reduction(4800, 1, 132)[1] == 1
+    assert split_grid(4800, 262, 132)[0] > 132 and split_grid(4800, 1, 132)[1] == 1
     for entries, splits, multiprocessors in itertools.product((1, 3, 4800, 10**6), (1, 2, 52, 1000), (1, 132)):
-        blocks, lanes = reduction(entries, splits, multiprocessors)
+        blocks, lanes = split_grid(entries, splits, multiprocessors)
         assert lanes & (lanes - 1) == 0 and (lanes == 1 or 4 * lanes <= splits)
         assert blocks * 256 * 4 >= entries * lanes  # every element has its threads
 
@@ -86,7 +86,7 @@ def test_the_best_split_is_the_least_of_all():
 
     def whole(other):
         time = product(board, "bf16", tile, ((25 * other, -(-512 // other)),), tma=True, shared=chip.shared_bytes).seconds
-        return time + (passes(board, reduction(819200, other, 132)[0], 256, 4 * 819200 * (other + 1)).seconds if other > 1 else 0.0)
+        return time + (passes(board, split_grid(819200, other, 132)[0], 256, 4 * 819200 * (other + 1)).seconds if other > 1 else 0.0)
 
     assert best == pytest.approx(min(map(whole, range(1, 60)))) and best < 0.5 * whole(1)
     assert split(1, 1, tile, 100, chip, "bf16")[:2] == (1, 1)

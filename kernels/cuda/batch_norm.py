@@ -61,9 +61,8 @@ class BatchNorm(Operations):
         eps: float, relu: bool = False, running: Running | None = None,
     ) -> None:  # fmt: skip
         chunks, _, lanes, vector, column_blocks = _chunks(self.device, x, groups, 2048, 2)
-        kept, shares = list(running[:2]) if running else [], None
-        if running:
-            shares = constant(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups))
+        kept = [] if running is None else [running.mean, running.var]
+        shares = constant(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups)) if kept else None
         self.device.cuda(
             FILE, "bn_forward", (len(chunks), column_blocks), THREADS, y, x, mean, var, gamma, beta, chunks,
             *map(np.int32, (x.shape[-1], lanes)), np.float32(eps), *map(np.int32, (relu, vector)),

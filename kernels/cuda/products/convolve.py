@@ -160,7 +160,7 @@ def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lower
     if count > 1:
         result, epilogue = dev.scratch("convolve.partials", (count, *out.shape), np.float32), epilogue._replace(bias=None)
     plan = prepare(dev, epilogue, result, images=images, positions=ph * pw, phases=phases, columns=lowering.columns, bm=bm)
-    taps = sum(a * b for a in _phase_taps(kh) for b in _phase_taps(kw)) if lowering.fractional else kh * kw
+    taps = sum(a * b for a in tiles.phase_taps(kh) for b in tiles.phase_taps(kw)) if lowering.fractional else kh * kw
     dev.triton(
         convolve_kernel.convolve, (plan.tiles * nt, phases, count), *(boxes or (src, w)), plan.row_ranges, *plan.arguments,
         rows, plan.tiles, each,
@@ -183,11 +183,6 @@ def _tile(dev: Device, precision: str, kind: str, rows: int, columns: int, depth
 def _splits(dev: Device, precision: str, rows: int, columns: int, depth: int, chosen: tiles.Tile) -> tuple[int, int]:
     """(splits, steps in each) of a linear layer's inputs."""
     return split(tiles.programs(chosen, rows, columns), depth // chosen.bk, chosen, rows * columns, dev.chip, precision)[:2]
-
-
-def _phase_taps(kernel: int) -> tuple[int, int]:
-    """Kernel rows of the two phases."""
-    return (kernel + 1) // 2, kernel // 2
 
 
 def _touched(src: Array, lowering: Lowering) -> int:

@@ -37,7 +37,7 @@ def split_reduce(dev: Device, out: Array, partials: Array, bias: Array = None) -
     check_array("partials", partials, (len(partials), *out.shape), np.float32)
     if bias is not None:
         check_array("bias", bias, out.shape[-1:], np.float32)
-    grid, lanes = reduction(out.size, len(partials), dev.chip.multiprocessors)
+    grid, lanes = split_grid(out.size, len(partials), dev.chip.multiprocessors)
     dev.cuda(
         FILE, "split_reduce", grid, THREADS,
         out, partials, bias, np.int32(len(partials)), np.int64(out.size), np.int64(out.shape[-1]), np.int32(lanes),
@@ -45,7 +45,7 @@ def split_reduce(dev: Device, out: Array, partials: Array, bias: Array = None) -
     )  # fmt: skip
 
 
-def reduction(entries: int, splits: int, multiprocessors: int) -> tuple[int, int]:
+def split_grid(entries: int, splits: int, multiprocessors: int) -> tuple[int, int]:
     """(blocks, threads that share an element) of `split_reduce`: as many as fill the device twice, each with four splits to add."""
     each, lanes = 4 if entries % 4 == 0 else 1, 1
     while blocks(entries * lanes, each * THREADS) < 2 * multiprocessors and 8 * lanes <= splits and lanes < MOST_LANES:

@@ -1,4 +1,4 @@
-"""The sum over positions in a weight gradient, divided into splits: how many, their launch, and the reduction that follows."""
+"""The sum over positions in a weight gradient, divided into splits (`time_model.split` says how many): their launch, and what adds them."""
 
 from __future__ import annotations
 

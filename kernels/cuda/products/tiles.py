@@ -74,6 +74,11 @@ def programs(tile: Tile, rows: int, columns: int) -> int:
     return -(-rows // tile.bm) * -(-columns // tile.bn)
 
 
+def phase_taps(kernel: int) -> tuple[int, int]:
+    """Kernel rows (or columns) of the two phases of a fractional stride, the longer first."""
+    return (kernel + 1) // 2, kernel // 2
+
+
 def key(kind: str, rows: int, columns: int, depth: int, chip: Chip, precision: str) -> str:
     """The name of a product in a tuner's file."""
     return f"{kind} {rows}x{columns}x{depth} {precision} sm_{chip.sm}"
@@ -140,8 +145,7 @@ def _seconds(tile: Tile, kind: str, rows: int, columns: int, depth: int, channel
         return split(programs(tile, rows, columns), steps, tile, rows * columns, chip, precision)[2]
     classes: tuple[tuple[int, int], ...] = ((programs(tile, rows, columns), steps),)
     if kind == "phases":
-        taps = math.isqrt(depth // channels)
-        both = ((taps + 1) // 2, taps // 2)
+        both = phase_taps(math.isqrt(depth // channels))
         each = programs(tile, rows // 4, columns)
         classes = tuple((each, a * b * channels // tile.bk) for a in both for b in both)
     return time_model.product(board, precision, tile, classes, tma=chip.tma, shared=chip.shared_bytes, stored=2 * size).seconds

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from kernels.cuda.device.boards import Board, board_of
 from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.launch import THREADS
-from kernels.cuda.products.partials import reduction
+from kernels.cuda.products.partials import split_grid
 
 #: Seconds from one launch of a graph to the next: where nothing overlaps, and where its blocks wait on the chip for the last one's end
 #: (sm_90 and later, `after_previous_launch`).
@@ -158,7 +158,7 @@ def split(programs: int, steps: int, tile: Tile, entries: int, chip: Chip, preci
         time = product(board, precision, tile, classes, tma=chip.tma, shared=chip.shared_bytes).seconds
         if count == 1:
             return time
-        blocks, _ = reduction(entries, count, board.multiprocessors)
+        blocks, _ = split_grid(entries, count, board.multiprocessors)
         return time + passes(board, blocks, THREADS, 4 * entries * (count + 1)).seconds
 
     best = min({1, *(-(-steps // each) for each in range(1, steps + 1) if steps / each <= 1024)}, key=seconds)
