@@ -153,9 +153,14 @@ def test_the_judge_takes_the_best_cosine_and_the_error_of_each_run(data):
 
 
 def test_table_has_the_papers_numbers_beside_ours():
-    rows = {"VAE/GAN": {"cosine": 0.51, "mse": [10.0, 12.0, 99.0], "other_mse": [20.0, 20.0, 20.0]}}
-    line = similarity.table(rows, 2).splitlines()[2]
-    assert line == "| VAE/GAN | 0.5100 | 11.00 ± 1.41 | 20.00 ± 0.00 | 0.9114 | 22.39 ± 1.16 |"
+    one = {"cosine": 0.51, "mse": [10.0, 12.0, 99.0], "other_mse": [20.0, 20.0, 20.0]}
+    lines = similarity.table({"VAE/GAN": [one]}, 2).splitlines()
+    assert lines[2] == "| VAE/GAN | 0.5100 | 11.00 ± 1.41 | 20.00 ± 0.00 | 0.9114 | 22.39 ± 1.16 |"
+    assert lines[4].startswith("± is over 2 runs of samples. ")
+    two = {"cosine": 0.53, "mse": [13.0, 17.0, 99.0], "other_mse": [20.0, 22.0, 20.0]}
+    lines = similarity.table({"VAE/GAN": [one, two]}, 2).splitlines()
+    assert lines[2] == "| VAE/GAN | 0.5200 ± 0.0141 | 13.00 ± 2.83 | 20.50 ± 0.71 | 0.9114 | 22.39 ± 1.16 |"
+    assert lines[4].startswith("± is over 2 models, each the mean of 2 runs of samples. ")
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +216,19 @@ def test_similarity_is_written_and_goes_on(table2, monkeypatch, capsys):
     assert last["vae"]["mse"] == results["systems"]["vae"]["mse"] and last["gan"] == again["systems"]["gan"], "no other results are lost"
 
 
+def test_similarity_of_several_seeds_keeps_each(table2):
+    out, command = table2
+    path = out / "attribute_similarity.json"
+    before = json.loads(path.read_text())["systems"]
+    assert call(attribute_similarity.main, *command, "--systems", "vae", "--seeds", 2, "--repeats", 2, *PLAIN) == 0
+    results = json.loads(path.read_text())
+    assert list(results["runs"]) == ["vae-conditional-seed0", "vae-conditional-seed1"]
+    first, second = results["systems"]["vae"], results["systems"]["vae-seed1"]
+    assert first["mse"][:2] == before["vae"]["mse"][:2] != second["mse"] and len(second["mse"]) == 2
+    assert results["systems"]["gan"] == before["gan"]
+    assert f"{(first['cosine'] + second['cosine']) / 2:.4f} ± " in results["tables"]["attribute-similarity"]
+
+
 def test_vectors_are_judged_where_there_is_a_regressor(fig5, table2, data, capsys):
     file = table2[0] / "regressor.h5"
     assert "seen" not in json.loads((fig5 / "attribute_vectors.json").read_text())
@@ -230,6 +248,7 @@ def test_vectors_are_judged_where_there_is_a_regressor(fig5, table2, data, capsy
         (attribute_similarity, ["--regressor", "{bare}"], "bare.h5"),
         (attribute_similarity, ["--systems", "vae,vea"], "did you mean"),
         (attribute_similarity, ["--repeats", "5"], "--best-of: got 10"),
+        (attribute_similarity, ["--seeds", "0"], "--seeds: got 0"),
         (attribute_similarity, ["--data", "{bare}"], "no attributes"),
     ],
 )

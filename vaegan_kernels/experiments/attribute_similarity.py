@@ -44,6 +44,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--systems", default=",".join(SYSTEMS), metavar="A,B", help=f"which, of {','.join(ORDER)} (default: {','.join(SYSTEMS)})"
     )
+    parser.add_argument("--seeds", type=whole_number, default=1, metavar="N", help="models of a system, seeds --seed and up (default: 1)")
     parser.add_argument("--repeats", type=whole_number, default=25, metavar="N", help="samples for each test vector (default: 25)")
     parser.add_argument(
         "--best-of", type=whole_number, default=10, metavar="N", help="samples that the best cosine is taken of (default: 10)"
@@ -58,6 +59,7 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     arguments = parse(make_parser(), argv)
+    check_count("--seeds", arguments.seeds, 100)
     check_count("--repeats", arguments.repeats, 10_000)
     check_count("--best-of", arguments.best_of, arguments.repeats)
     check_count("--test-images", arguments.test_images, 10**7, 2)
@@ -68,31 +70,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     out, dataset = Path(arguments.out), load_data(arguments)
     regressor = regressor_of(arguments, dataset)  # before the runs: a --regressor that cannot be used is told at once
     check_regressor(regressor, dataset, ())
-    folders = {system: run_of(arguments, system, conditional=True) for system in systems}
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    wanted = {system: {row_name(system, seed, seeds): seed for seed in seeds} for system in systems}
+    folders = {
+        name: run_of(arguments, system, conditional=True, seed=seed) for system, names in wanted.items() for name, seed in names.items()
+    }
     facts = about(arguments, dataset, list(folders.values()))
-    models = {system: open_model(arguments, folder) for system, folder in folders.items()}
+    models = {name: open_model(arguments, folder) for name, folder in folders.items()}
     judge = Judge(regressor, dataset, next(iter(models.values())).attribute_names, arguments.test_images)
 
     file = out / "attribute_similarity.json"
     about_all = {"test_images": len(judge.targets), "repeats": arguments.repeats, "best_of": arguments.best_of, "attributes": judge.names}
     results: dict[str, Any] = {"test set": judge.test_set(), "training mean": judge.training_mean()}
     base = {"judge": digest(arguments), "data": dataset.fingerprint, "test_images": len(judge.targets), "best_of": arguments.best_of}
-    keys = {system: {**base, "step": m.header.step, "created": m.header.created} for system, m in models.items()}
+    keys = {name: {**base, "step": m.header.step, "created": m.header.created} for name, m in models.items()}
     results |= taken_over(read_json(file) if file.is_file() else {}, base, keys)
-    for system, model in models.items():
-        progress = Counter(f"{NAMES[system]}, runs of {len(judge.targets)} samples", quiet=arguments.quiet)
-        row = results.setdefault(system, {"key": keys[system], "mse": [], "other_mse": [], "best": [-1.0] * len(judge.targets)})
+    for name, model in models.items():
+        progress = Counter(f"{folders[name].name}, runs of {len(judge.targets)} samples", quiet=arguments.quiet)
+        row = results.setdefault(name, {"key": keys[name], "mse": [], "other_mse": [], "best": [-1.0] * len(judge.targets)})
         for seed in range(len(row["mse"]), arguments.repeats):
             judge.run(model, row, seed, arguments.best_of)
             write_json(file, {**facts, **about_all, "systems": results})
             progress(seed + 1, arguments.repeats)
-    rows = {NAMES.get(name, name): results[name] for name in ("test set", "training mean", *systems)}
-    shown = table(rows, arguments.repeats)
+    rows = {name: [results[name]] for name in ("test set", "training mean")}
+    shown = table(rows | {NAMES[system]: [results[name] for name in names] for system, names in wanted.items()}, arguments.repeats)
     write_json(file, {**facts, **about_all, "systems": results, "tables": {"attribute-similarity": shown}})
-    figure = draw(models, judge, out / "attribute_similarity.png", rows=arguments.rows, columns=arguments.columns, seed=arguments.seed)
+    first = {system: models[next(iter(names))] for system, names in wanted.items()}
+    figure = draw(first, judge, out / "attribute_similarity.png", rows=arguments.rows, columns=arguments.columns, seed=arguments.seed)
     print(shown)
     print(f"{file}; samples: {figure}")
     return 0
+
+
+def row_name(system: str, seed: int, seeds: range) -> str:
+    """What a model's numbers are kept under: the system's name for the first seed, ``vae-seed1`` and so on for others."""
+    return system if seed == seeds[0] else f"{system}-seed{seed}"
 
 
 def taken_over(stored: dict[str, Any], base: dict[str, Any], keys: dict[str, dict[str, Any]]) -> dict[str, Any]:

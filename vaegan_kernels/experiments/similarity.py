@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.experiments.tables import markdown, number, spread
+from vaegan_kernels.experiments.tables import markdown, spread
 
 PAPER = {  # LFW, 73 real-valued attributes: cosine similarity, mean squared error
     "test set": ("0.9193", "14.20"),
@@ -37,22 +37,34 @@ def described(names: Sequence[str], row: np.ndarray, most: int = 12) -> str:
     return ", ".join(names[int(k)].replace("_", " ") for k in present) or "none"
 
 
-def table(rows: Mapping[str, Mapping[str, Any]], repeats: int) -> str:
-    """Markdown: a line for each of ``rows`` beside the paper's numbers, and what must be known to read it."""
+def table(rows: Mapping[str, Sequence[Mapping[str, Any]]], repeats: int) -> str:
+    """Markdown: a line for each of ``rows`` beside the paper's numbers, and what must be known to read it.
+
+    A row is a system's models, each with its numbers of ``repeats`` runs of samples: ± is the deviation over the models' means, or over
+    the runs of a single one.
+    """
     lines = [
         [
             name,
-            number(row["cosine"], 4),
-            spread(row["mse"][:repeats], 4),
-            spread(row["other_mse"][:repeats], 4),
+            spread([model["cosine"] for model in models], 4),
+            spread(of_models([model["mse"][:repeats] for model in models]), 4),
+            spread(of_models([model["other_mse"][:repeats] for model in models]), 4),
             *PAPER.get(name, ("–", "–")),
         ]
-        for name, row in rows.items()
+        for name, models in rows.items()
     ]
     header = ["", "cosine, best", "squared error", "against another's attributes", "paper's cosine (LFW)", "paper's squared error (LFW)"]
+    most = max(map(len, rows.values()))
+    over = f"{most} models, each the mean of {repeats} runs of samples" if most > 1 else f"{repeats} runs of samples"
     return markdown(header, lines) + (
-        "\n\nThe paper's numbers are of other data, LFW's 73 real-valued attributes, and cannot be compared with these in size. "
+        f"\n\n± is over {over}. "
+        "The paper's numbers are of other data, LFW's 73 real-valued attributes, and cannot be compared with these in size. "
         "*Training mean* is the mean attributes of the training images for every test image: what can be had without looking. "
         "*Against another's attributes*: the error of the same samples against the attributes of another test image; where it is no "
         "larger, samples do not listen to what they are given."
     )
+
+
+def of_models(runs: Sequence[Sequence[float]]) -> Sequence[float]:
+    """The means of several models' runs; of one model its runs."""
+    return runs[0] if len(runs) == 1 else [sum(values) / len(values) for values in runs]
