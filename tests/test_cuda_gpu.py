@@ -99,6 +99,14 @@ def test_first_call_runs_second_captures_later_ones_replay(dev):
     assert capturing == [False, True] and not dev.capturing and not dev._launcher.frozen
 
 
+def test_launches_can_be_kept_in_turn(dev):
+    dev._launcher.dependent = True
+    with pytest.raises(ZeroDivisionError), dev.launches_in_turn():
+        assert not dev._launcher.dependent
+        raise ZeroDivisionError
+    assert dev._launcher.dependent
+
+
 def test_nothing_is_captured_before_everything_is_allocated(dev):
     calls = []
 

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from kernel_shapes import CORE, FEW, ODD, PAPER
 
 from bench.gpu.__main__ import LIMITS as TIMES
 from bench.gpu.__main__ import chosen
+from bench.gpu.bits import bits_part
 from bench.gpu.child import HOMES
 from bench.gpu.common import SECTIONS, Options, Report
 from bench.gpu.parts import supervise
@@ -163,6 +166,36 @@ def test_two_engines_agree_and_a_wrong_one_does_not(engine32, engine64):
     parameter = mine.model.encoder.parameters[0]
     parameter.data += 0.01 * np.abs(parameter.data).max()
     assert judge([compare_step(mine, theirs)[0]], "float32")
+
+
+class OnGPU:
+    """A NumPy engine that says it is a GPU's; where launches go in turn it takes another rate if ``wrong``."""
+
+    def __init__(self, engine, wrong):
+        self.engine, self.wrong, self.in_turn = engine, wrong, 0
+        self.device = SimpleNamespace(name="gpu", launches_in_turn=self.turn)
+        self.record = lambda body: body
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    @contextmanager
+    def turn(self):
+        self.in_turn += 1
+        yield
+        self.in_turn += 1
+
+    def look_up_rate(self, rate, *rest):
+        self.engine.look_up_rate(rate, *rest)
+        rate *= 2 if self.wrong and self.in_turn % 2 else 1
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_bits_are_compared_with_and_without_dependent_launches(engine32, wrong):
+    engine = OnGPU(engine32, wrong)
+    found = bits_part(engine, "tiny", 4, 2, Objective(gamma=1e-2), 0)
+    assert engine.in_turn == 2 and found["ok"] is not wrong and found["moved"]
+    assert ("arrays differ in a run without dependent launches" in found["why"]) is wrong and "captured" not in found["why"]
 
 
 @pytest.mark.parametrize(

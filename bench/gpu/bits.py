@@ -1,7 +1,12 @@
-"""Section ``bits``: runs from one seed end with the same bytes in every array of the state."""
+"""Section ``bits``: runs from one seed end with the same bytes in every array of the state.
+
+Captured twice, once with no kernel begun before the one ahead of it has ended (programmatic dependent launch, sm_90 and later), and once
+not captured.
+"""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,27 +18,31 @@ from models.objective import Objective
 
 
 def bits_part(engine: Any, network: str, batch: int, steps: int, objective: Objective, seed: int) -> dict[str, Any]:
-    """Two captured runs from one seed, and one that is not captured: equal bytes of every array of the state."""
-    states = []
-    for captured in (True, True, False) if engine.device.name == "gpu" else (True, True):
-        stepper = Stepper(engine, spec_of(network), batch, objective, seed=seed)
-        step = engine.record(stepper.body) if captured else stepper.body
-        for _ in range(steps):
-            step()
-        engine.synchronize()
-        states.append(stepper.state())
+    """Runs of ``steps`` steps from one seed, each launched in a way of its own: equal bytes of every array of the state."""
+    on_gpu, states = engine.device.name == "gpu", {}
+    ways = {"a first": (True, False), "a second captured run": (True, False)}  # captured, each kernel after the one before
+    if on_gpu:
+        ways |= {"a run without dependent launches": (True, True), "a run that is not captured": (False, False)}
+    for way, (captured, in_turn) in ways.items():
+        with engine.device.launches_in_turn() if in_turn else nullcontext():
+            stepper = Stepper(engine, spec_of(network), batch, objective, seed=seed)
+            step = engine.record(stepper.body) if captured else stepper.body
+            for _ in range(steps):
+                step()
+            engine.synchronize()
+            states[way] = stepper.state()
+    first = states.pop("a first")
     label = f"{engine.precision} {network}, batch {batch}, {steps} steps"
     start = Stepper(engine, spec_of(network), batch, objective, seed=seed).state()
-    moved = sum(not np.array_equal(start[name], states[0][name]) for name in start)
-    finite = all(np.isfinite(a).all() for a in states[0].values())
-    differ = [[k for k in states[0] if states[0][k].tobytes() != other[k].tobytes()] for other in states[1:]]
+    moved = sum(not np.array_equal(start[name], first[name]) for name in start)
+    finite = all(np.isfinite(a).all() for a in first.values())
     why = ""
     if not finite or not moved:
         why = "the state is not finite" if not finite else "the steps changed nothing"
-    for names, what in zip(differ, ("a second captured run", "a run that is not captured"), strict=False):
-        if names:
-            why += f"{len(names)} of {len(states[0])} arrays differ in {what}, the first {names[0]}; "
-    return {"ok": not why, "why": why, "text": f"{label}: {why or 'equal bits'}", "arrays": len(states[0]), "moved": moved}
+    for way, state in states.items():
+        if names := [name for name in first if first[name].tobytes() != state[name].tobytes()]:
+            why += f"{len(names)} of {len(first)} arrays differ in {way}, the first {names[0]}; "
+    return {"ok": not why, "why": why, "text": f"{label}: {why or 'equal bits'}", "arrays": len(first), "moved": moved}
 
 
 def parts(options: Options) -> list[Part]:

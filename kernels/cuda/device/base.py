@@ -96,7 +96,7 @@ class Device:
     @property
     def dependent(self) -> bool:
         """Whether kernels can begin before the launch before has ended: they then wait for it (`after_previous_launch`)."""
-        return self.chip.tma and not self.interpreted
+        return self.chip.dependent and not self.interpreted
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An uninitialised C-contiguous array, aligned to 256 bytes. Raises `OutOfMemory`."""

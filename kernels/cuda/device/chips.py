@@ -34,6 +34,11 @@ class Chip(NamedTuple):
         return self.capability >= (9, 0)
 
     @property
+    def dependent(self) -> bool:
+        """Whether a kernel can begin before the launch before has ended, and wait for that itself (Hopper and later)."""
+        return self.capability >= (9, 0)
+
+    @property
     def bf16(self) -> bool:
         """Whether its tensor cores multiply bfloat16 (Ampere and later)."""
         return self.capability >= (8, 0)

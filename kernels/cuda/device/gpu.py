@@ -129,6 +129,15 @@ class CuPyDevice(Device):
         finally:
             self.capturing = self._launcher.frozen = False
 
+    @contextmanager
+    def launches_in_turn(self) -> Iterator[None]:
+        """Within it each kernel begins when the launch before has ended, as with VAEGAN_DEPENDENT_LAUNCHES=0."""
+        before, self._launcher.dependent = self._launcher.dependent, False
+        try:
+            yield
+        finally:
+            self._launcher.dependent = before
+
     def _refuse_in_capture(self, what: str) -> None:
         if self.capturing:
             raise RuntimeError(f"device cuda: {what} while a graph is captured; the first call of what is recorded must have done it")

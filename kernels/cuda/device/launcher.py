@@ -32,7 +32,7 @@ class Launcher:
     """
 
     def __init__(self, driver: Driver, chip: Chip, address: Callable[[Any], int], dependent: bool = False):
-        self._driver, self._chip, self._address, self._dependent = driver, chip, address, dependent and chip.tma
+        self._driver, self._chip, self._address, self.dependent = driver, chip, address, dependent and chip.dependent
         self._loaded: dict[tuple[Any, ...], tuple[Any, Code]] = {}
         self._allowed: dict[tuple[Any, ...], int] = {}
         self._maps: dict[tuple[Any, ...], Any] = {}
@@ -111,7 +111,7 @@ class Launcher:
     def _launch(
         self, launch: Launch, code: Code, function: Any, block: tuple[int, ...], shared: int, stream: int, parameters: list[Any]
     ) -> None:
-        self._driver.launch(function, launch.grid, block, shared, stream, parameters, self._dependent and code.waits)
+        self._driver.launch(function, launch.grid, block, shared, stream, parameters, self.dependent and code.waits)
 
     def _by_value(self, value: Any) -> Any:
         if isinstance(value, np.generic):

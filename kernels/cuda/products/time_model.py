@@ -14,7 +14,7 @@ import heapq
 from typing import NamedTuple
 
 from kernels.cuda.device.boards import Board, board_of
-from kernels.cuda.device.chips import Chip
+from kernels.cuda.device.chips import CHIPS, Chip
 from kernels.cuda.device.launch import THREADS
 from kernels.cuda.products.partials import split_grid
 
@@ -66,7 +66,7 @@ class Estimate(NamedTuple):
 
 def overhead(board: Board) -> float:
     """Seconds of a launch in which it does nothing."""
-    return (DEPENDENT_GAP if board.sm >= 90 else GAP) + RAMP
+    return (DEPENDENT_GAP if CHIPS[f"sm_{board.sm}"].dependent else GAP) + RAMP
 
 
 @functools.lru_cache(4096)
