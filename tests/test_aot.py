@@ -168,6 +168,7 @@ def test_what_the_rules_accept(m):
         (GOOD, {"chip": "sm_100"}, "tensor cores", "without UTC*MMA"),
         (GOOD, {"chip": "sm_80"}, "tensor cores", "without HMMA"),
         (GOOD, {"precision": "tf32", "matrix": ()}, "tensor cores", "without HGMMA"),
+        (GOOD, {"from_registers": 4}, "shared operands", "4 wgmma take their first operand from registers"),
         (FLOAT32, {"whole": {"all": 2000, "matrix": 1}}, "strict float32", "1 matrix instructions"),
         (FLOAT32, {"fused": 0}, "strict float32", "without FFMA"),
         (GOOD, {"loop": {"all": 90, "LDG.128": 4}}, "asynchronous", "without 16-byte asynchronous copies"),

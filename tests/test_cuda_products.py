@@ -118,7 +118,7 @@ def test_arrays_longer_than_32_bits(rng):
         convolve_kernel, (1,), src, w, table, out, *[None] * 8, 0.0, rows, 1, 1, warps=4, stages=1, cost=Cost(0, 0, 0),
         PH=64, PW=64, OH=64, OW=64, OC=16, SH=64, SW=64, SC=16, WR=16, WC=16, KH=1, KW=1, S=1,
         BACK=False, FRACTIONAL=False, SHUFFLED=False, TRANSPOSED=False, FLIPPED=False, SPLIT=False, N=16, CHANNELS=16, ACTIVATION=None,
-        BM=128, BN=16, BK=16, TMA=False, PRECISION="ieee", INTERPRETED=True, DEPENDENT=False,
+        BM=128, BN=16, BK=16, TMA=False, PARTS=0, PRECISION="ieee", INTERPRETED=True, DEPENDENT=False,
     )  # fmt: skip
     expected = src[-1, -2:].astype(np.float64) @ w[0].astype(np.float64)
     assert relative_error(out[-1, -2:], expected) < tolerance("bf16", "act") and not out[-1, :-2].any()

@@ -144,7 +144,9 @@ def _facts(function: Any, resource: Any) -> dict[str, Any]:
         "registers": resource.registers, "stack": resource.stack + resource.local, "static": resource.shared,
         "loop": sass.mix(loop), "whole": sass.mix(function.instructions),
         "matrix": dict(Counter(i.name for i in body if sass.MATRIX.match(i.base))),
-        "fused": sum(i.base in ("FFMA", "FFMA2") for i in body), "waits": sass.waits_first(function.instructions),
+        "fused": sum(i.base in ("FFMA", "FFMA2") for i in body),
+        "from_registers": sum(i.base == "HGMMA" and re.match(r"R\d+, R\d+", i.operands) is not None for i in body),
+        "waits": sass.waits_first(function.instructions),
     }  # fmt: skip
 
 
@@ -176,5 +178,6 @@ def _measured(kernel: Kernel, facts: dict[str, Any], threads: int, shared: int, 
         threads=threads, bytes=kernel.bytes, registers=facts["registers"], stack=facts["stack"],
         spills=whole.get("LDL", 0) + whole.get("STL", 0), shared=shared, limit=limit,
         loop=facts["loop"], whole=whole, matrix=tuple(sorted({name.split(".")[0] for name in facts["matrix"]})), fused=facts["fused"],
-        waits=facts["waits"], steps=steps if kernel.product else 0.0, uses=kernel.uses, digest=f"{kernel.digest}-{READER}",
+        waits=facts["waits"], from_registers=facts["from_registers"],
+        steps=steps if kernel.product else 0.0, uses=kernel.uses, digest=f"{kernel.digest}-{READER}",
     )  # fmt: skip

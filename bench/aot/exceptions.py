@@ -32,6 +32,8 @@ K_INNERMOST = (
     "transpose, 4 bytes at a time"
 )
 
+FEW_ROWS = "fewer than 64 columns, and wgmma has 64 rows: the product cannot be computed transposed"
+
 EXCEPTIONS: tuple[Exemption, ...] = (
     Exemption("random.cu:gather_batch *", "*", "*", "vectors", "mirrored pixels of three bytes are not in pieces of 16; 2 MB a step"),
     Exemption("random.cu:augment_batch*", "*", "*", "vectors", "four neighbours anywhere in an image, three bytes each; 2 MB a step"),
@@ -45,6 +47,10 @@ EXCEPTIONS: tuple[Exemption, ...] = (
     Exemption("discriminator/output linear_wgrad *", "*", "*", "whole words", "the logit's error has one column: 2 or 4 bytes an image"),
     Exemption("discriminator/output linear_forward *", "sm_75", "float32", "whole words", NARROW_TILE),
     Exemption("decoder/up3 upconv_bn_relu_forward *", "sm_75", "float32", "whole words", FEW_COLUMNS),
+    Exemption("* few_outputs*", "sm_90", "*", "shared operands", FEW_ROWS),
+    Exemption("*/output linear_forward *", "sm_90", "*", "shared operands", FEW_ROWS),
+    Exemption("decoder/up3 upconv_bn_relu_forward *", "sm_90", "tf32", "shared operands", FEW_ROWS),
+    Exemption("discriminator/conv2 conv2d_bn_relu_backward *", "sm_90", "tf32", "shared operands", FEW_ROWS),
     Exemption("* image_wgrad*", "sm_90", "tf32", "asynchronous", K_INNERMOST),
     Exemption("* image_wgrad*", "sm_90", "tf32", "whole words", K_INNERMOST),
     Exemption("* wgrad_rmsprop*", "sm_90", "tf32", "asynchronous", K_INNERMOST),

@@ -31,6 +31,7 @@ class Measured:
         whole: the same of the whole kernel.
         matrix: names of the loop's matrix instructions (without a loop, of all).
         fused: FFMA in the main loop.
+        from_registers: its wgmma instructions whose first operand is in registers.
         waits: whether it waits for the launch before it, before it touches global memory.
         steps: K-steps of a product in one pass through it; 0 if unknown.
         uses: operations that launch it.
@@ -55,6 +56,7 @@ class Measured:
     matrix: tuple[str, ...]
     fused: int
     waits: bool = False
+    from_registers: int = 0
     steps: float = 0.0
     uses: list[str] = field(default_factory=list)
     digest: str = ""
@@ -133,6 +135,11 @@ RULES = (
     Rule(
         "tensor cores", "bf16 and tf32 products: wgmma on sm_90, tcgen05 on sm_100 and sm_103, mma.sync elsewhere, in the main loop",
         lambda m: _product(m) and m.precision != "float32", _matrix,
+    ),
+    Rule(
+        "shared operands", "sm_90: where descriptors load the operands, wgmma reads both from shared memory",
+        lambda m: m.chip == "sm_90" and _product(m) and "UTMALDG" in m.body,
+        lambda m: f"{m.from_registers} wgmma take their first operand from registers" if m.from_registers else "",
     ),
     Rule(
         "strict float32", "float32 products: fused multiply-adds in the main loop, no matrix instruction anywhere",

@@ -39,6 +39,11 @@ class Chip(NamedTuple):
         return self.capability >= (9, 0)
 
     @property
+    def wgmma(self) -> bool:
+        """Whether its matrix instruction is wgmma (Hopper alone)."""
+        return self.capability[0] == 9
+
+    @property
     def bf16(self) -> bool:
         """Whether its tensor cores multiply bfloat16 (Ampere and later)."""
         return self.capability >= (8, 0)

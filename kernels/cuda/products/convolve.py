@@ -30,6 +30,10 @@ DEEP = 64
 #: Up to this many output channels the four phases of a fractional stride are one product: 44 % more operations, but the source is read
 #: for 9 taps and 4 times the columns instead of for 25 taps.
 FUSED_COLUMNS = 32
+#: Rows of a wgmma instruction, which are columns of a product that is computed transposed.
+WGMMA_ROWS = 64
+#: Sums of a tile at most that are turned back in one piece.
+TURNED_AT_ONCE = 128 * 128
 
 
 class Lowering(NamedTuple):
@@ -150,7 +154,7 @@ def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lower
     whole = epilogue.statistics is not None or epilogue.previous is not None
     name = "linear_whole" if whole and lowering.kind == "linear" else lowering.kind
     chosen = _tile(dev, precision, name, rows * phases, lowering.columns, kh * kw * sc, sc)
-    boxes = _boxes(dev, src, w, lowering, chosen)
+    boxes = _boxes(dev, precision, src, w, lowering, chosen)
     if boxes is None:
         chosen = chosen._replace(bm=min(chosen.bm, tiles.POINTER_ROWS))
     bm, bn, bk, stages, warps = chosen
@@ -167,7 +171,7 @@ def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lower
         PH=ph, PW=pw, OH=oh, OW=ow, OC=oc, SH=sh, SW=sw, SC=sc, WR=w.shape[1], WC=w.shape[2],
         KH=kh, KW=kw, S=lowering.stride, BACK=lowering.back, FRACTIONAL=lowering.fractional, SHUFFLED=lowering.shuffled,
         TRANSPOSED=lowering.transposed, FLIPPED=lowering.flipped, SPLIT=count > 1,
-        **plan.constants, BM=bm, BN=bn, BK=bk, TMA=boxes is not None,
+        **plan.constants, BM=bm, BN=bn, BK=bk, TMA=boxes is not None, PARTS=_parts(dev, chosen, precision) if boxes else 0,
         PRECISION=DOT[precision], INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent, warps=warps, stages=stages,
         cost=cost(plan.tiles * nt * taps * tap_steps * 2 * bm * bn * bk, [_touched(src, lowering), w, *plan.reads], plan.writes),
     )  # fmt: skip
@@ -185,6 +189,13 @@ def _splits(dev: Device, precision: str, rows: int, columns: int, depth: int, ch
     return split(tiles.programs(chosen, rows, columns), depth // chosen.bk, chosen, rows * columns, dev.chip, precision)[:2]
 
 
+def _parts(dev: Device, chosen: tiles.Tile, precision: str) -> int:
+    """Parts of a tile's columns where the product of operands that descriptors load is computed transposed; 0 where it is not."""
+    if not dev.chip.wgmma or precision == "float32" or chosen.bn < WGMMA_ROWS:
+        return 0
+    return 2 if chosen.bm * chosen.bn > TURNED_AT_ONCE else 1
+
+
 def _touched(src: Array, lowering: Lowering) -> int:
     """Bytes of the source that some tap reads: a kernel of one row, with stride 2, passes over every second row."""
     images, sh, sw, sc = src.shape
@@ -193,7 +204,9 @@ def _touched(src: Array, lowering: Lowering) -> int:
     return images * rows * columns * sc * src.dtype.itemsize
 
 
-def _boxes(dev: Device, src: Array, w: Array, lowering: Lowering, chosen: tiles.Tile) -> tuple[Descriptor, Descriptor] | None:
+def _boxes(
+    dev: Device, precision: str, src: Array, w: Array, lowering: Lowering, chosen: tiles.Tile
+) -> tuple[Descriptor, Descriptor] | None:
     """Descriptors of source and weights, or None where the chip has no TMA, it cannot address them, or a tile's positions are no box."""
     images, sh, sw, sc = src.shape
     ph, pw = lowering.positions
@@ -210,5 +223,6 @@ def _boxes(dev: Device, src: Array, w: Array, lowering: Lowering, chosen: tiles.
         shape, box = [images, sh // 2, 2, sw // 2, 2 * sc], [bi, bh, 1, bw, chosen.bk]
         strides = [sh * sw * sc, 2 * sw * sc, sw * sc, 2 * sc, 1]
     taps, wr, wc = w.shape
-    w_box = [chosen.bn, chosen.bk] if lowering.transposed else [chosen.bk, chosen.bn]
+    columns = chosen.bn // max(1, _parts(dev, chosen, precision))
+    w_box = [columns, chosen.bk] if lowering.transposed else [chosen.bk, columns]
     return Descriptor(src, shape, strides, box), Descriptor(w, [taps * wr, wc], [wc, 1], w_box)

@@ -11,6 +11,10 @@ by an inserted zero. Phases are a grid axis, the one with most taps first.
 
 Where the output has few channels the phases can also be blocks of columns of one product with all their taps, 3×3 for a 5×5 kernel.
 
+On sm_90 wgmma reads its second operand from shared memory, its first too where no reshape stands between the descriptor's load and the
+product; and a box of positions is reshaped. There the product is computed transposed, wᵀ · srcᵀ, so that both stay in shared memory.
+The sums of a large tile are then in two parts: to turn back all of them at once takes twice their registers.
+
 Axis letters: PH PW rows and columns of the positions, OH OW of the output, SH SW of the source, SC its channels, OC those of the output,
 N columns of the product, KH KW kernel, S stride. A tile has BM rows, BN columns, BK channels a step.
 """
@@ -116,11 +120,13 @@ def convolve(
     SPLIT: tl.constexpr,  # out is [splits, rows, N] float32
     N: tl.constexpr, CHANNELS: tl.constexpr, ACTIVATION: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TMA: tl.constexpr,
+    PARTS: tl.constexpr,  # 0; or 1 or 2: the product is computed transposed, in so many parts of the columns
     PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: BM rows and BN columns of one phase. Grid: M-tiles × N-tiles (N fastest), phases, splits."""
     after_previous_launch(DEPENDENT)
     NT: tl.constexpr = (N + BN - 1) // BN
+    PART: tl.constexpr = BN // 2 if PARTS == 2 else BN
     TAP_STEPS: tl.constexpr = SC // BK
     EVERY: tl.constexpr = 2 if FRACTIONAL else 1
     tile = tl.program_id(0) // NT
@@ -161,14 +167,18 @@ def convolve(
         start = tl.program_id(2) * steps
         end = tl.minimum(start + steps, all_steps)
         c = start * BK
-    acc = tl.zeros([BM, BN], tl.float32)
+    acc = tl.zeros([PART, BM] if PARTS else [BM, BN], tl.float32)
+    right = acc
     for _ in range(start, end):
         tap = (first_h + EVERY * a) * KW + first_w + EVERY * b
         if FLIPPED:
             tap = KH * KW - 1 - tap
         x = load_source(src, base, row_bits, column_bits, n, i, j, a, b, c, SW, SC, S, BACK, TMA, BM, BK)
         y = load_weights(w, w_base, tap, c, first_column, columns, N, WR, WC, TRANSPOSED, TMA, BN, BK)
-        acc = dot(x, y, acc, PRECISION, INTERPRETED)
+        acc = dot(y.T, x.T, acc, PRECISION, INTERPRETED) if PARTS else dot(x, y, acc, PRECISION, INTERPRETED)
+        if PARTS == 2:
+            y = load_weights(w, w_base, tap, c, first_column + PART, columns, N, WR, WC, TRANSPOSED, TMA, BN, BK)
+            right = dot(y.T, x.T, right, PRECISION, INTERPRETED)
         c += BK
         if KH * KW > 1:  # after the last channels the next tap
             b += (c == SC).to(tl.int32)
@@ -191,6 +201,10 @@ def convolve(
             oh = 2 * oh
             ow = 2 * ow
         offsets = (r // (PH * PW)).to(tl.int64) * (OH * OW * OC) + (oh * OW + ow) * OC
-    finish_pieces(acc, inside, offsets, first_column, phase * tiles + tile, group,
+    finish_pieces(acc.T if PARTS else acc, inside, offsets, first_column, phase * tiles + tile, group,
                   out, bias, partial, counts, previous, mean, var, gamma, beta, eps,
                   OC if SHUFFLED else 0, OW * OC, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
+    if PARTS == 2:
+        finish_pieces(right.T, inside, offsets, first_column + PART, phase * tiles + tile, group,
+                      out, bias, partial, counts, previous, mean, var, gamma, beta, eps,
+                      OC if SHUFFLED else 0, OW * OC, N, CHANNELS, ACTIVATION, INTERPRETED)  # fmt: skip
