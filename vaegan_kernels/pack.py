@@ -89,6 +89,7 @@ def summary(dataset: Dataset, out: Path) -> str:
         (
             f"packed      {n} images of {size} x {size} x {channels} from {dataset.name}",
             f"skipped     {dataset.skipped} that could not be read",
+            *([f"cut off     {dataset.cut} that lack their last bytes, and were read"] if dataset.cut else []),
             *(f"left out    {count} with {why}" for why, count in dataset.left_out.items()),
             f"splits      {splits}",
             f"attributes  {attributes}",

@@ -73,19 +73,22 @@ def check_encoder(model: Model) -> None:
 
 def list_files(paths: Sequence[str]) -> list[Path]:
     """Image files among ``paths`` and in the folders among them. Raises `UserError` if one is missing or none is found."""
-    from vaegan_kernels.data.images import EXTENSIONS
+    from vaegan_kernels.data.formats.folder import told, walk
 
+    others: dict[str, int] = {}
     files: list[Path] = []
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            files += sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+            found = walk(path)
+            files += [path / name for name, _, _ in found.entries]
+            others |= found.others
         elif path.is_file():
             files.append(path)
         else:
             raise UserError(f"{path}: no such file or folder; expected images")
     if not files:
-        raise UserError(f"{' '.join(paths)[:200]}: no images there; expected files of the kinds {', '.join(sorted(EXTENSIONS))}")
+        raise UserError(f"{' '.join(paths)[:200]}: no images there that can be read; " + (told(others) or "expected JPEG, PNG or others"))
     return files
 
 

@@ -125,6 +125,7 @@ def train(config: Config, spec: NetworkSpec, engine: Engine, folder: RunFolder, 
     if arguments.stop_after is not None and arguments.stop_after <= step < steps:
         raise UserError(f"--stop-after: got {arguments.stop_after}, but the run is at step {step} already; give a later step")
     skipped = f", {dataset.skipped} unreadable skipped" if dataset.skipped else ""
+    skipped += f", {dataset.cut} that lack their last bytes read" if dataset.cut else ""
     skipped += "".join(f", {count} with {why} left out" for why, count in dataset.left_out.items())
     say(f"data: {dataset.name}, {counts['train']} train, {counts['validation']} validation, {counts['test']} test images{skipped}")
     with folder.held():

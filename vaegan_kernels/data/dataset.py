@@ -65,6 +65,11 @@ class Dataset:
         found = self.preprocessing.get("left_out")
         return found if isinstance(found, dict) else {}
 
+    @property
+    def cut(self) -> int:
+        """How many images lack the last bytes of their files, and were read all the same."""
+        return int(self.preprocessing.get("cut", 0))
+
     def split(self, name: str) -> np.ndarray:
         """int64 indices of the images of split ``name``, ascending. ValueError for an unknown name."""
         if name not in SPLITS:

@@ -1,9 +1,11 @@
-"""CelebA in its official layout: the pictures with their 40 attributes and the official split.
+"""CelebA as people have it: the aligned pictures with their 40 attributes and the official split.
 
-Looked for in the folder itself, and in ``Img/``, ``Anno/`` and ``Eval/`` as the official download has them:
-    img_align_celeba/ or img_align_celeba.zip   the aligned pictures (the folder is preferred)
+Looked for in the folder itself, in ``celeba/``, and in ``Img/``, ``Anno/`` and ``Eval/`` as the official download has them; where the
+pictures' folder or zip itself is given, the lists are looked for beside it:
+    img_align_celeba/ or img_align_celeba.zip   the aligned pictures, 000001.jpg and so on, nested or not (the folder is preferred)
     list_attr_celeba.txt      a count, the names, then a row an image of its name and a 1 or -1 for each name; may be absent
     list_eval_partition.txt   a row an image of its name and 0, 1 or 2; where absent, a split is made from a hash of each name
+    list_attr_celeba.csv, list_eval_partition.csv   the same with a line of names first, as re-uploads have them; the .txt are preferred
 
 The data set is the pictures that are there. Rows without a picture are left out, so that a piece of CelebA works with the full
 lists; a picture without a row is an error, since its attributes or split would have to be invented.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,29 +28,53 @@ import numpy as np
 from vaegan_kernels.data.cache import CacheDir, cached, key_of
 from vaegan_kernels.data.dataset import Dataset, Progress, hashed_splits, limited
 from vaegan_kernels.data.formats.folder import collect, list_images
-from vaegan_kernels.data.images import EXTENSIONS, READ_ERRORS, read_celeba
+from vaegan_kernels.data.images import READ_ERRORS, read_celeba
+from vaegan_kernels.data.kinds import endings, is_junk
 from vaegan_kernels.data.parallel import map_chunks, quiet_pillow
 from vaegan_kernels.shell.errors import UserError
 
 VERSION = 1  # raised with every change of the pixels made from a picture
 IMAGES = "img_align_celeba"
-ATTRIBUTE_FILE = "list_attr_celeba.txt"
-PARTITION_FILE = "list_eval_partition.txt"
+ATTRIBUTE_FILES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
+PARTITION_FILES = ("list_eval_partition.txt", "list_eval_partition.csv")
+_PICTURE = re.compile(r"\d{6}\.(?:jpg|jpeg|png)", re.IGNORECASE)
 
 Job = tuple[str, str, int, int]  # folder or zip, name in it, image size, channels
 _MEMBER_ERRORS = (*READ_ERRORS, zipfile.BadZipFile, zlib.error)
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    for place in (".", "Anno", "Eval", "Img", "celeba"):
-        if (path := folder / place / name).exists():
-            return path
-    return None
+def _places(path: Path) -> list[Path]:
+    """The folders in which its files may lie."""
+    inside = [path / place for place in (".", "Img", "Anno", "Eval", "celeba", "celeba/Img", "celeba/Anno", "celeba/Eval")]
+    if path.name not in (IMAGES, f"{IMAGES}.zip"):
+        return inside
+    above = [path.parent, *([path.parent.parent] if path.parent.name in (IMAGES, "Img") else [])]
+    return [*inside, *(outer / place for outer in above for place in (".", "Anno", "Eval"))]
 
 
-def is_celeba(folder: Path) -> bool:
-    """True where ``folder`` is laid out as CelebA is: it has the pictures under their official name, or the list of attributes."""
-    return any(_find(folder, name) is not None for name in (IMAGES, f"{IMAGES}.zip", ATTRIBUTE_FILE))
+def _find(path: Path, *names: str) -> Path | None:
+    """The first of ``names`` that is there, in the first place that has it."""
+    return next((place / name for name in names for place in _places(path) if (place / name).exists()), None)
+
+
+def _has_pictures(folder: Path | None) -> bool:
+    """Whether pictures called as CelebA's lie in ``folder``, or in a folder of its own name in it."""
+    places = [place for place in ((folder, folder / folder.name) if folder is not None else ()) if place.is_dir()]
+    return any(_PICTURE.fullmatch(item.name) for place in places for item in list(os.scandir(place)))
+
+
+def _pictures(path: Path) -> tuple[Path | None, Path | None]:
+    """The folder of pictures, and the zip of them, that ``path`` is or holds."""
+    if path.is_file():
+        return None, path if path.name == f"{IMAGES}.zip" else None
+    folder = path if path.name == IMAGES else next((place / IMAGES for place in _places(path) if (place / IMAGES).is_dir()), None)
+    return folder if _has_pictures(folder) else None, _find(path, f"{IMAGES}.zip") if path.name != IMAGES else None
+
+
+def is_celeba(path: Path) -> bool:
+    """True where ``path`` is or holds CelebA's pictures, called as they are, or a folder has its list of attributes."""
+    folder, archive = _pictures(path)
+    return bool(folder or archive or (path.is_dir() and path.name != IMAGES and _find(path, *ATTRIBUTE_FILES)))
 
 
 @dataclass
@@ -65,19 +92,21 @@ class Listing:
 
 def _images(folder: Path) -> tuple[Path, dict[str, str], list[object]]:
     """The folder or zip of pictures, where each lies in it, and a stamp of the files."""
-    source, archive = _find(folder, IMAGES), _find(folder, f"{IMAGES}.zip")
-    if source is not None and source.is_dir() and (entries := list_images(source)):
+    source, archive = _pictures(folder)
+    if source is not None and (entries := list_images(source)):
         return source, {os.path.basename(path): path for path, _, _ in entries}, [list(entry) for entry in entries]
     if archive is None:
-        found = f"{source} has no image in it" if source is not None else f"{folder}: has no {IMAGES}.zip and no folder {IMAGES}/"
-        raise UserError(f"{found}; a CelebA folder holds the aligned pictures as {IMAGES}.zip or {IMAGES}/*.jpg")
+        found = f"{folder}: has CelebA's lists, but no {IMAGES}.zip and no folder {IMAGES}/ with pictures called 000001.jpg and so on"
+        raise UserError(f"{found}; a CelebA folder holds the aligned pictures as one of these")
     try:
         with zipfile.ZipFile(archive) as file:
             paths = [info.filename for info in file.infolist() if not info.is_dir()]
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise UserError(f"{archive}: is no whole zip file ({error}); download it again, or unzip what there is to {IMAGES}/") from error
     members = {
-        name: path for path in paths if (name := path.rsplit("/", 1)[-1])[:1] != "." and os.path.splitext(name)[1].lower() in EXTENSIONS
+        name: path
+        for path in paths
+        if not any(map(is_junk, path.split("/"))) and os.path.splitext(name := path.rsplit("/", 1)[-1])[1].lower() in endings()
     }
     if not members:
         raise UserError(f"{archive}: has no image in it, expected {IMAGES}/000001.jpg and so on")
@@ -93,22 +122,31 @@ def _lines(path: Path) -> list[str]:
         raise UserError(f"{path}: {reason}, expected CelebA's list") from error
 
 
+def _words(line: str, table: bool) -> list[str]:
+    """The entries of a line; none of an empty one. ``table``: commas between."""
+    if not line.strip():
+        return []
+    return [word.strip().strip('"') for word in line.split(",")] if table else line.split()
+
+
 @lru_cache(maxsize=2)
 def _read_attributes(path: Path, stamp: int) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     del stamp  # part of the cache's key only
-    lines = _lines(path)
-    count = lines[0].strip() if lines else ""
-    if not count.isdecimal():
+    lines, table = _lines(path), path.suffix == ".csv"
+    count = lines[0].strip() if lines and not table else ""
+    if not table and not count.isdecimal():
         raise UserError(f"{path}, line 1: got {count[:40]!r}, expected the number of images")
-    names = tuple(lines[1].split()) if len(lines) > 1 else ()
+    head = 1 if table else 2  # the line of names
+    names = tuple(_words(lines[head - 1], table)[table:]) if len(lines) >= head else ()
     if not names or len(set(names)) < len(names) or any(name.lstrip("-").isdecimal() for name in names):
+        between = "commas between, behind image_id" if table else "separated by spaces"
         raise UserError(
-            f"{path}, line 2: got {lines[1][:40] if names else ''!r}, expected the attribute names, each once, separated by spaces"
+            f"{path}, line {head}: got {lines[head - 1][:40] if names else ''!r}, expected the attribute names, each once, {between}"
         )
     rows: dict[str, np.ndarray] = {}
     value_of = {"1": 1, "-1": -1}
-    for number, line in enumerate(lines[2:], 3):
-        words = line.split()
+    for number, line in enumerate(lines[head:], head + 1):
+        words = _words(line, table)
         if not words:
             continue
         try:
@@ -117,21 +155,24 @@ def _read_attributes(path: Path, stamp: int) -> tuple[tuple[str, ...], dict[str,
             raise UserError(f"{path}, line {number} ({words[0]}): got the value {error.args[0]!r}, expected 1 or -1") from None
         if len(values) != len(names):
             raise UserError(
-                f"{path}, line {number} ({words[0]}): got {len(values)} values, expected {len(names)}, one for each name in line 2"
+                f"{path}, line {number} ({words[0]}): got {len(values)} values, expected {len(names)}, one for each name in line {head}"
             )
         if words[0] in rows:
             raise UserError(f"{path}, line {number}: {words[0]} is listed twice, expected a row an image")
         rows[words[0]] = np.array(values, np.int8)
-    if len(rows) != int(count):
+    if not rows:
+        raise UserError(f"{path}: has no row, expected one an image; is the file cut off? download it again")
+    if not table and len(rows) != int(count):
         raise UserError(f"{path}, line 1: says {int(count)} images, but {len(rows)} rows follow; is the file cut off? download it again")
     return names, rows
 
 
 def _read_partition(path: Path) -> dict[str, int]:
     rows: dict[str, int] = {}
+    table = path.suffix == ".csv"
     for number, line in enumerate(_lines(path), 1):
-        words = line.split()
-        if not words:
+        words = _words(line, table)
+        if not words or (table and number == 1):
             continue
         if len(words) != 2 or words[1] not in ("0", "1", "2"):
             raise UserError(f"{path}, line {number}: got {line[:40]!r}, expected an image name and 0 (train), 1 (validation) or 2 (test)")
@@ -152,12 +193,12 @@ def list_celeba(folder: Path) -> Listing:
     names = sorted(members)
     attributes: np.ndarray | None = None
     attribute_names: tuple[str, ...] = ()
-    if (path := _find(folder, ATTRIBUTE_FILE)) is not None:
+    if (path := _find(folder, *ATTRIBUTE_FILES)) is not None:
         attribute_names, rows = _read_attributes(path, path.stat().st_mtime_ns)
         _require_rows(path, rows, names)
         attributes = np.stack([rows[name] for name in names])
         stamps = [*stamps, path.stat().st_size, path.stat().st_mtime_ns]
-    if (path := _find(folder, PARTITION_FILE)) is not None:
+    if (path := _find(folder, *PARTITION_FILES)) is not None:
         partition = _read_partition(path)
         _require_rows(path, partition, names)
         splits = np.array([partition[name] for name in names], np.uint8)
@@ -218,12 +259,14 @@ def load_celeba(
     def make() -> Dataset:
         chosen = limited(listing.splits, limit)
         jobs = [(str(listing.images), listing.members[listing.names[i]], image_size, channels) for i in chosen]
-        images, kept = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
+        images, kept, cut = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
         if not len(kept):
             raise UserError(_unreadable(listing))
         rows = chosen[kept]
         attributes = None if listing.attributes is None else listing.attributes[rows]
-        return Dataset("CelebA", images, listing.splits[rows], attributes, listing.attribute_names, facts, skipped=len(jobs) - len(kept))
+        return Dataset(
+            "CelebA", images, listing.splits[rows], attributes, listing.attribute_names, facts | cut, skipped=len(jobs) - len(kept)
+        )
 
     key = key_of([facts, listing.stamps, limit])
     return cached(cache_dir, f"decoded-{key_of(os.path.realpath(folder))}-{image_size}x{channels}", key, make)

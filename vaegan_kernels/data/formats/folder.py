@@ -1,54 +1,101 @@
-"""Any folder of pictures, nested or not. What becomes of one picture is said in images.py, how a split is made in dataset.py."""
+"""Any folder of pictures, nested or not. What becomes of one picture is said in images.py, which files are pictures in kinds.py.
+
+A folder with train/ and one of val/ and test/ has these splits; any other has a split by a hash of each name (dataset.py). The folders of
+this program's own runs are passed over.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from vaegan_kernels.data.cache import CacheDir, cached, key_of
 from vaegan_kernels.data.dataset import Dataset, Progress, hashed_splits, limited
-from vaegan_kernels.data.images import EXTENSIONS, READ_ERRORS, read_square
+from vaegan_kernels.data.images import READ_ERRORS, Mended, read_square
+from vaegan_kernels.data.kinds import is_junk, picture_kind
 from vaegan_kernels.data.parallel import map_chunks, quiet_pillow
 from vaegan_kernels.shell.errors import UserError
 
-VERSION = 1  # raised with every change of the pixels made from a picture
+VERSION = 2  # raised with every change of the pixels made from a picture
 
 Entry = tuple[str, int, int]  # path below the folder with "/", bytes, time of change in ns
 Job = tuple[str, int, int]  # file, image size, channels
 
 
-def list_images(folder: Path) -> list[Entry]:
-    """The pictures below ``folder`` by their extensions, sorted by path. Hidden files and folders are left out, links are followed once."""
-    entries: list[Entry] = []
-    seen: set[tuple[int, int]] = set()
+#: Folders of a split, in small letters, with the split's code.
+SPLIT_FOLDERS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+_OWN = frozenset(("config.json", "metrics.jsonl"))  # both are in a folder of a run, beside its pictures
+_CLOSED = "no right to be opened: folders"
 
-    def walk(path: str, below: str) -> None:
+
+class Found(NamedTuple):
+    """What lies below a folder: its pictures, sorted by path, and how many files were passed over, by what they are."""
+
+    entries: list[Entry]
+    others: dict[str, int]
+
+
+def walk(folder: Path) -> Found:
+    """Everything below ``folder``. Hidden files, systems' own and this program's runs are left out, links are followed once."""
+    entries: list[Entry] = []
+    others: Counter[str] = Counter()
+    seen: set[tuple[int, int]] = set()
+    waiting = [(str(folder), "")]  # no recursion: a tree can be deeper than Python's stack
+    while waiting:
+        path, below = waiting.pop()
         try:
             facts = os.stat(path)
-            items = sorted(os.scandir(path), key=lambda item: item.name)
+            items = list(os.scandir(path))
         except OSError:
-            return
-        if (facts.st_dev, facts.st_ino) in seen:
-            return
+            others[_CLOSED] += 1
+            continue
+        if (facts.st_dev, facts.st_ino) in seen or {item.name for item in items} >= _OWN:
+            continue
         seen.add((facts.st_dev, facts.st_ino))
         for item in items:
-            if item.name.startswith("."):
+            if is_junk(item.name):
                 continue
             try:
                 if item.is_dir():
-                    walk(item.path, f"{below}{item.name}/")
-                elif os.path.splitext(item.name)[1].lower() in EXTENSIONS and stat.S_ISREG((facts := item.stat()).st_mode):
-                    entries.append((below + item.name, facts.st_size, facts.st_mtime_ns))
+                    waiting.append((item.path, f"{below}{item.name}/"))
+                elif stat.S_ISREG((facts := item.stat()).st_mode):
+                    if (kind := picture_kind(item.path)) is None:
+                        entries.append((below + item.name, facts.st_size, facts.st_mtime_ns))
+                    elif kind:
+                        others[kind] += 1
             except OSError:
                 continue
-
-    walk(str(folder), "")
     entries.sort()
-    return entries
+    return Found(entries, dict(sorted(others.items())))
+
+
+def told(others: dict[str, int]) -> str:
+    """What was passed over, in words: "3 with the ending .heic (pip install pillow-heif)"; "" for nothing."""
+    return "; ".join(f"{count} with {what}" for what, count in others.items())
+
+
+def list_images(folder: Path) -> list[Entry]:
+    """The pictures below ``folder``, sorted by path: those of `walk`."""
+    return walk(folder).entries
+
+
+def splits_of(names: list[str]) -> np.ndarray:
+    """uint8 [n]: the splits of pictures called so. By the folders train/, val/ and test/ where the first is there and one of the others;
+    what lies beside them is for training, and without val/ so are about 95 % of train/, the others validation, by a hash of each name."""
+    tops = [SPLIT_FOLDERS.get(name.split("/", 1)[0].lower(), -1) if "/" in name else -1 for name in names]
+    if 0 not in tops or not {1, 2} & set(tops):
+        return hashed_splits(names)
+    splits = np.array([max(top, 0) for top in tops], np.uint8)
+    if 1 not in tops:
+        train = np.flatnonzero(splits == 0)
+        splits[train[hashed_splits([names[i] for i in train]) == 1]] = 1
+    return splits
 
 
 def decode_chunk(jobs: Sequence[Job]) -> list[np.ndarray | None]:
@@ -66,9 +113,11 @@ def _decode(path: str, image_size: int, channels: int) -> np.ndarray | None:
 
 def check_folder(folder: Path) -> None:
     """Raise UserError unless ``folder`` holds a picture that can be read; reads pictures until one can."""
-    entries = list_images(folder)
+    entries, others = walk(folder)
     if not entries:
-        raise UserError(f"{folder}: no image in this folder, expected files ending in {', '.join(sorted(EXTENSIONS))} in it or below")
+        raise UserError(
+            f"{folder}: no image in this folder that can be read; " + (told(others) or "expected JPEG, PNG or others in it or below")
+        )
     with quiet_pillow():
         if not any(_decode(str(folder / name), 8, 3) is not None for name, _, _ in entries):
             raise UserError(_unreadable(folder, len(entries)))
@@ -83,41 +132,48 @@ def load_folder(
     progress: Progress | None = None, workers: int | None = None,
 ) -> Dataset:  # fmt: skip
     """Decode a folder of pictures, or read it from the cache if nothing in the folder has changed."""
-    entries = list_images(folder)
+    entries, others = walk(folder)
     if not entries:
         check_folder(folder)
     facts = {
-        "source": "image folder",
-        "version": VERSION,
-        "image_size": image_size,
-        "channels": channels,
-        "crop": "centred square",
-        "resize": "lanczos",
-    }
+        "source": "image folder", "version": VERSION, "image_size": image_size, "channels": channels,
+        "crop": "centred square", "resize": "lanczos", "left_out": others,
+    }  # fmt: skip
 
     def make() -> Dataset:
         names = [name for name, _, _ in entries]
-        splits = hashed_splits(names)
+        splits = splits_of(names)
         chosen = limited(splits, limit)
         jobs = [(str(folder / names[i]), image_size, channels) for i in chosen]
-        images, kept = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
+        images, kept, cut = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
         if not len(kept):
             raise UserError(_unreadable(folder, len(jobs)))
-        splits = hashed_splits([names[i] for i in chosen[kept]])
-        return Dataset(folder.name or "images", images, splits, None, (), facts, skipped=len(jobs) - len(kept))
+        return Dataset(
+            folder.name or "images",
+            images,
+            splits_of([names[i] for i in chosen[kept]]),
+            None,
+            (),
+            facts | cut,
+            skipped=len(jobs) - len(kept),
+        )
 
     return cached(cache_dir, f"decoded-{key_of(os.path.realpath(folder))}-{image_size}x{channels}", key_of([facts, entries, limit]), make)
 
 
-def collect(chunks: Iterable[Sequence[np.ndarray | None]], count: int, image_size: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [m,S,S,C] of the results that are not None, and their indices int64 [m] among all ``count``."""
+def collect(
+    chunks: Iterable[Sequence[np.ndarray | None]], count: int, image_size: int, channels: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Images uint8 [m,S,S,C] of the results that are not None, their indices int64 [m] among all ``count``, and ``{"cut": n}`` where n of
+    them lack their last bytes."""
     images = np.empty((count, image_size, image_size, channels), np.uint8)
     kept: list[int] = []
-    place = 0
+    place = cut = 0
     for chunk in chunks:
         for pixels in chunk:
             if pixels is not None:
                 images[len(kept)] = pixels
                 kept.append(place)
+                cut += isinstance(pixels, Mended)
             place += 1
-    return images[: len(kept)], np.array(kept, dtype=np.int64)
+    return images[: len(kept)], np.array(kept, dtype=np.int64), {"cut": cut} if cut else {}

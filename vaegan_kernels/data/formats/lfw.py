@@ -2,7 +2,7 @@
 
 A folder with, or the people's folder or archive itself, the lists then beside it:
     lfw/, lfw_funneled/ or lfw-deepfunneled/   Ann_Smith/Ann_Smith_0001.jpg and so on, or the same as .tgz (the folder is preferred)
-    lfw_attributes.txt, peopleDevTrain.txt, peopleDevTest.txt, people.txt   see lfw_lists.py; any may be absent
+    lfw_attributes.txt, peopleDevTrain.txt, peopleDevTest.txt, people.txt   see lfw_lists.py; any may be absent, those of people be .csv
 
 No person is in two splits. The official list of attributes lacks some of the pictures (it has 13,143 rows for 13,233): a picture without a
 row is left out and counted, as is, where landmarks are given (see landmarks.py), a picture without them or with such as fit no face.
@@ -130,8 +130,9 @@ def list_lfw(path: Path, landmarks: Path | None = None) -> Listing:
     lists: dict[str, Path] = {}
     for folder in (path, place, place.parent):
         for name in (*_TELLING, SETS):
-            if (file := folder / name).is_file():
-                lists.setdefault(name, file)
+            for file in (folder / name, (folder / name).with_suffix(".csv")):
+                if file.is_file() and (name != ATTRIBUTE_FILE or file.name == name):
+                    lists.setdefault(name, file)
     stamps += [[name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in sorted(lists.items())]
     kept = sorted(pictures)
     left_out: dict[str, int] = {}
@@ -225,12 +226,12 @@ def load_lfw(
     def make() -> Dataset:
         chosen = limited(listing.splits, limit)
         jobs = _jobs(listing, chosen, image_size, channels)
-        images, kept = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
+        images, kept, cut = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
         if not len(kept):
             raise UserError(_unreadable(listing))
         rows = chosen[kept]
         attributes = None if listing.attributes is None else listing.attributes[rows]
-        return Dataset("LFW", images, listing.splits[rows], attributes, listing.attribute_names, facts, skipped=len(jobs) - len(kept))
+        return Dataset("LFW", images, listing.splits[rows], attributes, listing.attribute_names, facts | cut, skipped=len(jobs) - len(kept))
 
     key = key_of([facts, listing.stamps, limit])
     return cached(cache_dir, f"decoded-{key_of(os.path.realpath(listing.place))}-{image_size}x{channels}", key, make)

@@ -4,6 +4,9 @@ lfw_attributes.txt   comments (#), the last of which has the columns' names: per
                      file); then a row a picture, tabs between: the person's name with spaces, the picture's number, real values
 peopleDevTrain.txt, peopleDevTest.txt   a count, then a row a person: the name with underscores, a tab, how many pictures
 people.txt           the number of sets (10), then each set as one such list
+
+Re-uploads have the lists of people as .csv: a line "name,images", then a row a person. In people.csv another such line, or a number alone,
+begins the next set; where there is one set, it says nothing of a split, and is left out of account.
 """
 
 from __future__ import annotations
@@ -84,8 +87,30 @@ def _people(lines: list[str], path: Path, first: int) -> tuple[list[str], int]:
     return names, first + 1 + len(names)
 
 
+def _read_table(path: Path) -> list[list[str]]:
+    """The sets of people in a .csv, one where nothing divides it."""
+    sets: list[list[str]] = []
+    for number, line in enumerate(_lines(path), 1):
+        words = [word.strip().strip('"') for word in line.split(",")]
+        filled = [word for word in words if word]
+        if not filled:
+            continue
+        if filled[0].lower() == "name" or (len(filled) == 1 and filled[0].isdecimal()):
+            sets += [[]] if not sets or sets[-1] else []
+        elif len(words) < 2 or not words[1].replace(".0", "").isdecimal():
+            raise UserError(f"{path}, line {number}: got {line[:40]!r}, expected a person's name and how many pictures there are")
+        else:
+            sets = sets or [[]]
+            sets[-1].append(words[0].replace(" ", "_"))
+    if not any(sets):
+        raise UserError(f"{path}: has no row, expected one a person; is the file cut off? download it again")
+    return [one for one in sets if one]
+
+
 def _read_list(path: Path) -> list[list[str]]:
     """One list of people, or, of people.txt, all sets."""
+    if path.suffix == ".csv":
+        return _read_table(path)
     lines = _lines(path)
     if path.name != SETS:
         names, after = _people(lines, path, 1)
@@ -122,6 +147,8 @@ def split_people(people: Sequence[str], lists: dict[str, Path]) -> dict[str, int
     split: dict[str, int] = {}
     for name in used:
         sets = _read_list(lists[name])
+        if name == SETS and len(sets) < 2:
+            return split_people(people, {})
         for i, one in enumerate(sets):
             for person in one:
                 if person in split:

@@ -121,16 +121,15 @@ def _archive(path: Path) -> Iterator[tarfile.TarFile]:
 def find_place(path: Path, folders: Sequence[str], archives: Sequence[str], wanted: Wanted) -> Path | None:
     """Where the files of a data set lie, if ``path`` is or holds one: a folder with a file that is wanted, or an archive.
 
-    ``folders`` and ``archives`` are the official names. A folder called so, with none of the files, is returned too, for an error to name.
+    ``folders`` and ``archives`` are the official names. A folder is never taken for its name alone.
     """
     if path.is_file():
         return path if path.name in archives else None
     places = [place for place in (path, *(path / name for name in folders)) if place.is_dir()]
     for place in places:
-        if any(wanted(name) for name in os.listdir(place)):
+        if any(wanted(item.name) and item.is_file() for item in list(os.scandir(place))):
             return place
-    found = [path / name for name in archives if (path / name).is_file()]
-    return next(iter([*found, *(place for place in places if place.name in folders)]), None)
+    return next((path / name for name in archives if (path / name).is_file()), None)
 
 
 def members_of(place: Path, wanted: Wanted, keep: Wanted = lambda name: True) -> Members:

@@ -32,7 +32,7 @@ _RECORD = 3 * SIDE * SIDE
 
 
 def _is_images(name: str) -> bool:
-    return name.removesuffix("_X.bin") in IMAGES
+    return name.endswith("_X.bin") and name.removesuffix("_X.bin") in IMAGES
 
 
 def _wanted(name: str) -> bool:
