@@ -93,7 +93,7 @@ def test_killed_at_random_moments(packed, whole, tmp_path):
     assert_same_run(out, whole)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_exits(number, code, packed, whole, tmp_path):
     out = tmp_path / "run"
     process = subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -19,11 +20,11 @@ from vaegan_kernels.runs import checkpoint, gan_file, other_run
 from vaegan_kernels.runs.checkpoint import Header
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.runs.resume import note_other_data, note_other_engine, prepare_resume, repeated, repeated_engine
-from vaegan_kernels.runs.run_folder import RunFolder, check_new, fresh_folder
+from vaegan_kernels.runs.run_folder import RunFolder, check_new, claim, fresh_folder
 from vaegan_kernels.settings.checks import check_data, configuration, with_attributes
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.settings.options import make_parser, open_engine
-from vaegan_kernels.shell.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, describe_out_of_memory, run_main
+from vaegan_kernels.shell.cli import EXIT_TERMINATED, describe_out_of_memory, run_main
 from vaegan_kernels.shell.errors import UserError
 
 # In a checkpoint: parameters and, for each, one (RMSProp) or two (Adam) numbers of optimiser state.
@@ -57,9 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arrays = STATE_ARRAYS[config.optimizer] + (config.average > 0)
     needed = 2 * runs * sum(config.parameter_counts().values()) * arrays * engine.wide.itemsize + (32 << 20)
     if arguments.resume is None:
-        name = Path(config.data).name if config.data else "faces"
-        default = fresh_folder(config.network, config.preset, name, model=config.model, conditional=config.conditional)
-        folder = RunFolder(arguments.out or default)
+        folder = RunFolder(arguments.out or fresh(config))
         check_new(folder.path, needed, probe=not arguments.dry_run)
     else:
         check_writable(folder.path, probe=not arguments.dry_run, flag="--resume", wanted=folder.path)
@@ -80,6 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return train(config, spec, engine, folder, header, arguments, say)
     except OutOfMemory as error:
         raise UserError(describe_out_of_memory(error, smaller(config))) from None
+
+
+def fresh(config: Config) -> Path:
+    """The folder of a run that is given none: the next number under runs/."""
+    name = Path(config.data).name if config.data else "faces"
+    return fresh_folder(config.network, config.preset, name, model=config.model, conditional=config.conditional)
 
 
 def smaller(config: Config) -> str:
@@ -128,6 +133,8 @@ def train(config: Config, spec: NetworkSpec, engine: Engine, folder: RunFolder, 
     skipped += f", {dataset.cut} that lack their last bytes read" if dataset.cut else ""
     skipped += "".join(f", {count} with {why} left out" for why, count in dataset.left_out.items())
     say(f"data: {dataset.name}, {counts['train']} train, {counts['validation']} validation, {counts['test']} test images{skipped}")
+    if arguments.resume is None and arguments.out is None:
+        folder = RunFolder(claim(functools.partial(fresh, config)))
     with folder.held():
         if header is None and config.gan_steps is not None:
             code = train_gan_first(config, spec, engine, folder, dataset, arguments, say)
@@ -211,7 +218,7 @@ def run(
     command = f"python -m vaegan_kernels.train --resume {resume or folder.path}"
     if ended_by is not None:
         print(f"saved at step {trainer.step} of {steps}; resume with: {command}", flush=True)
-        return EXIT_INTERRUPTED if ended_by == 2 else EXIT_TERMINATED
+        return 128 + ended_by if ended_by in (1, 2) else EXIT_TERMINATED  # SIGHUP and SIGINT as shells expect
     finish(trainer, artist, model, dataset, folder)
     if trainer.step < steps:
         print(f"stopped after step {trainer.step} of {steps}; resume with: {command}")
@@ -238,8 +245,8 @@ def finish(trainer: Any, artist: Any, model: Model, dataset: Dataset, folder: Ru
     from vaegan_kernels.shell.progress import duration
 
     if not (folder.samples / figures.step_name(trainer.step)).exists():
-        trainer.guarded(artist.draw, trainer.step)
-    trainer.guarded(lambda: artist.summarise(trainer.seconds, final=True))
+        trainer.shown(print, artist.draw, trainer.step)
+    trainer.shown(print, functools.partial(artist.summarise, final=True), trainer.seconds)
     result = evaluate_on(model, dataset, seed=trainer.config.seed)
     images = trainer.step * trainer.config.batch_size
     summary = {"step": trainer.step, "steps": trainer.steps, **result, "seconds": round(trainer.seconds, 2)}

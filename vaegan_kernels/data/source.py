@@ -54,6 +54,8 @@ def kind_of(source: Source) -> str:
     """ "faces", "folder", "packed" or one of `KINDS`. UserError for a path that is none of them, or holds several."""
     if source is None:
         return "faces"
+    if not str(source):
+        raise UserError(f"--data: got an empty text; {EXPECTED}, or leave --data out for drawn faces")
     path = Path(source)
     try:
         found = [name for name, kind in KINDS.items() if path.exists() and kind.matches(path)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.experiments.tables import markdown
-from vaegan_kernels.files import write_atomically
+from vaegan_kernels.pictures.chart import new_figure, save_figure
 
 
 def correlations(labels: np.ndarray) -> np.ndarray:
@@ -72,14 +72,12 @@ def pairs_table(results: Mapping[str, Any], count: int = 5) -> str:
 
 def write_matrix(out: Path, names: Sequence[str], labels: np.ndarray, cosine: np.ndarray) -> None:
     """One matrix: above the diagonal the correlation of the labels, below it the cosine of the vectors."""
-    from matplotlib.figure import Figure
-
     count = len(names)
     side = max(4.0, 0.21 * count)
     label = 0.25 + 0.065 * max(map(len, names))  # inches that the longest name takes
     left, bottom, top, right = label, label, 0.8 if side > 6 else 1.0, 0.85
     width, height = left + side + right, bottom + side + top
-    figure = Figure(figsize=(width, height))
+    figure = new_figure(width, height)
     axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
     above = np.triu(np.ones((count, count), bool), 1)
     values = np.ma.masked_array(np.where(above, labels, cosine), np.eye(count, dtype=bool))
@@ -99,4 +97,4 @@ def write_matrix(out: Path, names: Sequence[str], labels: np.ndarray, cosine: np
     text = f"above the diagonal: correlation in the data; below: cosine of the vectors{note}"
     lines = text if side > 6 else text.replace("; ", "\n")
     figure.text(left / width, 1 - 0.40 / height, lines, ha="left", va="top", fontsize=8.5, color="#666")
-    write_atomically(out, lambda file: figure.savefig(file, format="png", dpi=110))
+    save_figure(figure, out)

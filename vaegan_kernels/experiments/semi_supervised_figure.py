@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.experiments.tables import markdown, spread
-from vaegan_kernels.files import write_atomically
+from vaegan_kernels.pictures.chart import new_figure, save_figure
 
 NETWORKS = {"enc": "Enc", "dis": "Dis"}
 STARTS = {"fine-tuned": "pre-trained, fine-tuned", "frozen": "pre-trained, frozen", "scratch": "from scratch"}
@@ -43,13 +43,12 @@ def table(parts: Parts, majority: Mapping[str, Any]) -> str:
 
 def draw_curves(out: Path, parts: Parts, majority: Mapping[str, Any], title: str) -> None:
     """Write the figure: a panel for each network, means over the seeds with their deviations. Imports matplotlib, slow, only here."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 
     found = curves(parts)
     shown = [features for features in NETWORKS if any(key[0] == features for key in found)]
     counts = sorted({count for values in found.values() for count in values})
-    figure = Figure(figsize=(5.0 * len(shown) + 0.6, 3.9))
+    figure = new_figure(5.0 * len(shown) + 0.6, 3.9)
     figure.subplots_adjust(left=0.72 / figure.get_figwidth(), right=1 - 0.2 / figure.get_figwidth(), top=0.8, bottom=0.14, wspace=0.08)
     for panel, axes in zip(shown, figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], strict=True):
         axes.axhline(100 * majority["accuracy"], color="#8a8f98", lw=1.0, ls="--", label=f"always {majority['class']!r}")
@@ -70,4 +69,4 @@ def draw_curves(out: Path, parts: Parts, majority: Mapping[str, Any], title: str
         axes.legend(frameon=False, fontsize=8.5)
     figure.axes[0].set_ylabel("right, %")
     figure.suptitle(title, x=0.72 / figure.get_figwidth(), y=0.965, ha="left", fontsize=11)
-    write_atomically(out, lambda file: figure.savefig(file, format="png", dpi=110))
+    save_figure(figure, out)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vaegan_kernels.files import save_image, write_atomically
+from vaegan_kernels.files import save_image
+from vaegan_kernels.pictures.chart import new_figure, printable, save_figure
 
 CELL = 96  # an image is enlarged to about this many pixels
 GAP = 4
@@ -39,7 +40,8 @@ def grid(images: np.ndarray, columns: int, title: str = "", note: str = "", row_
         row_labels: one for each row, written at its left.
         band: rows that belong together; a wider gap follows each band.
     """
-    pixels = to_uint8(images)
+    pixels, title, note = to_uint8(images), printable(title), printable(note)
+    row_labels = [printable(text) for text in row_labels]
     size = pixels.shape[1]
     scale = max(1, round(CELL / size))
     cell, rows = size * scale, -(-len(pixels) // columns)
@@ -121,10 +123,8 @@ def write_curves(
     panels = [panel for panel in PANELS if any(key in line for line in metrics for key, _ in panel[1])]
     if len(metrics) < 2 or not panels:
         return
-    from matplotlib.figure import Figure
-
     rows = -(-len(panels) // 2)
-    figure = Figure(figsize=(11, 6.6 if rows == 2 else 3.8))
+    figure = new_figure(11, 6.6 if rows == 2 else 3.8)
     top, bottom = 1 - 0.73 / figure.get_figheight(), 0.5 / figure.get_figheight()
     figure.subplots_adjust(left=0.06, right=0.985, top=top, bottom=bottom, hspace=0.2, wspace=0.14)
     steps = np.array([line["step"] for line in metrics])
@@ -145,7 +145,7 @@ def write_curves(
     for axes in figure.axes[-2:]:
         axes.set_xlabel("step")
     figure.suptitle(title, x=0.06, y=0.975, ha="left", fontsize=11)
-    write_atomically(out, lambda file: figure.savefig(file, format="png", dpi=110))
+    save_figure(figure, out)
 
 
 def dress(axes: Any, name: str, *, log: bool) -> None:

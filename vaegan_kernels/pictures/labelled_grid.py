@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vaegan_kernels.pictures.chart import printable
 from vaegan_kernels.pictures.figures import BACKGROUND, FAINT, GAP, INK, MARGIN, to_uint8
 
 LABEL, TITLE, LINE = 12, 15, 15  # sizes of the letters, height of a line of labels
@@ -62,7 +63,8 @@ def labelled_grid(
         gaps: columns before which there is more room.
         heads: (first, last, text): a text above these columns, over their names.
     """
-    pixels = to_uint8(images)
+    pixels, title, note = to_uint8(images), printable(title), printable(note)
+    columns, rows = [printable(text) for text in columns], [printable(text) for text in rows]
     size = pixels.shape[1] * factor(pixels.shape[1], cell)
     small, large = ImageFont.load_default(size=LABEL), ImageFont.load_default(size=TITLE)
     step = max(size, widest(columns)) + GAP

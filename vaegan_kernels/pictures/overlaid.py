@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.files import write_atomically
+from vaegan_kernels.pictures.chart import new_figure, save_figure
 from vaegan_kernels.pictures.figures import PANELS, dress, positive, smooth
 
 STYLES = ("-", "--", ":")  # of the curves in one panel; colours are the runs'
@@ -23,13 +23,12 @@ def write_overlaid(runs: Sequence[tuple[str, list[dict[str, Any]]]], out: Path) 
     panels = [panel for panel in PANELS if any(key in line for _, metrics in runs for line in metrics for key, _ in panel[1])]
     if not panels:
         return False
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     rows = -(-len(panels) // 2)
     legend = 0.25 * -(-len(runs) // 4) + 0.15  # inches
     height = (6.6 if rows == 2 else 3.6) + legend
-    figure = Figure(figsize=(11, height))
+    figure = new_figure(11, height)
+    from matplotlib.lines import Line2D
+
     figure.subplots_adjust(left=0.06, right=0.985, top=1 - (0.35 + legend) / height, bottom=0.5 / height, hspace=0.2, wspace=0.14)
     for axes, (title, curves, scale) in zip(figure.subplots(rows, 2, sharex=True).flat, panels, strict=False):
         for number, (_, metrics) in enumerate(runs):
@@ -48,5 +47,5 @@ def write_overlaid(runs: Sequence[tuple[str, list[dict[str, Any]]]], out: Path) 
         axes.set_xlabel("step")
     names = [Line2D([], [], color=f"C{number}", lw=2.5, label=name) for number, (name, _) in enumerate(runs)]
     figure.legend(handles=names, loc="upper left", bbox_to_anchor=(0.05, 1.0), ncols=4, frameon=False, fontsize=10)
-    write_atomically(out, lambda file: figure.savefig(file, format="png", dpi=110))
+    save_figure(figure, out)
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vaegan_kernels.files import TEMPORARY, check_room, check_writable, nearest_existing
@@ -79,6 +79,16 @@ def fresh_folder(
     if parent.is_dir():
         taken += [int(entry.name[len(stem) :]) for entry in parent.iterdir() if re.fullmatch(re.escape(stem) + r"\d+", entry.name)]
     return parent / f"{stem}{max(taken) + 1:03d}"
+
+
+def claim(name: Callable[[], Path]) -> Path:
+    """Make the folder that ``name`` gives; where another process has made it meanwhile, ``name`` is asked again."""
+    while True:
+        path = name()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
 
 
 def check_new(path: Path, needed_bytes: int, *, probe: bool = True, flag: str = "--out") -> None:

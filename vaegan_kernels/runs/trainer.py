@@ -44,7 +44,10 @@ def examples_of(config: Config, dataset: Dataset) -> np.ndarray | None:
 
 
 class StopRequest:
-    """Remembers a first Ctrl-C or SIGTERM (Windows: or Ctrl-Break) so that the step in hand can end; a second one interrupts at once."""
+    """Remembers a first Ctrl-C, SIGTERM or SIGHUP (Windows: or Ctrl-Break) so that the step in hand can end; a second interrupts at once.
+
+    A SIGHUP that is ignored, as under nohup, stays so.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self.signal: int | None = None
@@ -52,7 +55,10 @@ class StopRequest:
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGBREAK", None)])):
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is not None and signal.getsignal(hangup) == signal.SIG_IGN:
+            hangup = None
+        for number in (signal.SIGINT, signal.SIGTERM, *filter(None, [hangup, getattr(signal, "SIGBREAK", None)])):
             try:
                 self.previous[number] = signal.signal(number, self._handle)
             except ValueError:  # not the main thread: the program around this one handles signals
@@ -99,6 +105,7 @@ class Trainer:
         engine.put(self.counter, [step])
         self.replay = engine.record(self.step_body)
         self.clock = 0.0
+        self.told: set[str] = set()  # what could not be drawn
         self.saved = step
         self.speed_from = (time.perf_counter(), step)
 
@@ -159,11 +166,11 @@ class Trainer:
                 paused = time.perf_counter()
                 if draw and self.listener is not None:
                     self.check_finite()
-                    self.guarded(self.listener.draw, self.step)
+                    self.shown(progress.note, self.listener.draw, self.step)
                 if save:
                     self.save()
                     if self.listener is not None:
-                        self.guarded(self.listener.summarise, self.elapsed())
+                        self.shown(progress.note, self.listener.summarise, self.elapsed())
                 self.speed_from = (self.speed_from[0] + time.perf_counter() - paused, self.speed_from[1])  # of training alone
             if self.saved != self.step:
                 self.save()
@@ -221,7 +228,7 @@ class Trainer:
         line["seconds"] = round(self.elapsed(), 3)
         self.guarded(append_metrics, self.folder.metrics, line)
         if self.listener is not None:
-            self.guarded(self.listener.log, line)
+            self.shown(progress.note, self.listener.log, line)
         progress.log(line, (self.steps - self.step) * per_step)
         self.speed_from = (time.perf_counter(), self.step)
 
@@ -271,6 +278,18 @@ class Trainer:
             resume = f"; make room, then --resume {self.resume or self.folder.path}" if self.folder.checkpoint.exists() else ""
             what = describe_os_error(error).split(";")[0]
             raise UserError(f"step {self.step}: {what}; {self.last_good()}{resume}") from None
+
+    def shown(self, say: Callable[[str], None], draw: Any, *arguments: Any) -> None:
+        """`guarded` for something that draws: any other failure than a full disk's is told in a line, once, and the run goes on."""
+        try:
+            self.guarded(draw, *arguments)
+        except UserError:
+            raise
+        except Exception as error:
+            line = f"a picture is not drawn ({type(error).__name__}: {' '.join(str(error).split())[:160]}); the run goes on"
+            if line not in self.told:
+                self.told.add(line)
+                say(line)
 
     def elapsed(self) -> float:
         """Seconds of training so far."""
