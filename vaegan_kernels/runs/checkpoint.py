@@ -10,6 +10,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ import numpy as np
 
 from models.system import SYSTEMS
 from vaegan_kernels.files import SafeFile, write_atomically
+from vaegan_kernels.hdf5 import array_of, names_of, reading, strangers
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shipped import MODELS, shipped
@@ -26,6 +28,7 @@ from vaegan_kernels.version import __version__
 FORMAT = "vaegan-kernels checkpoint"
 FORMAT_VERSION = 1
 WEIGHTS = ("average", "raw")  # of a run that keeps an average, both; in a checkpoint of the weights alone, one of them
+LARGEST_EXTRA = 1 << 26  # bytes of an array in one of them
 EXTRAS = ("condition/", "attribute_vectors/")  # groups that a checkpoint may have besides a model's state
 
 
@@ -95,7 +98,10 @@ def read_extra(path: Path, name: str) -> np.ndarray | None:
     with opened(path) as h5:
         if name not in h5:
             return None
-        array = np.asarray(_item(h5, name, path)[()])
+        item = _item(h5, name, path)
+        if item.ndim > 2 or item.nbytes > LARGEST_EXTRA:
+            raise UserError(f"{path}: {name} has the shape {item.shape}, expected a few numbers; it was not written by this program")
+        array = np.asarray(item[()])
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise UserError(f"{path}: {name} is not an array of finite numbers; the file is damaged, or was not written by this program")
     return array
@@ -118,16 +124,12 @@ def write_extra(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mappin
 
     The file is replaced as a whole. Raises: `UserError` if it is no checkpoint, ValueError for another group.
     """
-    import h5py
-
     for name in arrays:
         if not name.startswith(EXTRAS):
             raise ValueError(f"name: got {name!r}, expected one in {' or '.join(EXTRAS)}")
     with opened(path) as h5:
         _header(h5, path)
-        names: list[str] = []
-        h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        kept = {name: _item(h5, name, path)[()] for name in names}
+        kept = {name: _item(h5, name, path)[()] for name in names_of(h5, path)}
         root = dict(h5.attrs)
     write_atomically(path, lambda file: write_arrays(file, {**kept, **arrays}, {**root, **attributes}))
 
@@ -176,14 +178,9 @@ def read_arrays(
     ``cast`` permits another floating-point width; ``partly`` permits others in the file than those and the `EXTRAS`. Raises
     `UserError` naming the first array that is missing, unknown, of another shape or type, or not finite.
     """
-    import h5py
-
     arrays: dict[str, np.ndarray] = {}
     with opened(path) as h5:
-        found: list[str] = []
-        h5.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-        unknown = sorted(name for name in set(found) - set(expected) if not name.startswith(EXTRAS))
-        if unknown and not partly:
+        if not partly and (unknown := strangers(h5, set(expected), EXTRAS)):
             raise UserError(f"{path}: unknown array {unknown[0]}; the file is not of this network and optimiser")
         for name, like in expected.items():
             arrays[name] = _array(h5, name, like, path, cast)
@@ -203,16 +200,9 @@ def read_weights(path: Path, expected: Mapping[str, np.ndarray]) -> dict[str, np
 
 def _item(h5: Any, name: str, path: Path) -> Any:
     """The HDF5 dataset ``name``, only if its data lies in this file. Raises `UserError`."""
-    import h5py
-
-    prefixes = ["/".join(name.split("/")[: depth + 1]) for depth in range(name.count("/") + 1)]
-    links = [h5.get(prefix, getlink=True) for prefix in prefixes]
-    foreign = any(isinstance(link, h5py.SoftLink | h5py.ExternalLink) for link in links)
-    item: Any = None if foreign else h5.get(name)
-    if not foreign and not isinstance(item, h5py.Dataset):
+    item = array_of(h5, name, path)
+    if item is None:
         raise UserError(f"{path}: the array {name} is missing; the file is damaged or of another network or optimiser")
-    if foreign or item.external or item.is_virtual:  # these would read other files
-        raise UserError(f"{path}: the array {name} points outside the file; it was not written by this program")
     return item
 
 
@@ -229,22 +219,9 @@ def _array(h5: Any, name: str, like: np.ndarray, path: Path, cast: bool) -> np.n
     return array
 
 
-def opened(path: Path) -> Any:
-    """The HDF5 file, open for reading; one-line `UserError`s for what HDF5 reports in many."""
-    import h5py
-
-    try:
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: the file is empty, expected a checkpoint")
-        return h5py.File(path, "r")
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"no such checkpoint: {path}") from None
-    except PermissionError:
-        raise UserError(f"{path}: permission denied") from None
-    except OSError as error:
-        if "truncated" in str(error):
-            raise UserError(f"{path}: the file is truncated (an incomplete copy?); copy it again") from None
-        raise UserError(f"{path}: not an HDF5 file, expected a checkpoint.h5 that this program wrote") from None
+def opened(path: Path) -> AbstractContextManager[Any]:
+    """The HDF5 file, open for reading. Raises `UserError`, also for whatever h5py raises within."""
+    return reading(path, what="a checkpoint", advice="use an earlier checkpoint, or copy it again")
 
 
 def _header(h5: Any, path: Path) -> Header:

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.networks import NETWORKS
 from models.presets import PRESETS
 from vaegan_kernels.settings.config import FIELDS, Config
@@ -116,13 +114,9 @@ def train_images(config: Config, kind: str) -> int | float:
 
         splits = face_splits()
     elif kind == "packed file":
-        import h5py
+        from vaegan_kernels.data.formats.packed import packed_splits
 
-        try:
-            with h5py.File(str(config.data), "r") as file:
-                splits = np.asarray(file["splits"][()])
-        except (OSError, KeyError):
-            return math.inf  # damaged; loading tells how
+        splits = packed_splits(str(config.data))
     else:
         from vaegan_kernels.data.source import listed_splits
 

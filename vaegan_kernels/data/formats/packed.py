@@ -15,6 +15,8 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import numpy as np
 
 from kernels.cache import replace
 from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
+from vaegan_kernels.hdf5 import array_of, first_line, reading
 from vaegan_kernels.shell.errors import UserError
 
 FORMAT = "vaegan-kernels packed images"
@@ -102,10 +105,13 @@ def packed_attribute_names(path: str | Path) -> tuple[str, ...]:
     """The names of a packed file's attributes, none where it has none, without reading its images. UserError where it is none."""
     path = Path(path)
     with _opened(path) as file:
-        try:
-            return _names(file, path) if "attributes" in file else ()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path}: is damaged ({_first_line(error)}); pack the images again") from error
+        return _names(file, path) if "attributes" in file else ()
+
+
+def packed_splits(path: str | Path) -> np.ndarray:
+    """uint8 [n]: the splits of a packed file's images. UserError where it is none."""
+    with _opened(Path(path)) as file:
+        return np.asarray(_plain(file, Path(path), "splits", np.uint8, 1)[...])
 
 
 def read_packed(path: str | Path) -> Dataset:
@@ -137,56 +143,32 @@ def read_packed(path: str | Path) -> Dataset:
             labels=labels, label_names=label_names,
         )  # fmt: skip
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-        raise UserError(f"{path}: is damaged ({_first_line(error)}); pack the images again") from error
+        raise UserError(f"{path}: is damaged ({first_line(error)}); pack the images again") from error
     if dataset.fingerprint != header["fingerprint"]:
         raise UserError(f"{path}: is damaged: its contents do not match its fingerprint; pack the images again")
     return dataset
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return text.splitlines()[0][:160]
-
-
-def _opened(path: Path) -> Any:
-    """The file, opened for reading, once its format and version are known to be ours."""
-    import h5py
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a packed .h5 file")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        wrong = "is truncated or damaged" if h5py.is_hdf5(path) else "is no HDF5 file"
-        raise UserError(f"{path}: {wrong}; make it with: python -m vaegan_kernels.pack SOURCE OUT.h5") from error
-    try:
-        found, version = file.attrs.get("format"), file.attrs.get("format_version")
-    except (OSError, RuntimeError, TypeError):
-        found, version = None, None
-    if not isinstance(found, str) or found != FORMAT:
-        file.close()
-        raise UserError(f"{path}: is an HDF5 file, but not one of packed images; make it with: python -m vaegan_kernels.pack SOURCE OUT.h5")
-    if version not in FORMAT_VERSIONS:
-        file.close()
-        raise UserError(f"{path}: has format version {version}, expected 1 or 2; pack the images again with this version")
-    return file
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, opened for reading, once its format and version are known to be ours. Raises `UserError`, also for h5py's errors within."""
+    hint = "make it with: python -m vaegan_kernels.pack SOURCE OUT.h5"
+    with reading(path, what=f"a packed .h5 file; {hint}", advice="pack the images again") as file:
+        if file.attrs.get("format") != FORMAT:
+            raise UserError(f"{path}: is an HDF5 file, but not one of packed images; {hint}")
+        if (version := file.attrs.get("format_version")) not in FORMAT_VERSIONS:
+            raise UserError(f"{path}: has format version {version}, expected 1 or 2; pack the images again with this version")
+        yield file
 
 
 def _plain(file: Any, path: Path, name: str, dtype: Any, ndim: int) -> Any:
-    """The array ``name`` of ``dtype`` (or one of several; None: strings), only if its data lies in this file.
-
-    Links and external storage could name any file of this machine.
-    """
+    """The array ``name`` of ``dtype`` (or one of several; None: strings), as `hdf5.array_of` gives it."""
     import h5py
 
     dtypes = [np.dtype(one) for one in ([] if dtype is None else dtype if isinstance(dtype, tuple) else [dtype])]
-    try:
-        array: Any = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
-        good = isinstance(array, h5py.Dataset) and array.external is None and not array.is_virtual and array.ndim == ndim
-        good = good and (h5py.check_string_dtype(array.dtype) is not None if not dtypes else array.dtype in dtypes)
-    except (KeyError, OSError, RuntimeError, TypeError, AttributeError):
-        good = False
-    if not good:
+    array = array_of(file, name, path)
+    good = array is not None and array.ndim == ndim
+    if not good or not (array.dtype in dtypes if dtypes else h5py.check_string_dtype(array.dtype) is not None):
         expected = " or ".join(one.name for one in dtypes) or "strings"
         raise UserError(
             f"{path}: array {name!r} is missing or of the wrong kind, expected {expected} of {ndim} axes; pack the images again"
@@ -201,6 +183,6 @@ def _names(file: Any, path: Path, name: str = "attribute_names") -> tuple[str, .
 def _images(file: Any, path: Path) -> Any:
     images = _plain(file, path, "images", np.uint8, 4)
     n, height, width, channels = images.shape
-    if n < 1 or height != width or channels not in (1, 3) or images.nbytes > 2048 * (images.id.get_storage_size() + 1024):
+    if n < 1 or height != width or channels not in (1, 3):
         raise UserError(f"{path}: images of shape {list(images.shape)}, expected [n,S,S,1 or 3] with n >= 1; pack the images again")
     return images
