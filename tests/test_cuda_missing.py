@@ -98,6 +98,28 @@ def test_no_nvrtc(plain):
     says(plain, "NVRTC cannot be loaded (libnvrtc.so.13 not found)", "pip install")
 
 
+class Broken:
+    """An importer of one package, which fails."""
+
+    def __init__(self, package, error):
+        self.package, self.error = package, error
+
+    def find_spec(self, name, path=None, target=None):
+        if name == self.package:
+            raise self.error
+
+
+@pytest.mark.parametrize("package, title", [("cupy", "CuPy"), ("triton", "Triton")])
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "/x/.cupy"), ImportError("no libcuda"), AttributeError("a\nb")])
+def test_packages_that_fail_to_be_imported(plain, package, title, error):
+    """``--device auto`` takes a RuntimeError for "no GPU"."""
+    plain.delitem(sys.modules, package, raising=False)
+    plain.setattr(sys, "meta_path", [Broken(package, error), *sys.meta_path])
+    if package == "cupy":
+        plain.setitem(sys.modules, "ml_dtypes", SimpleNamespace())
+    says(plain, f"{title} cannot be imported", type(error).__name__, "--device cpu")
+
+
 def test_old_gpus(plain):
     stand_in(plain, capability=(6, 1))
     says(plain, "Some GPU has compute capability 6.1, the least is 7.0")

@@ -197,15 +197,13 @@ def open_device(precision: str | None = None) -> CuPyDevice:
     try:
         import ml_dtypes  # noqa: F401
         import triton  # noqa: F401
-    except ImportError as error:
-        raise RuntimeError(f"device cuda: {error.name} is not installed; pip install 'vaegan-kernels[cuda12]' or [cuda13]") from error
+    except Exception as error:
+        raise RuntimeError(_not_imported("Triton", error)) from error
     try:
         import cupy
         from cupy_backends.cuda.libs import nvrtc
-    except ImportError as error:
-        raise RuntimeError(
-            f"device cuda: CuPy is not installed ({_line(error)}); pip install 'vaegan-kernels[cuda12]' or [cuda13]"
-        ) from error
+    except Exception as error:
+        raise RuntimeError(_not_imported("CuPy", error)) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
@@ -229,6 +227,15 @@ def open_device(precision: str | None = None) -> CuPyDevice:
         check_nvrtc(chip, driver, version, chips)
         choose_ptxas(chip, driver)
     return CuPyDevice()
+
+
+def _not_imported(package: str, error: Exception) -> str:
+    """What to do where a package is not there, or fails while it is imported: any error can come of a build that does not fit, or of a home
+    that cannot be written."""
+    advice = "pip install 'vaegan-kernels[cuda12]' or [cuda13]"
+    if isinstance(error, ModuleNotFoundError):
+        return f"device cuda: {error.name or package} is not installed; {advice}"
+    return f"device cuda: {package} cannot be imported ({type(error).__name__}: {_line(error)}); {advice}, or use the CPU (--device cpu)"
 
 
 def _no_gpu(error: Exception) -> str:
