@@ -97,6 +97,39 @@ def test_two_default_runs_at_once(tmp_path, data):
     assert all((tmp_path / "runs" / name / "summary.json").exists() for name in names)
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_outputs(tmp_path, data, closed):
+    """As under a service that gives none: the run goes on, and no file of its own takes the place of an output."""
+    words = f"{sys.executable} -m vaegan_kernels.train --data {data} {' '.join(TINY)} --steps 2 --threads 1 --out run {closed}"
+    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["step"] == 2
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["step"] for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_consoles_of_other_encodings(tmp_path, data, encoding):
+    command = [
+        sys.executable,
+        "-m",
+        "vaegan_kernels.train",
+        "--data",
+        str(data),
+        *TINY,
+        "--steps",
+        "2",
+        "--threads",
+        "1",
+        "--out",
+        "öl 日本",
+    ]
+    env = {**environment(), "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    assert (tmp_path / "öl 日本" / "summary.json").exists()
+
+
 def test_an_empty_data_is_no_folder():
     with pytest.raises(UserError, match="--data: got an empty text"):
         check_source("", image_size=32, channels=3)

@@ -152,6 +152,9 @@ def run_main(main: Callable[[], int | None]) -> int:
     Returns: the exit code: 0 (or what ``main`` returns), 2 for an error, 130 for Ctrl-C. Use as
     ``if __name__ == "__main__": raise SystemExit(run_main(main))``.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this; the next file that is opened must not take its number
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open to the end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file on Windows has no Greek letters
             stream.reconfigure(errors="replace")
