@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -134,3 +135,11 @@ def test_an_empty_data_is_no_folder():
     with pytest.raises(UserError, match="--data: got an empty text"):
         check_source("", image_size=32, channels=3)
     assert ROOT.is_dir()
+
+
+def test_hints_can_be_copied(tmp_path, data, capsys):
+    out = tmp_path / "my runs" / "it's one"
+    assert call(train.main, "--data", data, "--out", out, *TINY, "--steps", 4, "--stop-after", 1) == 0
+    (hint,) = [line for line in capsys.readouterr().out.splitlines() if "--resume" in line]
+    words = shlex.split(hint.split("resume with: ")[1])
+    assert words == ["python", "-m", "vaegan_kernels.train", "--resume", str(out)]

@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from vaegan_kernels import load_model
     from vaegan_kernels.data import SPLITS
-    from vaegan_kernels.files import check_writable
+    from vaegan_kernels.files import check_writable, quoted
     from vaegan_kernels.runs.run_data import data_of
     from vaegan_kernels.shell.progress import Counter
 
     check_choice("--split", arguments.split, SPLITS)
     file = checkpoint.find(arguments.checkpoint)
     if file.resolve().parent == FOLDER:
-        copy = f"python -m vaegan_kernels.export {arguments.checkpoint} --format checkpoint --out FOLDER"
+        copy = f"python -m vaegan_kernels.export {quoted(arguments.checkpoint)} --format checkpoint --out FOLDER"
         raise UserError(f"{arguments.checkpoint}: comes with the program, with its vectors, and is not written to; for others: {copy}")
     check_writable(file.absolute().parent, probe=True, flag=str(file), wanted=file)
     model = load_model(file, weights=arguments.weights, **place_of(arguments))

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -86,6 +87,12 @@ def nearest_existing(path: Path) -> Path:
     while not os.path.lexists(path):
         path = path.parent
     return path
+
+
+def quoted(path: Path | str) -> str:
+    """A path as a word of a command line that can be copied."""
+    text = str(path)
+    return f'"{text}"' if os.name == "nt" and " " in text else text if os.name == "nt" else shlex.quote(text)
 
 
 def human_size(size: float) -> str:

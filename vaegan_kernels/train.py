@@ -15,7 +15,7 @@ from kernels import Engine, OutOfMemory
 from models.networks import NetworkSpec
 from models.vaegan import VAEGAN
 from vaegan_kernels.data.dataset import Dataset
-from vaegan_kernels.files import check_room, check_writable, write_atomically
+from vaegan_kernels.files import check_room, check_writable, quoted, write_atomically
 from vaegan_kernels.runs import checkpoint, gan_file, other_run
 from vaegan_kernels.runs.checkpoint import Header
 from vaegan_kernels.runs.inference import Model
@@ -215,7 +215,7 @@ def run(
     network.engine.prepare(lambda: rehearse(trainer, artist, model, dataset))
     with Progress(steps, step, quiet=arguments.quiet) as progress:
         ended_by = trainer.run(arguments.stop_after, progress)
-    command = f"python -m vaegan_kernels.train --resume {resume or folder.path}"
+    command = f"python -m vaegan_kernels.train --resume {quoted(resume or folder.path)}"
     if ended_by is not None:
         print(f"saved at step {trainer.step} of {steps}; resume with: {command}", flush=True)
         return 128 + ended_by if ended_by in (1, 2) else EXIT_TERMINATED  # SIGHUP and SIGINT as shells expect

@@ -15,7 +15,7 @@ from typing import Any
 
 from vaegan_kernels.experiments.results import read_json
 from vaegan_kernels.experiments.tables import insert, markers, number
-from vaegan_kernels.files import write_atomically
+from vaegan_kernels.files import quoted, write_atomically
 from vaegan_kernels.shell.cli import Parser, run_main
 from vaegan_kernels.shell.errors import UserError
 
@@ -66,7 +66,7 @@ def collect(folder: Path) -> dict[str, str]:
             own = {name: text for name, text in results["tables"].items() if isinstance(text, str)}
             tables |= own | {f"{name}-source": source(results) for name in own}
     if not tables:
-        raise UserError(f"{folder}: no results with tables there; run an experiment with --out {folder} first")
+        raise UserError(f"{folder}: no results with tables there; run an experiment with --out {quoted(folder)} first")
     return tables
 
 

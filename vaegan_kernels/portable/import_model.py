@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.files import write_atomically
+from vaegan_kernels.files import quoted, write_atomically
 from vaegan_kernels.portable import layout
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.checkpoint import Header
@@ -133,5 +133,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"{folder.path}: {config.model}, {config.network}, step {header.step}, {sum(a.size for a in arrays.values()):,} numbers from {path}"
     )
-    print(f"try: python -m vaegan_kernels.sample {folder.path}")
+    print(f"try: python -m vaegan_kernels.sample {quoted(folder.path)}")
     return 0

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from models.networks import NETWORKS
-from vaegan_kernels.files import write_atomically
+from vaegan_kernels.files import quoted, write_atomically
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.shell.errors import UserError
 
@@ -56,7 +56,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], header: Header) -> None:
 def read_header(path: Path) -> Header:
     """The header. Raises `UserError` in one line: no such file, not HDF5, not a regressor, damaged."""
     if not path.exists():
-        raise UserError(f"no such regressor: {path}; train one with: python -m vaegan_kernels.regressor --out {path}")
+        raise UserError(f"no such regressor: {path}; train one with: python -m vaegan_kernels.regressor --out {quoted(path)}")
     with checkpoint.opened(path) as h5:
         if h5.attrs.get("format") != FORMAT:
             raise UserError(f"{path}: not a regressor's file; python -m vaegan_kernels.regressor makes them")

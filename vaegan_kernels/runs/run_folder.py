@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vaegan_kernels.files import TEMPORARY, check_room, check_writable, nearest_existing
+from vaegan_kernels.files import TEMPORARY, check_room, check_writable, nearest_existing, quoted
 from vaegan_kernels.shell.errors import UserError
 
 RUNS = Path("runs")
@@ -105,7 +105,7 @@ def check_new(path: Path, needed_bytes: int, *, probe: bool = True, flag: str = 
         except OSError as error:
             raise UserError(f"{flag}: cannot read the folder {path} ({error.strerror})") from None
         if entries:
-            advice = f"--resume {path} resumes it" if (path / "checkpoint.h5").exists() else "choose a new or an empty folder"
+            advice = f"--resume {quoted(path)} resumes it" if (path / "checkpoint.h5").exists() else "choose a new or an empty folder"
             raise UserError(f"{flag}: the folder {path} is not empty ({entries} entries); {advice}")
     check_writable(existing, probe=probe, flag=flag, wanted=path)
     check_room(existing, needed_bytes, flag=flag)

@@ -22,6 +22,7 @@ from models.objective import LOSSES
 from models.optimizers import average_decay, learning_rate
 from models.vaegan import VAEGAN
 from vaegan_kernels.data.dataset import Dataset
+from vaegan_kernels.files import quoted
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.inference import EXAMPLES
 from vaegan_kernels.runs.metrics import append_metrics
@@ -275,7 +276,7 @@ class Trainer:
         try:
             write(*arguments)
         except OSError as error:
-            resume = f"; make room, then --resume {self.resume or self.folder.path}" if self.folder.checkpoint.exists() else ""
+            resume = f"; make room, then --resume {quoted(self.resume or self.folder.path)}" if self.folder.checkpoint.exists() else ""
             what = describe_os_error(error).split(";")[0]
             raise UserError(f"step {self.step}: {what}; {self.last_good()}{resume}") from None
 
