@@ -166,3 +166,46 @@ def test_mended_pictures_are_counted(tmp_path, capsys):
 
 def test_modes_stay_what_they_were():
     assert to_mode(Image.new("RGB", (4, 4)), 3).mode == "RGB" and to_mode(Image.new("LA", (4, 4)), 1).mode == "L"
+
+
+# ---- pictures that are no squares ----
+
+
+@pytest.mark.parametrize("size, channels", [((60, 30), 3), ((30, 60), 1)])
+def test_pad_keeps_the_whole_picture(size, channels):
+    image = Image.new("RGB", size, (40, 40, 40))
+    found = read_square(stored(image), 16, channels, "pad")[:, :, 0]
+    found = found if size[0] > size[1] else found.T
+    assert (found[:4] == 255).all() and (found[12:] == 255).all() and np.abs(found[4:12].astype(int) - 40).max() <= 1
+    assert (read_square(stored(image), 16, channels, "crop") < 50).all()
+
+
+def test_fit_goes_along_with_a_run(tmp_path, capsys):
+    """From train or from a packed file into the run's settings, and from there to what is rebuilt."""
+    import json
+
+    from app_case import TINY, call
+
+    from vaegan_kernels import load_model, train
+    from vaegan_kernels.data import check_source
+    from vaegan_kernels.reconstruct import read_image
+    from vaegan_kernels.shell.errors import UserError
+
+    for i in range(6):
+        path = tmp_path / "photos" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (60, 30), (40, 40, 40)).save(path)
+    assert call(pack, tmp_path / "photos", tmp_path / "p.h5", "--image-size", 32, "--fit", "pad") == 0
+    one = load_dataset(tmp_path / "photos", image_size=32, channels=3, cache_dir=False, fit="pad")
+    assert one.fit == "pad" and one.fingerprint == load_dataset(tmp_path / "p.h5", image_size=32, channels=3).fingerprint
+    for data, flags in ((tmp_path / "p.h5", ()), (tmp_path / "photos", ("--fit", "pad"))):
+        out = tmp_path / f"run {data.name}"
+        flags = (*TINY, "--batch-size", 2, "--steps", 2, "--threads", 1, *flags)
+        assert call(train.main, "--data", data, "--out", out, "--stop-after", 1, *flags) == 0
+        assert call(train.main, "--resume", out) == 0
+        assert json.loads((out / "config.json").read_text())["fit"] == "pad"
+        assert (read_image(tmp_path / "photos" / "0.png", load_model(out, threads=1))[:7] == 255).all()
+    (tmp_path / "img_align_celeba").mkdir()
+    Image.new("RGB", (178, 218)).save(tmp_path / "img_align_celeba" / "000001.jpg")
+    with pytest.raises(UserError, match="--fit pad: for a folder of images alone; the source is CelebA folder"):
+        check_source(tmp_path, image_size=32, channels=3, fit="pad")

@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = check_output(arguments.out, overwrite=arguments.overwrite, suffixes=(".png", ".jpg", ".webp"))
     check_data(config, spec)
     dataset = data.load_dataset(
-        config.data, image_size=spec.image_size, channels=spec.channels, limit=None if config.data else 100,
+        config.data, image_size=spec.image_size, channels=spec.channels, limit=None if config.data else 100, fit=config.fit,
         progress=Counter("reading images" if config.data else "drawing faces", quiet=False),
     )  # fmt: skip
     chosen = dataset.split("train")[: arguments.rows]

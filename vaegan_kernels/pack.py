@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vaegan_kernels.data import SPLITS, Dataset, check_source, describe_source, load_dataset, write_packed
-from vaegan_kernels.data.dataset import Progress, check_shape
+from vaegan_kernels.data.dataset import FITS, Progress, check_shape
 from vaegan_kernels.data.formats.packed import check_writable
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
@@ -46,6 +46,9 @@ def make_parser() -> Parser:
         "--landmarks", type=Path, metavar="FILE",
         help="of LFW: align the faces by 68 landmarks a picture, each line its name, then x1 y1 ... x68 y68 (default: centre crop)",
     )  # fmt: skip
+    images.add_argument(
+        "--fit", default=FITS[0], choices=FITS, help="of a folder of images: cut out the centred square, or pad with white (default: crop)"
+    )
     images.add_argument("--seed", type=whole_number, default=0, metavar="N", help="which built-in faces are drawn (default: %(default)s)")
     work = p.add_argument_group("work")
     work.add_argument("--workers", type=whole_number, metavar="N", help="processes that decode (default: one a core)")
@@ -121,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--seed: got {args.seed}, expected 0 or more")
     if args.out.exists() and not args.out.is_dir() and not args.overwrite:
         raise UserError(f"{args.out}: exists already; choose another name, or replace it with --overwrite")
-    check_source(source, image_size=args.image_size, channels=args.channels, landmarks=args.landmarks)
+    check_source(source, image_size=args.image_size, channels=args.channels, landmarks=args.landmarks, fit=args.fit)
     check_writable(args.out)
     kind, count = describe_source(source, args.image_size)
     print(f"{kind}: {count} images", flush=True)
@@ -136,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             progress=progress,
             workers=args.workers,
             landmarks=args.landmarks,
+            fit=args.fit,
         )
     write_packed(args.out, dataset)
     print(summary(dataset, args.out))

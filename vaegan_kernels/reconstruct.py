@@ -98,7 +98,7 @@ def read_image(path: Path, model: Model) -> np.ndarray:
 
     try:
         with open(path, "rb") as stream:
-            return read_square(stream, model.image_shape[0], model.image_shape[2])
+            return read_square(stream, model.image_shape[0], model.image_shape[2], model.header.config.fit)
     except READ_ERRORS as error:
         raise UserError(f"{path}: not a readable image ({' '.join(str(error).split())[:120] or type(error).__name__})") from None
 

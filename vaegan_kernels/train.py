@@ -118,14 +118,14 @@ def train(config: Config, spec: NetworkSpec, engine: Engine, folder: RunFolder, 
 
     network = build(config, spec, engine, folder.checkpoint if header is not None else None)
     dataset = data.load_dataset(
-        config.data, image_size=spec.image_size, channels=spec.channels, seed=config.data_seed, limit=config.limit,
+        config.data, image_size=spec.image_size, channels=spec.channels, seed=config.data_seed, limit=config.limit, fit=config.fit,
         progress=Counter("reading images" if config.data else "drawing faces", quiet=arguments.quiet),
     )  # fmt: skip
     check_same_data(dataset, header, folder)
     if arguments.config and arguments.resume is None and (note := note_other_data(arguments.config, config, dataset)):
         say(note)
     counts = {name: len(dataset.split(name)) for name in ("train", "validation", "test")}
-    config = config.with_data(counts["train"])
+    config = dataclasses.replace(config.with_data(counts["train"]), fit=dataset.fit)  # a packed file says how its images were cut
     step, steps = header.step if header else 0, config.steps or 0
     if arguments.stop_after is not None and arguments.stop_after <= step < steps:
         raise UserError(f"--stop-after: got {arguments.stop_after}, but the run is at step {step} already; give a later step")

@@ -12,6 +12,8 @@ import numpy as np
 from vaegan_kernels.shell.errors import UserError
 
 SPLITS = ("train", "validation", "test")  # codes 0, 1, 2, as in CelebA's list_eval_partition.txt
+FITS = ("crop", "pad")  # what becomes of a picture that is no square
+PADDED = "none, padded with white"  # what ``preprocessing["crop"]`` says of the second
 ATTRIBUTE_TYPES = (np.dtype(np.int8), np.dtype(np.float32))
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -69,6 +71,11 @@ class Dataset:
     def cut(self) -> int:
         """How many images lack the last bytes of their files, and were read all the same."""
         return int(self.preprocessing.get("cut", 0))
+
+    @property
+    def fit(self) -> str:
+        """One of `FITS`."""
+        return FITS[self.preprocessing.get("crop") == PADDED]
 
     def split(self, name: str) -> np.ndarray:
         """int64 indices of the images of split ``name``, ascending. ValueError for an unknown name."""

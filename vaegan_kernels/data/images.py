@@ -3,8 +3,8 @@
 Rules for any picture: EXIF rotation is applied; colours with a profile become sRGB; transparency is laid over white; grey becomes three
 equal channels, colour becomes grey by luma where one channel is wanted; CMYK, LAB and palettes are converted; 16-bit values are divided by
 257, other wide values are stretched from their minimum and maximum; of an animation the first frame is taken; the centred square is cut
-out and resized with Lanczos's filter, up or down. A JPEG whose last rows alone are missing is read. Pictures of more than `MAX_PIXELS`
-are refused unread.
+out (``fit`` "pad": white is put beside the picture) and resized with Lanczos's filter, up or down. A JPEG whose last rows alone are missing
+is read. Pictures of more than `MAX_PIXELS` are refused unread.
 """
 
 from __future__ import annotations
@@ -147,15 +147,28 @@ def to_pixels(image: Image.Image) -> np.ndarray:
     return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)
 
 
-def read_square(stream: IO[bytes], image_size: int, channels: int) -> np.ndarray:
-    """Any picture as uint8 [image_size,image_size,channels], by the rules above. Raises one of READ_ERRORS."""
+def read_square(stream: IO[bytes], image_size: int, channels: int, fit: str = "crop") -> np.ndarray:
+    """Any picture as uint8 [image_size,image_size,channels], by the rules above; ``fit`` one of `dataset.FITS`.
+
+    Raises one of READ_ERRORS.
+    """
     image = open_image(stream, smallest=3 * image_size)
-    return _told(image, _square(image, image_size, channels))
+    return _told(image, _square(image, image_size, channels) if fit == "crop" else _padded(image, image_size, channels))
 
 
 def square_of_array(pixels: np.ndarray, image_size: int, channels: int) -> np.ndarray:
     """uint8 [H,W,1 or 3] as uint8 [image_size,image_size,channels], by the rules above."""
     return _square(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), image_size, channels)
+
+
+def _padded(image: Image.Image, image_size: int, channels: int) -> np.ndarray:
+    """The whole picture, as large as fits the square, white beside it."""
+    scale = image_size / max(image.size)
+    size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
+    small = to_mode(image, channels).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    page = Image.new(small.mode, (image_size, image_size), "white")
+    page.paste(small, ((image_size - size[0]) // 2, (image_size - size[1]) // 2))
+    return to_pixels(page)
 
 
 def _square(image: Image.Image, image_size: int, channels: int) -> np.ndarray:

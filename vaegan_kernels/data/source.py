@@ -10,7 +10,7 @@ import numpy as np
 
 from models.networks import NETWORKS
 from vaegan_kernels.data.cache import CacheDir
-from vaegan_kernels.data.dataset import Dataset, Progress, check_shape, limited
+from vaegan_kernels.data.dataset import FITS, Dataset, Progress, check_shape, limited
 from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES
 from vaegan_kernels.data.drawn.faces import COUNT, load_faces
 from vaegan_kernels.data.formats import celeba, cifar10, idx, lfw, records, stl10
@@ -97,6 +97,15 @@ def _landmarks(kind: str, landmarks: str | Path | None) -> dict[str, Path]:
     return {"landmarks": Path(landmarks)}
 
 
+def _fit(kind: str, fit: str) -> dict[str, str]:
+    """The option as an argument for the loader. UserError for a kind of images that are cut in a way of their own."""
+    if fit not in FITS:
+        raise UserError(f"--fit: got {fit!r}, expected {' or '.join(FITS)}")
+    if fit != FITS[0] and kind in KINDS:
+        raise UserError(f"--fit {fit}: for a folder of images alone; the source is {KINDS[kind].title}, which has its own crop")
+    return {"fit": fit} if kind == "folder" else {}
+
+
 def _check_packed(path: Path, image_size: int, channels: int) -> None:
     _, size, found = packed_shape(path)
     if size != image_size:
@@ -111,7 +120,7 @@ def _check_packed(path: Path, image_size: int, channels: int) -> None:
         )
 
 
-def check_source(source: Source, *, image_size: int, channels: int, landmarks: str | Path | None = None) -> None:
+def check_source(source: Source, *, image_size: int, channels: int, landmarks: str | Path | None = None, fit: str = "crop") -> None:
     """Cheap checks, before anything is drawn, decoded or written.
 
     Raises:
@@ -120,6 +129,7 @@ def check_source(source: Source, *, image_size: int, channels: int, landmarks: s
     check_shape(image_size, channels)
     kind = kind_of(source)
     options = _landmarks(kind, landmarks)
+    _fit(kind, fit)
     if kind == "packed":
         _check_packed(Path(str(source)), image_size, channels)
     elif kind in KINDS:
@@ -161,7 +171,7 @@ def listed_splits(source: Source) -> np.ndarray | None:
 
 def load_dataset(
     source: Source, *, image_size: int, channels: int, seed: int = 0, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None, landmarks: str | Path | None = None,
+    progress: Progress | None = None, workers: int | None = None, landmarks: str | Path | None = None, fit: str = "crop",
 ) -> Dataset:  # fmt: skip
     """Load images with their splits, attributes and labels into memory.
 
@@ -173,6 +183,7 @@ def load_dataset(
         cache_dir: folder of the cache (None: the user's, see cache.py; False: no cache).
         progress: called as progress(done, total) while drawing or decoding.
         workers: processes that draw or decode (None: a core each); the result is the same for any number.
+        fit: of a folder of images: "crop", the centred square, or "pad", the whole picture and white. A packed file's are as they are.
         landmarks: of LFW only: a file of 68 landmarks a picture, by which the faces are aligned (landmarks.py).
 
     Raises:
@@ -180,7 +191,7 @@ def load_dataset(
     """
     check_shape(image_size, channels, limit)
     kind = kind_of(source)
-    options = _landmarks(kind, landmarks)
+    options: dict[str, Any] = {**_landmarks(kind, landmarks), **_fit(kind, fit)}
     if kind == "faces":
         return load_faces(
             image_size=image_size, channels=channels, seed=seed, limit=limit, cache_dir=cache_dir, progress=progress, workers=workers

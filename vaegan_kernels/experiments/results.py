@@ -27,7 +27,7 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
     config = config_of(train_flags(arguments))
     spec = config.network_spec()
     return data.load_dataset(
-        config.data, image_size=spec.image_size, channels=spec.channels, seed=config.data_seed, limit=config.limit,
+        config.data, image_size=spec.image_size, channels=spec.channels, seed=config.data_seed, limit=config.limit, fit=config.fit,
         progress=Counter("reading images" if config.data else "drawing faces", quiet=arguments.quiet),
     )  # fmt: skip
 

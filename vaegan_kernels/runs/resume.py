@@ -116,7 +116,7 @@ def note_other_data(path: str, config: Config, dataset: Any) -> str:
         return ""
     header = checkpoint.read_header(file)
     same = all(
-        getattr(header.config, name) == getattr(config, name) for name in ("data", "limit", "data_seed", "network", "image_channels")
+        getattr(header.config, name) == getattr(config, name) for name in ("data", "limit", "fit", "data_seed", "network", "image_channels")
     )
     if not same or header.data_fingerprint == dataset.fingerprint:
         return ""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from vaegan_kernels import data
 from vaegan_kernels.data import Dataset
+from vaegan_kernels.data.source import kind_of
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shell.progress import Counter
@@ -21,12 +22,13 @@ def data_of(
     config = model.header.config
     size, _, channels = model.image_shape
     place = source if source is not None else config.data
+    fit = config.fit if kind_of(place) == "folder" else "crop"
     try:
         data.check_source(place, image_size=size, channels=channels)
     except UserError as error:
         raise error if source is not None else UserError(f"{error}; --data says where the run's images are now") from None
     check(place)
     return data.load_dataset(
-        place, image_size=size, channels=channels, seed=config.data_seed, limit=config.limit if source is None else None,
+        place, image_size=size, channels=channels, seed=config.data_seed, limit=config.limit if source is None else None, fit=fit,
         progress=Counter("reading images" if place else "drawing faces", quiet=quiet),
     )  # fmt: skip

@@ -94,7 +94,7 @@ def check_data(config: Config, spec: Any) -> tuple[str, int]:
     """What the data is and how many images it has, about. Raises `UserError` before anything is drawn or decoded."""
     from vaegan_kernels import data
 
-    data.check_source(config.data, image_size=spec.image_size, channels=spec.channels)
+    data.check_source(config.data, image_size=spec.image_size, channels=spec.channels, fit=config.fit)
     kind, count = data.describe_source(config.data, spec.image_size)
     count = min(count, config.limit or count)
     usable = min(count, train_images(config, kind))

@@ -39,6 +39,7 @@ class Config:
     )  # fmt: skip
     image_channels: int = option(3, "Data", "1 (grey) or 3 (colour)", choices=(1, 3))
     limit: int | None = option(None, "Data", "use at most N images, evenly taken from each split", minimum=1)
+    fit: str = option("crop", "Data", "of a folder of images: cut out the centred square, or pad with white", choices=("crop", "pad"))
     data_seed: int = option(0, "Data", "seed of the built-in drawings", minimum=0)
     flip: bool = option(True, "Data", "mirror each training image left-right with probability 1/2")
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vaegan_kernels.data.cache import CacheDir, cached, key_of
-from vaegan_kernels.data.dataset import Dataset, Progress, hashed_splits, limited
+from vaegan_kernels.data.dataset import PADDED, Dataset, Progress, hashed_splits, limited
 from vaegan_kernels.data.images import READ_ERRORS, Mended, read_square
 from vaegan_kernels.data.kinds import is_junk, picture_kind
 from vaegan_kernels.data.parallel import map_chunks, quiet_pillow
@@ -25,7 +25,7 @@ from vaegan_kernels.shell.errors import UserError
 VERSION = 2  # raised with every change of the pixels made from a picture
 
 Entry = tuple[str, int, int]  # path below the folder with "/", bytes, time of change in ns
-Job = tuple[str, int, int]  # file, image size, channels
+Job = tuple[str, int, int, str]  # file, image size, channels, fit
 
 
 #: Folders of a split, in small letters, with the split's code.
@@ -103,10 +103,10 @@ def decode_chunk(jobs: Sequence[Job]) -> list[np.ndarray | None]:
     return [_decode(*job) for job in jobs]
 
 
-def _decode(path: str, image_size: int, channels: int) -> np.ndarray | None:
+def _decode(path: str, image_size: int, channels: int, fit: str = "crop") -> np.ndarray | None:
     try:
         with open(path, "rb") as stream:
-            return read_square(stream, image_size, channels)
+            return read_square(stream, image_size, channels, fit)
     except READ_ERRORS:
         return None
 
@@ -129,7 +129,7 @@ def _unreadable(folder: Path, count: int) -> str:
 
 def load_folder(
     folder: Path, *, image_size: int, channels: int, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None,
+    progress: Progress | None = None, workers: int | None = None, fit: str = "crop",
 ) -> Dataset:  # fmt: skip
     """Decode a folder of pictures, or read it from the cache if nothing in the folder has changed."""
     entries, others = walk(folder)
@@ -137,14 +137,14 @@ def load_folder(
         check_folder(folder)
     facts = {
         "source": "image folder", "version": VERSION, "image_size": image_size, "channels": channels,
-        "crop": "centred square", "resize": "lanczos", "left_out": others,
+        "crop": "centred square" if fit == "crop" else PADDED, "resize": "lanczos", "left_out": others,
     }  # fmt: skip
 
     def make() -> Dataset:
         names = [name for name, _, _ in entries]
         splits = splits_of(names)
         chosen = limited(splits, limit)
-        jobs = [(str(folder / names[i]), image_size, channels) for i in chosen]
+        jobs = [(str(folder / names[i]), image_size, channels, fit) for i in chosen]
         images, kept, cut = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
         if not len(kept):
             raise UserError(_unreadable(folder, len(jobs)))
