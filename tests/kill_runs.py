@@ -1,7 +1,7 @@
 """Runs that are killed at random moments, of training, saving, drawing, resuming and packing: ``python tests/kill_runs.py --count 200``.
 
 A run of small32 that saves and draws in every step is killed (SIGKILL), resumed, killed and so on until it is done, then the next begins,
-until so many kills have been. After every kill the checkpoint must load, and each run's end must have the bits of a run that was never killed.
+until so many kills have been. After every kill the checkpoint must load; each run must end with the bits of one that was never killed.
 Every fourth kill is one of `pack`: its file must be whole, or the old one, or absent.
 """
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from vaegan_kernels import hdf5
+from vaegan_kernels import hdf5, hdf5_probe
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.shell.errors import UserError
 
@@ -133,3 +133,61 @@ def test_a_file_that_another_program_has_open(path):
         assert checkpoint.read_extra(path, "attribute_vectors/Big").tolist() == [1, 1, 1]
     finally:
         other.communicate("\n", timeout=30)
+
+
+# ---- the first look, in another process ----
+
+
+@pytest.fixture
+def look(monkeypatch):
+    """A fresh `hdf5_probe`, which has seen no file."""
+    monkeypatch.setattr(hdf5_probe, "_known", set())
+    monkeypatch.setattr(hdf5_probe, "_server", None)
+    return hdf5_probe
+
+
+def test_a_file_is_looked_at_once(path, look, monkeypatch):
+    assert look.harmless(path)
+    monkeypatch.setattr(look, "_ask", lambda path: pytest.fail("asked again"))
+    assert look.harmless(path)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(pytest.fail.Exception):
+        look.harmless(path)
+    look.trust(path)
+    assert look.harmless(path)
+
+
+@pytest.mark.parametrize("end", ["import os; os.kill(os.getpid(), 11)", "import time; time.sleep(60)", "raise SystemExit"])
+def test_a_library_that_dies_or_hangs_takes_nothing_along(path, look, monkeypatch, end):
+    monkeypatch.setattr(look, "PATIENCE", 1.0)
+    monkeypatch.setattr(look, "SERVER", look.SERVER.replace("def look(path):", f"def look(path):\n    if 'bad' in path:\n        {end}"))
+    bad = path.with_name("bad.h5")
+    bad.write_bytes(path.read_bytes())
+    with (
+        pytest.raises(UserError, match="bad.h5: is damaged, so that the HDF5 library crashes or never ends on it; make it again"),
+        opened(bad),
+    ):
+        pass
+    with opened(path) as file:  # by a new process
+        assert "parameters" in file
+    assert not look.harmless(bad)
+
+
+def test_own_files_start_no_process(tmp_path, look, monkeypatch):
+    from app_case import TINY, call, write_tiny
+
+    from vaegan_kernels import sample, train
+
+    monkeypatch.setattr(look, "_ask", lambda path: pytest.fail("a process for a file of its own"))
+    data = write_tiny(tmp_path / "discs.h5")
+    assert call(train.main, "--data", data, "--out", tmp_path / "run", *TINY, "--steps", 2, "--stop-after", 1) == 0
+    assert call(train.main, "--resume", tmp_path / "run") == 0
+    assert call(sample.main, tmp_path / "run", "--out", tmp_path / "s.png") == 0
+
+
+def test_no_processes_to_be_had(path, look, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(look.subprocess, "Popen", fail)
+    assert look.harmless(path)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vaegan_kernels.hdf5_probe import harmless
 from vaegan_kernels.shell.errors import UserError
 
 #: An array may say that it has so many times the bytes that are stored; gzip's best is 1032 to 1.
@@ -33,6 +34,8 @@ def reading(path: Path, *, what: str, advice: str) -> Iterator[Any]:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty, expected {what}")
+        if not harmless(path):
+            raise UserError(f"{path}: is damaged, so that the HDF5 library crashes or never ends on it; {advice}")
         file = h5py.File(path, "r", locking=False)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(f"{path}: no such file; expected {what}") from None

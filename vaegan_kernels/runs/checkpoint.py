@@ -20,6 +20,7 @@ import numpy as np
 from models.system import SYSTEMS
 from vaegan_kernels.files import SafeFile, write_atomically
 from vaegan_kernels.hdf5 import array_of, names_of, reading, strangers
+from vaegan_kernels.hdf5_probe import trust
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shipped import MODELS, shipped
@@ -54,6 +55,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], header: Header) -> None:
     Raises: OSError (a full disk among others) with the old file untouched and the temporary one removed.
     """
     write_atomically(path, lambda file: write_hdf5(file, arrays, header))
+    trust(path)
 
 
 def write_hdf5(file: BinaryIO, arrays: Mapping[str, np.ndarray], header: Header, more: Mapping[str, str] | None = None) -> None:
@@ -132,6 +134,7 @@ def write_extra(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mappin
         kept = {name: _item(h5, name, path)[()] for name in names_of(h5, path)}
         root = dict(h5.attrs)
     write_atomically(path, lambda file: write_arrays(file, {**kept, **arrays}, {**root, **attributes}))
+    trust(path)
 
 
 def versions() -> dict[str, str]:

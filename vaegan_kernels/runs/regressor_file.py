@@ -18,6 +18,7 @@ import numpy as np
 
 from models.networks import NETWORKS
 from vaegan_kernels.files import quoted, write_atomically
+from vaegan_kernels.hdf5_probe import trust
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.shell.errors import UserError
 
@@ -51,6 +52,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], header: Header) -> None:
     """Write the file; an older one stays until the new one is complete. Raises OSError, a full disk among others."""
     attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, "header": json.dumps(dataclasses.asdict(header))}
     write_atomically(path, lambda file: checkpoint.write_arrays(file, arrays, attributes))
+    trust(path)
 
 
 def read_header(path: Path) -> Header:

@@ -101,7 +101,7 @@ def _images(folder: Path) -> tuple[Path, dict[str, str], list[object]]:
     try:
         with zipfile.ZipFile(archive) as file:
             paths = [info.filename for info in file.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except _MEMBER_ERRORS as error:
         raise UserError(f"{archive}: is no whole zip file ({error}); download it again, or unzip what there is to {IMAGES}/") from error
     members = {
         name: path

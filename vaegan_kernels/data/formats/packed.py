@@ -25,6 +25,7 @@ import numpy as np
 from kernels.cache import replace
 from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
 from vaegan_kernels.hdf5 import array_of, first_line, reading
+from vaegan_kernels.hdf5_probe import trust
 from vaegan_kernels.shell.errors import UserError
 
 FORMAT = "vaegan-kernels packed images"
@@ -68,6 +69,7 @@ def write_packed(path: str | Path, dataset: Dataset) -> None:
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         replace(temporary, path)
+        trust(path)
     except (OSError, RuntimeError) as error:
         reason = _reason(error)
         raise UserError(f"{path}: cannot be written: {reason}; nothing was kept, free some space or write elsewhere") from error
