@@ -7,6 +7,7 @@ milliseconds a file, and ends with this one.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def _ask(path: Path) -> bool:
         _server = subprocess.Popen(
             [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        atexit.register(_server.kill)
+        atexit.register(_end, _server)
     server, lines = _server, []
     assert server.stdin is not None and server.stdout is not None
     server.stdin.write(json.dumps(str(path.resolve())) + "\n")
@@ -87,12 +88,16 @@ def _ask(path: Path) -> bool:
     if lines and lines[0] == "done\n":
         return True
     server.kill()
-    server.wait()
     reader.join()
-    for stream in (server.stdin, server.stdout):
-        try:
-            stream.close()
-        except OSError:
-            continue
+    _end(server)
     _server = None
     return False
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    server.kill()
+    server.wait()
+    for stream in (server.stdin, server.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):  # what was written to a process that is gone
+                stream.close()
