@@ -141,7 +141,7 @@ def test_commands_compile_together(command, compilers, devices, discs, tmp_path,
     assert call(train.main, "--data", discs, "--out", tmp_path / "run", *SMALL, "--conditional", "--quiet") == 0
     assert "compiling" not in capfd.readouterr().err
     compilers.__init__()
-    images = ("--images", *sorted(map(str, Path(ROOT, "docs").glob("celeba-s*.png")))) if command is reconstruct else ()
+    images = ("--images", *sorted(map(str, Path(ROOT, "docs").glob("first-f*.png")))) if command is reconstruct else ()
     values = ("--attributes", "Big=1,Red=-1") if command is reconstruct else ()
     code = call(command.main, tmp_path / "run", "--device", "cuda", "--out", tmp_path / "out.png", *images, *values)
     captured = capfd.readouterr()

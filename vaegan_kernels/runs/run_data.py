@@ -22,9 +22,9 @@ def data_of(
     config = model.header.config
     size, _, channels = model.image_shape
     place = source if source is not None else config.data
-    fit = config.fit if kind_of(place) == "folder" else "crop"
     try:
         data.check_source(place, image_size=size, channels=channels)
+        fit = config.fit if kind_of(place) == "folder" else "crop"
     except UserError as error:
         raise error if source is not None else UserError(f"{error}; --data says where the run's images are now") from None
     check(place)
