@@ -17,9 +17,9 @@ import numpy as np
 
 import vaegan_kernels
 from vaegan_kernels.data import load_dataset
+from vaegan_kernels.evaluate import evaluate_on
 from vaegan_kernels.experiments.common import ensure_run
 from vaegan_kernels.files import write_json
-from vaegan_kernels.measures.quality_images import colour_noise, mean_distance, pixel_mse
 from vaegan_kernels.pictures import figures
 from vaegan_kernels.runs.metrics import read_metrics
 
@@ -60,15 +60,14 @@ def measures(run: Path, dataset: Any) -> dict[str, float]:
     that of the mean residual, which a fixed pattern alone has (grid), and what lies where the original has it (detail); of samples:
     diversity, sharpness, colour noise over the data's; KL of the last steps, nats."""
     model, shown = vaegan_kernels.load_model(run, threads=1), dataset.split("validation")[:256]
-    x, mean = dataset.images[shown] / 127.5 - 1.0, dataset.images[dataset.split("train")[:5120]].mean(axis=0) / 127.5 - 1.0
-    rebuilt, samples = model.reconstruct(dataset.images[shown]), model.sample(256)
+    x, rebuilt, usual = dataset.images[shown] / 127.5 - 1.0, model.reconstruct(dataset.images[shown]), evaluate_on(model, dataset, shown)
     theirs, ours = laplacian(x), laplacian(rebuilt)
     energy = np.mean(theirs**2)
     found = {
-        "mse": pixel_mse(rebuilt, x) / pixel_mse(np.broadcast_to(mean, x.shape), x), "sharp": np.mean(ours**2) / energy,
+        "mse": usual["reconstruction_ratio"], "sharp": np.mean(ours**2) / energy,
         "grid": np.mean(laplacian((rebuilt - x).mean(axis=0, keepdims=True)) ** 2) / energy, "detail": np.mean(theirs * ours) / energy,
-        "diversity": mean_distance(samples) / mean_distance(x), "samples_sharp": np.mean(laplacian(samples) ** 2) / energy,
-        "colour_noise": colour_noise(samples) / colour_noise(x),
+        "diversity": usual["diversity_ratio"], "samples_sharp": np.mean(laplacian(model.sample(256)) ** 2) / energy,
+        "colour_noise": usual["colour_noise_ratio"],
         "kl": np.mean([line["prior"] for line in read_metrics(run / "metrics.jsonl")[-10:]]),
     }  # fmt: skip
     return {name: round(float(value), 3) for name, value in found.items()}

@@ -92,7 +92,9 @@ def nearest_existing(path: Path) -> Path:
 def quoted(path: Path | str) -> str:
     """A path as a word of a command line that can be copied."""
     text = str(path)
-    return f'"{text}"' if os.name == "nt" and " " in text else text if os.name == "nt" else shlex.quote(text)
+    if os.name != "nt":
+        return shlex.quote(text)
+    return f'"{text}"' if " " in text else text
 
 
 def human_size(size: float) -> str:

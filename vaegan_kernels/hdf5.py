@@ -1,7 +1,8 @@
 """Files of HDF5, read with distrust: opened without locks, looked at only where something is expected, any trouble one line.
 
 Whoever made a file may have made it to hurt: links to other files, arrays that say they are larger than any memory, groups without end.
-So names are only ever looked up, never visited, and of an array its kind, type, shape and storage are known before a byte of it is read.
+So names are looked up, and of an array its kind, type, shape and storage are known before a byte of it is read. Only a file that is to be
+copied whole is walked through, within bounds.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ class Dataset:
     @property
     def cut(self) -> int:
         """How many images lack the last bytes of their files, and were read all the same."""
-        return int(self.preprocessing.get("cut", 0))
+        found = self.preprocessing.get("cut")
+        return found if isinstance(found, int) else 0
 
     @property
     def fit(self) -> str:

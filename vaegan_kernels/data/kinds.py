@@ -10,26 +10,7 @@ from PIL import Image
 
 #: Plug-ins of Pillow for the formats that are read, whatever a file's name. None starts another program, as those for PostScript do.
 _PLUGINS = ("Jpeg", "Mpo", "Png", "WebP", "Bmp", "Gif", "Tiff", "Ppm", "Jpeg2K", "Avif", "Tga", "Pcx", "Qoi", "Sgi", "Dds", "Ico", "Psd")
-_FORMATS = (
-    "JPEG",
-    "MPO",
-    "PNG",
-    "WEBP",
-    "BMP",
-    "DIB",
-    "GIF",
-    "TIFF",
-    "PPM",
-    "JPEG2000",
-    "AVIF",
-    "TGA",
-    "PCX",
-    "QOI",
-    "SGI",
-    "DDS",
-    "ICO",
-    "PSD",
-)
+#: The formats, as Pillow calls them, and the endings of their files.
 _ENDINGS = {
     "JPEG": ".jpg .jpeg .jpe .jfif", "PNG": ".png .apng", "WEBP": ".webp", "BMP": ".bmp .dib", "GIF": ".gif", "TIFF": ".tif .tiff",
     "PPM": ".ppm .pgm .pbm .pnm", "JPEG2000": ".jp2 .j2k .jpx", "AVIF": ".avif .avifs", "TGA": ".tga", "PCX": ".pcx", "QOI": ".qoi",
@@ -44,17 +25,7 @@ _PACKAGES = {"HEIF": "pip install pillow-heif", "AVIF": "pip install -U pillow",
 
 #: Files and folders that systems and archivers leave about.
 _JUNK = frozenset(
-    (
-        "__macosx",
-        "thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
-        "$recycle.bin",
-        "system volume information",
-        "@eadir",
-        "lost+found",
-        ".ds_store",
-    )
+    ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir", "lost+found")
 )
 
 
@@ -75,7 +46,7 @@ def formats() -> tuple[str, ...]:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-    return tuple(name for name in (*_FORMATS, "HEIF") if name in Image.OPEN)
+    return tuple(name for name in ("DIB", *_ENDINGS) if name in Image.OPEN)
 
 
 @cache
@@ -94,14 +65,12 @@ def picture_kind(path: str) -> str | None:
         return None
     if ending in _OTHERS:
         return f"the ending {ending} ({_OTHERS[ending]})"
-    found, what = (
-        next((name for name, listed in _ENDINGS.items() if ending in listed.split()), "") if ending else "",
-        f"the ending {ending}",
-    )
+    what = f"the ending {ending}" if ending else "no ending"
+    found = next((name for name, listed in _ENDINGS.items() if ending in listed.split()), "")
     if not found:
         with open(path, "rb") as stream:
             found = format_of(stream.read(32))
-        what = f"{what if ending else 'no ending'}, {found} inside"
+        what += f", {found} inside"
     if not found or found in formats():
         return None if found else ""
     return f"{what} ({_PACKAGES.get(found, 'this Pillow cannot read them')})"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.experiments.attribute_vectors import check_attributes, check_regressor
-from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, parse, run_of
+from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, parse, run_name, run_of
 from vaegan_kernels.experiments.results import about, add_regressor, load_data, open_model, read_json, regressor_of
 from vaegan_kernels.experiments.samples import list_of
 from vaegan_kernels.experiments.similarity import cosine_rows, described, squared_errors, table
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def row_name(system: str, seed: int, seeds: range) -> str:
     """What a model's numbers are kept under: the system's name for the first seed, ``vae-seed1`` and so on for others."""
-    return system if seed == seeds[0] else f"{system}-seed{seed}"
+    return system if seed == seeds[0] else run_name(system, seed=seed)
 
 
 def taken_over(stored: dict[str, Any], base: dict[str, Any], keys: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -148,15 +148,8 @@ def load_folder(
         images, kept, cut = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
         if not len(kept):
             raise UserError(_unreadable(folder, len(jobs)))
-        return Dataset(
-            folder.name or "images",
-            images,
-            splits_of([names[i] for i in chosen[kept]]),
-            None,
-            (),
-            facts | cut,
-            skipped=len(jobs) - len(kept),
-        )
+        splits = splits_of([names[i] for i in chosen[kept]])
+        return Dataset(folder.name or "images", images, splits, None, (), facts | cut, skipped=len(jobs) - len(kept))
 
     return cached(cache_dir, f"decoded-{key_of(os.path.realpath(folder))}-{image_size}x{channels}", key_of([facts, entries, limit]), make)
 
