@@ -173,9 +173,37 @@ def _padded(image: Image.Image, image_size: int, channels: int) -> np.ndarray:
 
 def _square(image: Image.Image, image_size: int, channels: int) -> np.ndarray:
     side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return _resized(image, (image.width - side) // 2, (image.height - side) // 2, side, image_size, channels)
+
+
+def read_crop(stream: IO[bytes], crop: tuple[float, float, float], image_size: int, channels: int) -> np.ndarray:
+    """A square of any picture as uint8 [image_size,image_size,channels]: the whole one is what `read_square` reads.
+
+    Args:
+        crop: its left and upper edge, and its side (0 to 1], in units of the picture's shorter side; moved inside where it is not.
+
+    Raises one of READ_ERRORS, ValueError for numbers that are no square.
+    """
+    left, top, part = crop
+    if not (0 < part <= 1 and math.isfinite(left) and math.isfinite(top)):
+        raise ValueError(f"crop: got {left:g}, {top:g}, {part:g}, expected left, top and a side from 0 to 1")
+    image = open_image(stream, smallest=math.ceil(3 * image_size / part))
+    shorter = min(image.size)
+    side = max(1, round(part * shorter))
+    x, y = (min(max(round(at * shorter), 0), length - side) for at, length in zip((left, top), image.size, strict=True))
+    return _resized(image, x, y, side, image_size, channels)
+
+
+def _resized(image: Image.Image, left: int, top: int, side: int, image_size: int, channels: int) -> np.ndarray:
     image = to_mode(image.crop((left, top, left + side, top + side)), channels)
     return to_pixels(image.resize((image_size, image_size), Image.Resampling.LANCZOS, reducing_gap=3.0))
+
+
+def read_preview(stream: IO[bytes], longest: int) -> Image.Image:
+    """Any picture as RGB, its longer side at most ``longest`` pixels. Raises one of READ_ERRORS."""
+    image = to_mode(open_image(stream, smallest=longest), 3)
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return image
 
 
 def read_celeba(stream: IO[bytes], image_size: int, channels: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,44 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for text in file:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(line, dict) and isinstance(line.get("step"), int):
-                yield line
+    with open(path, "rb") as file:
+        yield from filter(None, map(_parsed, file))
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """A line; None for one that is cut off or none of ours."""
+    try:
+        line = json.loads(text.decode("utf-8", "replace"))
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+
+
+class Follower:
+    """The lines of a metrics file that grows: what was read is not read again, but for a file that a resumed run has made shorter."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines: list[dict[str, Any]] = []
+        self._read = 0, 0  # the file's number, bytes
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All whole lines, oldest first; not to be changed."""
+        try:
+            with open(self.path, "rb") as file:
+                state = os.fstat(file.fileno())
+                number, start = self._read
+                if number != state.st_ino or start > state.st_size:
+                    self._lines, start = [], 0
+                file.seek(start)
+                text = file.read()
+        except FileNotFoundError:
+            self._lines, self._read = [], (0, 0)
+            return self._lines
+        whole = text.rfind(b"\n") + 1
+        self._lines += filter(None, map(_parsed, text[:whole].splitlines()))
+        self._read = state.st_ino, start + whole
+        return self._lines
 
 
 def truncate_metrics(path: Path, step: int) -> float:

@@ -13,11 +13,12 @@ from vaegan_kernels.shell.progress import Counter
 
 
 def data_of(
-    model: Model, source: str | None, *, quiet: bool = False, check: Callable[[str | None], None] = lambda place: None
+    model: Model, source: str | None, *, quiet: bool = False, check: Callable[[str | None], None] = lambda place: None,
+    limit: int | None = None,
 ) -> Dataset:  # fmt: skip
     """The `Dataset` in ``source`` or, for None, the data that the model was trained on.
 
-    ``check`` is called with where the images are before any is read. Raises `UserError` if they are not there.
+    ``check`` is called with where the images are before any is read. ``limit``: at most so many images, of all splits. Raises `UserError` if they are not there.
     """
     config = model.header.config
     size, _, channels = model.image_shape
@@ -28,7 +29,8 @@ def data_of(
     except UserError as error:
         raise error if source is not None else UserError(f"{error}; --data says where the run's images are now") from None
     check(place)
+    limits = [count for count in (limit, config.limit if source is None else None) if count is not None]
     return data.load_dataset(
-        place, image_size=size, channels=channels, seed=config.data_seed, limit=config.limit if source is None else None, fit=fit,
+        place, image_size=size, channels=channels, seed=config.data_seed, limit=min(limits, default=None), fit=fit,
         progress=Counter("reading images" if place else "drawing faces", quiet=quiet),
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The explorer: a page in the browser that looks into trained models, and the server behind it."""

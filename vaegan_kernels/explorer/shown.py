@@ -1,0 +1,163 @@
+"""A run as the explorer shows it: its model, what can be done with z, the map of its data, what its training has written.
+
+Axes: N images, S pixels a side, C channels, L latent numbers, A attributes of a conditional model, V attribute vectors.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from vaegan_kernels.data import load_dataset
+from vaegan_kernels.explorer.training import Training
+from vaegan_kernels.explorer.worker import Worker
+from vaegan_kernels.measures import attribute_vectors
+from vaegan_kernels.pictures.figures import to_uint8
+from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.inference import Model, load_model
+from vaegan_kernels.runs.run_data import data_of
+from vaegan_kernels.shell.errors import UserError
+
+ON_THE_MAP = 1500  # images at the most
+BATCH = 250  # of them are encoded at once, between what others ask for
+
+
+def text_of(array: np.ndarray) -> str:
+    """Float32 numbers as base64, lowest byte first: the same bits in the page."""
+    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
+
+
+class Shown:
+    """A run. Whatever computes is called on the worker's thread; ``file``, ``training`` and the map are read on any."""
+
+    def __init__(self, path: str, worker: Worker, *, data: str | None, weights: str | None, place: dict[str, Any]) -> None:
+        self.path, self.worker, self.data, self.weights, self.place = path, worker, data, weights, place
+        self.training = Training(Path(path)) if Path(path).is_dir() else None
+        self.model: Model | None = None
+        self.vectors: dict[str, np.ndarray] = {}
+        self.version = 0  # goes up with each checkpoint that was read
+        self.problem = ""  # with the last one, in one line
+        self._seen: tuple[int, int] | None = None  # of the checkpoint that was read last: when it was written, its size
+        self._map: dict[str, Any] | None = None
+        self._pictures = np.empty(0, np.uint8), np.empty(0, np.float32)  # of the map: [N, S, S, C], mu [N, L]
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Read the checkpoint if it is another than was read last. Raises `UserError`, also for a run that has saved none yet."""
+        file = checkpoint.find(self.path)
+        state = file.stat()
+        if self._seen == (state.st_mtime_ns, state.st_size):
+            return
+        self._seen = state.st_mtime_ns, state.st_size
+        vectors: dict[str, np.ndarray] = {}
+        weights = self.weights
+        if checkpoint.read_extra_names(file, attribute_vectors.NAMES):
+            vectors, weights = attribute_vectors.load(file), attribute_vectors.weights_of(file, self.weights)
+        self.model = load_model(file, weights=weights, **self.place)
+        self.vectors = vectors
+        self.version += 1
+        with self._lock:
+            self._map = None  # it was of another mu
+
+    def follow(self) -> None:
+        """`load`, where a run in training may have saved anew; a problem is kept, not raised."""
+        try:
+            self.load()
+            self.problem = ""
+        except UserError as error:
+            self.problem = str(error)
+
+    def about(self) -> dict[str, Any]:
+        """What the page must know of it: JSON."""
+        name = Path(self.path).resolve().name if Path(self.path).exists() else self.path
+        found = {"name": name, "version": self.version, "training": self.training is not None, "problem": self.problem}
+        if self.model is None:
+            return found
+        model = self.model
+        names = model.attribute_names
+        return found | {
+            "step": model.header.step, "size": model.image_shape[0], "channels": model.image_shape[2], "latent": model.latent,
+            "system": model.system, "weights": model.weights, "encoder": model.has_encoder,
+            "vectors": list(self.vectors), "directions": text_of(np.array(list(self.vectors.values()))),
+            "condition": list(names), "examples": text_of(model._examples),
+            "mean": text_of(model.mean_attributes() if names else np.empty(0)), "data": model.header.data_name,
+        }  # fmt: skip
+
+    def known(self) -> Model:
+        """The model. Raises `UserError` while there is none."""
+        if self.model is None:
+            raise UserError(self.problem or "the run has saved no checkpoint yet")
+        return self.model
+
+    def decode(self, rows: np.ndarray) -> np.ndarray:
+        """Images uint8 [N, S, S, 3] of z with attributes behind it, float32 [N, L + A]. Raises ValueError as `Model.decode`."""
+        model = self.known()
+        return to_uint8(model.decode(rows[:, : model.latent], rows[:, model.latent :] if model.attribute_names else None))
+
+    def encode(self, picture: Callable[[int, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(uint8 [S, S, 3], mu float32 [L]) of ``picture(S, C)``, uint8 [S, S, C]. Of a conditional model with the mean attributes.
+
+        Raises `UserError` for a model without an encoder, and what ``picture`` raises.
+        """
+        model = self.known()
+        image = picture(model.image_shape[0], model.image_shape[2])[None]
+        mean = model.mean_attributes()[None] if model.attribute_names else None
+        return to_uint8(image)[0], np.asarray(model.encode(image, mean)[0][0], np.float32)
+
+    def map(self) -> dict[str, Any]:
+        """The map of the data, as JSON: ``done`` (0 to 1), an ``error``, or x, y [N] and the ``attributes``, {name: [N] of 0 and 1}.
+
+        The first call begins to make it, beside what else is asked for.
+        """
+        with self._lock:
+            if self._map is None:
+                self._map = {"done": 0.0}
+                threading.Thread(target=self._draw_map, args=(self._map, self.known()), name="map", daemon=True).start()
+            return self._map
+
+    def point(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """(uint8 [S, S, 3], mu float32 [L]) of an image on the map. Raises `UserError` for one that is not there."""
+        images, mu = self._pictures
+        if not 0 <= index < len(mu):
+            raise UserError(f"index: got {index}, the map has {len(mu)} images")
+        return to_uint8(images[index : index + 1])[0], mu[index]
+
+    def _draw_map(self, state: dict[str, Any], model: Model) -> None:
+        try:
+            found = self._mapped(state, model)
+        except Exception as error:
+            found = {"error": " ".join(str(error).split()) or type(error).__name__}
+        with self._lock:
+            if self._map is state:
+                self._map = found
+
+    def _mapped(self, state: dict[str, Any], model: Model) -> dict[str, Any]:
+        if not model.has_encoder:
+            raise UserError(f"a model of the system {model.system} has no encoder, so images have no place on a map")
+        dataset = data_of(model, self.data, quiet=True, limit=ON_THE_MAP)
+        given = dataset.attributes_of(model.attribute_names) if model.attribute_names else None
+        parts = []
+        for start in range(0, len(dataset), BATCH):
+            rows = slice(start, start + BATCH)
+            encoded = lambda rows=rows: model.encode(dataset.images[rows], None if given is None else given[rows])  # noqa: E731
+            parts.append(self.worker.call(encoded)[0])
+            state["done"] = min(1.0, (start + BATCH) / len(dataset))
+        mu = np.concatenate(parts).astype(np.float32)
+        self._pictures = dataset.images, mu
+        x, y = principal(mu).T
+        values = np.empty((len(mu), 0)) if dataset.attributes is None else dataset.attributes
+        columns = {name: (values[:, k] > 0).astype(int).tolist() for k, name in enumerate(dataset.attribute_names)}
+        return {"x": x.round(4).tolist(), "y": y.round(4).tolist(), "attributes": columns, "data": dataset.name}
+
+
+def principal(mu: np.ndarray) -> np.ndarray:
+    """float64 [N, 2]: ``mu`` [N, L] along its two principal components; zeros where there is but one number or image."""
+    centred = mu.astype(np.float64) - mu.mean(axis=0)
+    directions = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    found = centred @ directions.T
+    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
