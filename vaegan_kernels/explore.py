@@ -7,9 +7,14 @@ import os
 import sys
 import webbrowser
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vaegan_kernels.shell.cli import CHECKPOINT, Parser, add_place, add_weights, place_of, run_main, tell, whole_number
 from vaegan_kernels.shell.errors import UserError
+
+if TYPE_CHECKING:
+    from vaegan_kernels.explorer.routes import Routes
+    from vaegan_kernels.explorer.server import Server
 
 DESCRIPTION = """Look into trained models in a browser: samples, attributes, photos, walks, a map of the data; curves and grids of a run
 that is still training. The page is served by this machine to this machine alone; nothing is sent anywhere, nothing is written."""
@@ -48,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--host: got {arguments.host!r}, expected the one name or address that the page is to be opened by")
 
     from vaegan_kernels.explorer.routes import Routes
-    from vaegan_kernels.explorer.server import Server
     from vaegan_kernels.explorer.shown import Shown
     from vaegan_kernels.explorer.worker import Worker
 
@@ -61,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if run.training is None or not run.training.about()["steps"]:
                 raise
             run.problem = str(error)  # a run that has not saved yet is followed
-    with listening(arguments.host, arguments.port, lambda host, port: Server(Routes(runs, worker), host, port)) as server:
+    with listening(Routes(runs, worker), arguments.host, arguments.port) as server:
         if arguments.host not in ("127.0.0.1", "localhost", "::1"):
             tell(f"warning: --host {arguments.host}: whoever learns the address below can use the page, and it is not encrypted")
         print(f"{' and '.join(arguments.runs)}: {server.url}   (Ctrl-C ends it)", flush=True)
@@ -79,17 +83,17 @@ def has_display() -> bool:
     return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def listening(host, port, make):  # type: ignore[no-untyped-def]
-    """``make(host, port)``, with any free port where none is asked for and the usual one is taken. Raises `UserError`."""
-    for number in [port] if port is not None else [PORT, 0]:
-        try:
-            return make(host, number)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and port is None and number:
-                continue
-            where = f"--port {number}" if error.errno in (errno.EADDRINUSE, errno.EACCES) else f"--host {host}"
-            raise UserError(f"{where}: cannot listen there ({error.strerror or error}); choose another") from None
-    raise AssertionError
+def listening(routes: Routes, host: str, port: int | None) -> Server:
+    """The server on ``port``; for None on the usual one or, where that is taken, on any. Raises `UserError`."""
+    from vaegan_kernels.explorer.server import Server
+
+    try:
+        return Server(routes, host, PORT if port is None else port)
+    except OSError as error:
+        if port is None and error.errno == errno.EADDRINUSE:
+            return listening(routes, host, 0)
+        where = f"--port {port}" if error.errno in (errno.EADDRINUSE, errno.EACCES) else f"--host {host}"
+        raise UserError(f"{where}: cannot listen there ({error.strerror or error}); choose another") from None
 
 
 if __name__ == "__main__":

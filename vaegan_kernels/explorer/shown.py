@@ -9,11 +9,10 @@ import base64
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.data import load_dataset
 from vaegan_kernels.explorer.training import Training
 from vaegan_kernels.explorer.worker import Worker
 from vaegan_kernels.measures import attribute_vectors

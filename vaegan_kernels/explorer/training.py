@@ -30,19 +30,18 @@ class Training:
             lines = list(self._follower.lines())
         shown = lines[:: max(1, len(lines) // POINTS)]
         shown += lines[-1:] if shown[-1:] != lines[-1:] else []
-        curves = [
-            {"title": title, "scale": scale, "series": {label: [line.get(key) for line in shown] for key, label in series if key in lines[-1]}}
-            for title, series, scale in PANELS
-            if lines
-        ]
+        curves = []
+        for title, series, scale in PANELS if lines else ():
+            found = {label: [line.get(key) for line in shown] for key, label in series if key in lines[-1]}
+            curves += [{"title": title, "scale": scale, "series": found}] if found else []
         age = time.time() - self._metrics.stat().st_mtime if lines else None
-        found = {
+        about = {
             "age": None if age is None else round(max(0.0, age), 1),
             "steps": [line["step"] for line in shown],
-            "curves": [curve for curve in curves if curve["series"]],
+            "curves": curves,
             "grids": {kind: [step for step, _ in drawn_steps(folder)] for kind, folder in self.kinds.items()},
         }
-        return dict(plain(found))  # a run that went astray has numbers that JSON has not
+        return dict(plain(about))  # a run that went astray has numbers that JSON has not
 
     def grid(self, kind: str, step: int) -> bytes | None:
         """The picture of a step, as PNG: one of those that are listed, never a file that the question names."""

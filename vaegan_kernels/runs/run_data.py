@@ -18,7 +18,8 @@ def data_of(
 ) -> Dataset:  # fmt: skip
     """The `Dataset` in ``source`` or, for None, the data that the model was trained on.
 
-    ``check`` is called with where the images are before any is read. ``limit``: at most so many images, of all splits. Raises `UserError` if they are not there.
+    ``check`` is called with where the images are before any is read; ``limit``: at most so many images, of all splits. Raises `UserError`
+    if they are not there.
     """
     config = model.header.config
     size, _, channels = model.image_shape
