@@ -85,3 +85,20 @@ def cheap_launches(monkeypatch):
     time_model.split.cache_clear()
     yield
     time_model.split.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """The folder of a short run, for the explorer."""
+    import explorer_case
+
+    return explorer_case.train_short(tmp_path_factory.mktemp("explorer"))
+
+
+@pytest.fixture(scope="module")
+def site(run_folder):
+    """The explorer's server of that run and of the model that comes with the program."""
+    import explorer_case
+
+    with explorer_case.served(run_folder, "faces") as server:
+        yield server
