@@ -13,7 +13,8 @@ function palette(pixels) {  // [colours, the colour's number of each 15-bit colo
   const boxes = [[...counts.values()]];
   const spread = (box, c) => Math.max(...box.map(s => mean(s, c))) - Math.min(...box.map(s => mean(s, c)));
   const widths = box => [0, 1, 2].map(c => box.length > 1 ? spread(box, c) : 0);
-  const sizes = [Math.max(...widths(boxes[0]))];
+  const weight = box => Math.max(...widths(box)) * Math.sqrt(box.reduce((n, s) => n + s[3], 0));
+  const sizes = [weight(boxes[0])];
   while (boxes.length < 256) {
     const widest = sizes.indexOf(Math.max(...sizes));
     if (sizes[widest] <= 0) break;
@@ -23,8 +24,8 @@ function palette(pixels) {  // [colours, the colour's number of each 15-bit colo
     let seen = 0, cut = 0;
     while (cut < box.length - 1 && (cut === 0 || seen + box[cut][3] <= half)) seen += box[cut++][3];
     boxes.push(box.splice(cut));
-    sizes[widest] = Math.max(...widths(box));
-    sizes.push(Math.max(...widths(boxes.at(-1))));
+    sizes[widest] = weight(box);
+    sizes.push(weight(boxes.at(-1)));
   }
   const number = new Map();
   const colours = boxes.map((box, i) => {

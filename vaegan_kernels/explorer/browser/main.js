@@ -251,7 +251,7 @@ function setUpTraining() {
         if (found.version !== model.version) await reload();
         await show();
       } catch (error) {
-        say(error.message);
+        say(error.message, "drawing");
       }
       setTimeout(poll, wait);
     };

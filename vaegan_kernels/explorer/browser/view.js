@@ -14,17 +14,20 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-function say(text) {
-  $("status").textContent = text;
+function say(text, from = "user") {  // a line for the person; "" only takes away what came from there
+  const status = $("status");
+  if (!text && status.dataset.from !== from) return;
+  status.textContent = text;
+  status.dataset.from = from;
 }
 
-function attempt(work) {  // an event's handler, whose failure is said in one line
+function attempt(work, from = "user") {  // an event's handler, whose failure is said in one line until one of its kind goes well
   return async event => {
     try {
       await work(event);
-      say("");
+      say("", from);
     } catch (error) {
-      say(error.message || String(error));
+      say(error.message || String(error), from);
     }
   };
 }
@@ -43,7 +46,7 @@ function latest(work) {  // calls while one is at work become one more afterward
     } finally {
       running = false;
     }
-  });
+  }, "drawing");
 }
 
 function rowOf(model, picture, strengths = state.strengths, switches = state.switches) {  // what Dec is given
