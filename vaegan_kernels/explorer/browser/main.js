@@ -319,7 +319,12 @@ async function reload() {  // a run in training has saved
 attempt(async () => {
   await load();
   $("main").hidden = false;
-  const linked = restore(location.hash.slice(1));
+  let linked = null;
+  try {
+    linked = restore(location.hash.slice(1));
+  } catch {
+    say("The link is of other runs, or was cut.", "link");
+  }
   setUpAttributes();
   setUpPicture();
   state.seed = Math.max(0, Math.floor(Number(new URLSearchParams(location.hash.slice(1)).get("seed")) || 0));
@@ -329,4 +334,4 @@ attempt(async () => {
   $("edit-all").onchange = updateSamples;
   if (ready().length) await pick(linked || state.samples[0]);
   setUpTraining();
-})();
+}, "start")();

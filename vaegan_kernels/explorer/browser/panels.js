@@ -129,13 +129,13 @@ function linkOf() {  // the view as text: z, sliders, switches; never a photo
     switches: JSON.stringify(state.switches)}).toString();
 }
 
-function restore(text) {  // the picture of a link, or null where it is of other runs
+function restore(text) {  // the picture of a link, null without one; throws where it is of other runs
   const link = new URLSearchParams(text);
   if (!link.get("z")) return null;
   const numbers = key => (link.get(key) || "").split(".").map(floats), z = numbers("z"), attributes = numbers("rows");
   const fits = state.models.every((model, k) => !model.size || (z[k]?.length === model.latent && attributes[k]?.length === model.condition.length));
   const finite = [...z, ...attributes].every(row => row.every(x => Math.abs(x) <= 1000));
-  if (!fits || !finite) throw new Error("The link is of other runs, or was cut.");
+  if (!fits || !finite) throw new Error("of other runs");
   const given = key => Object.fromEntries(Object.entries(JSON.parse(link.get(key) || "{}")).filter(([, x]) => Math.abs(x) <= 1000));
   [state.strengths, state.switches] = [given("sliders"), given("switches")];
   return {name: (link.get("name") || "from the link").slice(0, 100), index: null, z, attributes, originals: state.models.map(() => null)};
