@@ -19,6 +19,10 @@ FLAGS = (
 )  # fmt: skip
 PROGRAMS = ("chromium", "chromedriver")
 
+#: CSS selectors of canvases of a run.
+EDITED, PLAIN, ORIGINAL = (f"#pictures [data-run='{{run}}'] [data-kind='{kind}']" for kind in ("edited", "plain", "original"))
+SAMPLES = "#samples [data-run='{run}'] canvas"
+
 
 def start(downloads):
     """A webdriver whose downloads go to a folder. Skips, and says why, where there is no Chromium."""

@@ -102,3 +102,19 @@ def site(run_folder):
 
     with explorer_case.served(run_folder, "faces") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory):
+    """The folder that ``driver`` downloads to."""
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def driver(downloads):
+    """A browser."""
+    import browser_case
+
+    driver = browser_case.start(downloads)
+    yield driver
+    driver.quit()

@@ -18,6 +18,7 @@ from PIL import Image
 from vaegan_kernels import explore, load_model
 from vaegan_kernels.data.images import read_square
 from vaegan_kernels.explorer import server as serving
+from vaegan_kernels.explorer.routes import Routes
 from vaegan_kernels.explorer.shown import principal
 from vaegan_kernels.explorer.worker import Busy, Worker
 from vaegan_kernels.pictures.figures import to_uint8
@@ -139,6 +140,30 @@ def test_a_new_checkpoint_is_read(tmp_path, run_folder):
     copy.write_bytes(b"not HDF5")
     run.follow()
     assert run.version == 1 and run.model is not None and "checkpoint.h5" in run.problem  # the old one goes on being shown
+
+
+def test_a_full_queue_says_so(run_folder):
+    worker, go = Worker(waiting=2), threading.Event()
+    threads = [threading.Thread(target=worker.call, args=(go.wait,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    try:
+        with pytest.raises(Busy, match="2 requests wait already"):
+            worker.call(int)
+        with serving.Server(Routes([], worker), "127.0.0.1", 0) as server:
+            server.routes.models = None
+            server.routes._routes["GET", "busy"] = (lambda: worker.call(int), {})
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+            thread.start()
+            status, headers, _ = ask(server, "busy")
+            server.shutdown()
+            thread.join()
+        assert (status, headers["Retry-After"]) == (503, "1")
+    finally:
+        go.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_the_worker_hands_on_what_is_raised_and_forgets_who_left():

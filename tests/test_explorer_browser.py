@@ -7,31 +7,15 @@ import threading
 
 import numpy as np
 import pytest
-from app_case import call, write_tiny
-from browser_case import asked, click, complaints, move, pixels, shows, start, text_of, until
-from explorer_case import PLACE, photo, png, served
+from browser_case import EDITED, ORIGINAL, PLAIN, SAMPLES, asked, click, complaints, move, pixels, shows, text_of, until
+from explorer_case import PLACE, photo, png
 from PIL import Image
 
-from vaegan_kernels import load_model, train
+from vaegan_kernels import load_model
 from vaegan_kernels.data.images import read_square
 from vaegan_kernels.interpolate import walk
 from vaegan_kernels.measures import attribute_vectors
 from vaegan_kernels.pictures.figures import to_uint8
-
-EDITED, PLAIN, ORIGINAL = (f"#pictures [data-run='{{run}}'] [data-kind='{kind}']" for kind in ("edited", "plain", "original"))
-SAMPLES = "#samples [data-run='{run}'] canvas"
-
-
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory):
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def driver(downloads):
-    driver = start(downloads)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +150,7 @@ def test_a_pasted_and_a_dropped_photo(page, models):
             rows.forEach((row, i) => row.forEach((rgb, j) => p.data.set([...rgb, 255], 4 * (40 * i + j)))); x.putImageData(p, 0, 0);
             c.toBlob(blob => {{
               const data = new DataTransfer(); data.items.add(new File([blob], '{event}.png', {{type: 'image/png'}}));
-              {target}.dispatchEvent(new {"ClipboardEvent" if event == "paste" else "DragEvent"}('{event}', {{{holder}: data, bubbles: true}}));
+              {target}.dispatchEvent(new {kind}('{event}', {{{holder}: data, bubbles: true}}));
               done();
             }});""",
             data,
@@ -190,15 +174,17 @@ def test_a_walk(page, models, downloads):
     click(page, "#samples button[data-index='3']")
     move(page, "#slider-Smiling", 1)
     click(page, "#take-a")
-    click(page, "#reset")
+    move(page, "#slider-Smiling", -1)
     click(page, "#samples button[data-index='8']")
     click(page, "#take-b")
+    move(page, "#slider-Smiling", 3)
     move(page, "#scrubber", 0.25)
-    a, b = z[3] + vectors["Smiling"], z[8]
+    a, b = z[3] + vectors["Smiling"], z[8] - vectors["Smiling"]
     along = walk(a, b, 5, "spherical")[[0, 1, 4]]
     for kind, row in zip(("a", "here", "b"), along, strict=True):
         shows(page, f"#walk-pictures [data-run='1'] [data-kind='{kind}']", to_uint8(model.decode(row[None])))
     click(page, "#take-walk")
+    click(page, "#reset")
     shows(page, EDITED.format(run=1), to_uint8(model.decode(along[1:2])))
     click(page, "#save-gif")
     file = until(lambda: next(downloads.glob("walk-faces.gif"), None))
@@ -272,62 +258,6 @@ def test_the_map(page, models):
         }"""
     )
     until(lambda: not page.execute_script("return document.querySelector('#map-tip').hidden"))
-
-
-def test_a_training_is_followed(driver, tmp_path):
-    live, data = tmp_path / "live", write_tiny(tmp_path / "discs.h5")
-    flags = ("--network", "small32", "--batch-size", "4", "--steps", "9", "--draw-every", "3", "--log-every", "1", "--threads", "1")
-    assert call(train.main, "--data", data, "--out", live, "--engine", "numpy", "--quiet", "--stop-after", "6", *flags) == 0
-    with served(live) as site:
-        driver.get(site.url)
-        until(lambda: len(driver.find_elements("css selector", ".grids img")) == 2)
-        assert len(driver.find_elements("css selector", ".charts svg")) == 4
-        assert "Step 6" in text_of(driver, "#trainings .faint") and text_of(driver, "#trainings output") == "step 6"
-        move(driver, "#trainings input[type=range]", 0)
-        until(lambda: text_of(driver, "#trainings output") == "step 3")
-        move(driver, "#trainings input[type=range]", 1)
-        assert call(train.main, "--resume", live, "--engine", "numpy", "--quiet") == 0
-        until(lambda: "Step 9" in text_of(driver, "#trainings .faint") and text_of(driver, "#trainings output") == "step 9")
-        until(lambda: "step 9," in text_of(driver, "#runs"))
-        shows(driver, SAMPLES.format(run=0), to_uint8(load_model(live, **PLACE).sample(24)))
-    assert not complaints(driver)
-
-
-def test_a_run_without_a_checkpoint_is_followed(driver, tmp_path):
-    run = tmp_path / "young"
-    (run / "samples").mkdir(parents=True)
-    (run / "metrics.jsonl").write_text('{"step": 1, "like": 3.5}\n{"step": 2, "like": 3.25}\n')
-    with served(run) as site:
-        driver.get(site.url)
-        until(lambda: "Step 2" in (driver.find_elements("css selector", "#trainings .faint") or [driver])[0].get_attribute("textContent"))
-        assert "no checkpoint.h5" in text_of(driver, "#runs")
-    assert not complaints(driver)
-
-
-@pytest.mark.parametrize("system", ["conditional", "gan"])
-def test_other_systems(driver, tmp_path, system):
-    data = write_tiny(tmp_path / "discs.h5")
-    flags = ("--conditional",) if system == "conditional" else ("--model", "gan")
-    small = ("--network", "small32", "--batch-size", "4", "--steps", "3", "--engine", "numpy", "--threads", "1", "--quiet")
-    assert call(train.main, "--data", data, "--out", tmp_path / "run", *small, *flags) == 0
-    model = load_model(tmp_path / "run", **PLACE)
-    with served(tmp_path / "run") as site:
-        driver.get(site.url)
-        shows(driver, SAMPLES.format(run=0), to_uint8(model.sample(24)))
-        if system == "gan":
-            assert text_of(driver, "#no-encoder") and driver.find_element("css selector", "#no-encoder").is_displayed()
-            assert not driver.find_element("css selector", "#map-panel").is_displayed()
-        else:
-            click(driver, "#switches [data-name='Big'] input")
-            given = model.examples(24)[:1].copy()
-            given[:, 0] = 1
-            shows(driver, EDITED.format(run=0), to_uint8(model.decode(model.prior(1), given)))
-            click(driver, "#switches [data-name='Big'] input")
-            given[:, 0] = -1
-            shows(driver, EDITED.format(run=0), to_uint8(model.decode(model.prior(1), given)))
-            click(driver, "#reset")
-            shows(driver, EDITED.format(run=0), to_uint8(model.sample(24)[:1]))
-    assert not complaints(driver)
 
 
 def test_a_phone_and_a_keyboard(page):

@@ -15,8 +15,7 @@ from PIL import Image
 
 from vaegan_kernels import load_model
 from vaegan_kernels.explorer import server as serving
-from vaegan_kernels.explorer.routes import MOST, Routes
-from vaegan_kernels.explorer.worker import Busy, Worker
+from vaegan_kernels.explorer.routes import MOST
 
 
 @pytest.mark.parametrize(
@@ -268,30 +267,6 @@ def test_many_connections_do_not_become_many_threads(site):
             connection.close()
     time.sleep(0.3)
     assert ask(site, "models")[0] == 200
-
-
-def test_a_full_queue_says_so(run_folder):
-    worker, go = Worker(waiting=2), threading.Event()
-    threads = [threading.Thread(target=worker.call, args=(go.wait,)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.05)
-    try:
-        with pytest.raises(Busy, match="2 requests wait already"):
-            worker.call(int)
-        with serving.Server(Routes([], worker), "127.0.0.1", 0) as server:
-            server.routes.models = None
-            server.routes._routes["GET", "busy"] = (lambda: worker.call(int), {})
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-            thread.start()
-            status, headers, _ = ask(server, "busy")
-            server.shutdown()
-            thread.join()
-        assert (status, headers["Retry-After"]) == (503, "1")
-    finally:
-        go.set()
-        for thread in threads:
-            thread.join()
 
 
 def test_nothing_is_written(site, run_folder):

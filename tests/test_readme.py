@@ -15,7 +15,7 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 LONGEST = 30  # words in a sentence
 ROUNDING = 0.05  # of a line count in the README; the failing test prints the right lines
-SUFFIXES = {".py", ".cu", ".cuh", ".h", ".c", ".cpp"}  # of code
+SUFFIXES = {".py", ".cu", ".cuh", ".h", ".c", ".cpp", ".js", ".css", ".html"}  # of code
 FOLDERS = ("kernels", "models", "vaegan_kernels", "tests", "bench", "docs")
 #: "The core": what README says can be read in a day.
 CORE = ("models/", "kernels/*.py", "kernels/contract/", "kernels/cpu/*.py", "vaegan_kernels/runs/trainer.py")

@@ -85,6 +85,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     timeout = SILENCE
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms for the other side to confirm the first
     server_version, sys_version = "vaegan", ""
 
     def do_GET(self) -> None:

@@ -148,7 +148,7 @@ function setUpWalk() {
   $("save-gif").onclick = attempt(async () => {
     const count = 17, way = Array.from({length: count}, (_, i) => between(i / (count - 1)));
     for (const model of ready()) {
-      const images = await backend.decode(model, way.map(picture => rowOf(model, picture)));
+      const images = await backend.decode(model, way.map(picture => rowOf(model, picture, {}, {})));
       const there = images.map((image, i) => [image, i === 0 || i === count - 1 ? 50 : 8]), loop = [...there, ...there.slice(1, -1).reverse()];
       const blob = gif(loop.map(([image]) => image), model.size, model.size, Math.max(1, Math.floor(256 / model.size)), loop.map(([, time]) => time));
       save(blob, ready().length > 1 ? `walk-${model.name}.gif` : "walk.gif");

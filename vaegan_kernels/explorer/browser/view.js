@@ -128,10 +128,10 @@ function pick(picture) {
 
 function changed() {  // a slider or a switch
   if ($("edit-all").checked) updateSamples();
-  return Promise.all([update(), updateWalk()]);
+  return update();
 }
 
-const updateWalk = latest(async () => {
+const updateWalk = latest(async () => {  // A and B have the sliders' share in them from when they were taken
   const [a, b] = state.ends;
   $("walk").hidden = !(a && b);
   $("walk-hint").hidden = Boolean(a && b);
@@ -141,7 +141,7 @@ const updateWalk = latest(async () => {
   }
   const here = between(Number($("scrubber").value));
   for (const model of ready()) {
-    const images = await backend.decode(model, [a, here, b].map(picture => rowOf(model, picture)));
+    const images = await backend.decode(model, [a, here, b].map(picture => rowOf(model, picture, {}, {})));
     ["a", "here", "b"].forEach((kind, i) => paint(canvasOf("walk-pictures", model, kind), images[i]));
   }
 });
