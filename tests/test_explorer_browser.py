@@ -140,10 +140,9 @@ def test_a_broken_upload_gets_a_message(driver, site, tmp_path, name, content, e
 
 def test_a_pasted_and_a_dropped_photo(page, models):
     data = np.asarray(photo(40, 40)).tolist()
-    for event, target, holder in (
-        ("paste", "document", "clipboardData"),
-        ("drop", "document.querySelector('#photo-panel')", "dataTransfer"),
-    ):
+    panel = "document.querySelector('#photo-panel')"
+    ways = (("paste", "ClipboardEvent", "document", "clipboardData"), ("drop", "DragEvent", panel, "dataTransfer"))
+    for event, kind, target, holder in ways:
         page.execute_async_script(
             f"""const [rows, done] = arguments, c = document.createElement('canvas'); c.width = c.height = 40;
             const x = c.getContext('2d'), p = x.createImageData(40, 40);
