@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
+import h5py
 import numpy as np
 import pytest
 from app_case import TINY, call, one_line, write_tiny
@@ -41,6 +42,7 @@ def opened(request, driver, folder):
     if kind != "faces":
         packed = write_tiny(folder / f"{kind}.h5", channels=1 if kind == "conditional" else 3)
         assert call(train.main, "--data", packed, "--steps", 3, "--out", run, "--threads", 1, "--quiet", *KINDS[kind], *TINY) == 0
+        stir(run / "checkpoint.h5")
     assert call(export.main, run, "--page", page) == 0
     complaints(driver), asked(driver)
     driver.get(page.as_uri())
@@ -51,6 +53,17 @@ def opened(request, driver, folder):
     assert complaints(driver) == []
     found = first[1:] + asked(driver)
     assert found and all(url.startswith(("blob:", "data:")) for url in found), found
+
+
+def stir(path):
+    """Make the images differ and the attributes matter: after three steps all is almost grey."""
+    with h5py.File(path, "r+") as file:
+        for kind in ("parameters", "average/parameters"):
+            networks = file[kind]
+            networks["decoder/image/weight"][...] *= np.float32(40)
+            for name in {"encoder", "decoder"} & networks.keys():
+                rows = networks[f"{name}/fc/weight"]
+                rows[-2:] = 20 * rows[-2:]  # of a conditional model those of the attributes
 
 
 faces = pytest.mark.parametrize("opened", ["faces"], indirect=True)
@@ -213,12 +226,11 @@ def test_a_conditional_model_in_grey(opened, tmp_path):
     take(driver, 3)
     before = to_uint8(model.decode(z[3:4], attributes[3:4]))[0]
     assert_shows(driver, canvas(driver, "plain"), before, LEVELS)
-    changed = attributes[3:4].copy()
-    changed[0, 1] *= -1
-    for _ in range(2 if changed[0, 1] < 0 else 1):  # the first click switches on, the second off
+    wanted = [to_uint8(model.decode(z[3:4], [[attributes[3, 0], value]]))[0] for value in (1, -1)]
+    assert difference(*wanted) > 5 * LEVELS
+    for image in wanted:  # the first click switches on, the second off
         press(driver, "[data-name=Red] input")
-    wanted = to_uint8(model.decode(z[3:4], changed))[0]
-    assert_shows(driver, canvas(driver, "edited"), wanted, LEVELS)
+        assert_shows(driver, canvas(driver, "edited"), image, LEVELS)
     press(driver, "#reset")
 
     path = picture(tmp_path / "colours.png")
