@@ -1,7 +1,7 @@
 "use strict";
 // The backend of a page without a server: the networks are in it (explorer/standalone.py), and onnxruntime-web computes them here.
 
-const WORKED_ON = 1024;  // pixels a side that a square of a photo is reduced from; the browser makes it as small
+const FINER = 16;  // times the model's pixels is what a photo is reduced from; the browser makes a larger one as small
 
 async function unpacked(id) {  // the bytes of a script element of data: base64, gzip
   const element = document.getElementById(id), text = atob(element.textContent), bytes = new Uint8Array(text.length);
@@ -67,15 +67,15 @@ function narrowed(pixels, rows, from, to) {  // RGB of `rows` rows of `from` pix
 function cut(picture, crop, size, grey) {  // a square as RGB bytes, as data/images.py reads it
   const shorter = Math.min(picture.width, picture.height), side = Math.max(1, Math.round(crop.side * shorter));
   const [left, top] = [[crop.left, picture.width], [crop.top, picture.height]].map(([at, length]) => Math.min(Math.max(Math.round(at * shorter), 0), length - side));
-  const work = Math.min(side, WORKED_ON), canvas = make("canvas", {width: work, height: work}), context = canvas.getContext("2d");
+  const work = Math.min(side, FINER * size), canvas = make("canvas", {width: work, height: work}), context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.fillStyle = "white";
   context.fillRect(0, 0, work, work);
   context.drawImage(picture, left, top, side, side, 0, 0, work, work);
   const rgba = context.getImageData(0, 0, work, work).data, rgb = new Uint8ClampedArray(3 * work * work);
   for (let i = 0, j = 0; i < rgb.length; i += 3, j += 4) {
-    const [r, g, b] = rgba.subarray(j, j + 3), luma = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
-    rgb.set(grey ? [luma, luma, luma] : [r, g, b], i);
+    const luma = (19595 * rgba[j] + 38470 * rgba[j + 1] + 7471 * rgba[j + 2] + 32768) >> 16;
+    for (let c = 0; c < 3; c++) rgb[i + c] = grey ? luma : rgba[j + c];
   }
   return new Uint8Array(narrowed(narrowed(rgb, work, work, size), size, work, size).buffer);
 }
