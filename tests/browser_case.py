@@ -1,4 +1,4 @@
-"""A headless Chromium for the explorer's tests: it must say nothing on its console and ask nothing of the network."""
+"""A headless Chromium that the explorer's tests drive, with selenium. Where one is missing the tests skip, and say which."""
 
 from __future__ import annotations
 
@@ -7,58 +7,80 @@ import io
 import json
 import shutil
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
 
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-    "--window-size=1400,1000",
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--window-size=1400,1400",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
 )  # fmt: skip
-PROGRAMS = ("chromium", "chromedriver")
-
-#: CSS selectors of canvases of a run.
-EDITED, PLAIN, ORIGINAL = (f"#pictures [data-run='{{run}}'] [data-kind='{kind}']" for kind in ("edited", "plain", "original"))
-SAMPLES = "#samples [data-run='{run}'] canvas"
+PATIENCE = 20.0  # seconds: the machine may be busy
 
 
-def start(downloads):
-    """A webdriver whose downloads go to a folder. Skips, and says why, where there is no Chromium."""
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: no test of the explorer in a browser")
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not installed: no test of the explorer in a browser (Debian: chromium chromium-driver)")
-    options = selenium.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+@contextmanager
+def chromium(downloads):
+    """A driver that logs the console and the network; what a page saves goes to ``downloads``, also in ``driver.downloads``."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives the browser, is not installed")
+    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    for name, path in found.items():
+        if path is None:
+            pytest.skip(f"no {name}: pages are not opened in a browser (Debian: apt-get install chromium chromium-driver)")
+    downloads.mkdir(exist_ok=True)
+    options = webdriver.ChromeOptions()
+    options.binary_location = found["chromium"]
     for flag in FLAGS:
         options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads), "download.prompt_for_download": False})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(shutil.which("chromedriver")))
-    driver.set_script_timeout(20)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found["chromedriver"]))
+    driver.downloads = downloads
+    driver.set_script_timeout(PATIENCE)
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
-    return driver
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
-def complaints(driver):
-    """What the page has said on its console since this was asked last."""
-    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
-def asked(driver):
-    """The addresses that were asked for since this was asked last."""
-    events = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))
-    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-
-
-def until(check, seconds=15.0):
-    """The first true result of ``check()``."""
+def until(check, seconds=PATIENCE):
+    """The first true result of ``check()``; fails when there is none in time."""
     end = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.03)
     return found
+
+
+def wait(driver, expression, seconds=PATIENCE):
+    """The value of a JavaScript expression as soon as it is true; fails, with what the page says, when it does not become so."""
+    try:
+        return until(lambda: driver.execute_script(f"return {expression}"), seconds)
+    except AssertionError:
+        raise AssertionError(f"{expression}\nthe page says: {said(driver)!r}") from None
+
+
+def text_of(driver, selector):
+    """The text of what a CSS selector finds first; "" where that is nothing."""
+    return driver.execute_script("return document.querySelector(arguments[0])?.textContent ?? ''", selector)
+
+
+def said(driver):
+    """What stands in the page's line for messages."""
+    return text_of(driver, "#status")
+
+
+def canvas(kind, run=0):
+    """The CSS selector of a canvas by its data-kind: "original", "plain", "edited", "a", "here", "b"."""
+    return f'[data-run="{run}"] [data-kind="{kind}"]'
+
+
+def samples(run=0):
+    """The CSS selector of a run's samples."""
+    return f'#samples [data-run="{run}"] canvas'
 
 
 def pixels(driver, selector):
@@ -70,19 +92,25 @@ def pixels(driver, selector):
     return np.stack([np.asarray(image) for image in images]) if images else np.empty((0, 0, 0, 3), np.uint8)
 
 
-def shows(driver, selector, expected, levels=1):
-    """Wait until the canvases show ``expected``, uint8 [N, S, S, 3], up to so many grey levels."""
-    last = []
+def difference(a, b):
+    """The largest difference in grey levels; 256 for another shape."""
+    return np.abs(a.astype(int) - b).max() if a.shape == b.shape else 256
+
+
+def shows(driver, selector, wanted, levels=1, seconds=PATIENCE):
+    """The canvases come to show ``wanted``, uint8 [N, S, S, 3] (one: [S, S, 3]), within so many grey levels."""
+    wanted, last = wanted if wanted.ndim == 4 else wanted[None], []
 
     def check():
-        last[:] = [pixels(driver, selector)]
-        return last[0].shape == expected.shape and np.abs(last[0].astype(int) - expected).max() <= levels
+        last[:] = [difference(pixels(driver, selector), wanted)]
+        return last[0] <= levels
 
     try:
-        until(check, 8)
+        until(check, seconds)
     except AssertionError:
-        difference = np.abs(last[0].astype(int) - expected).max() if last[0].shape == expected.shape else "shape"
-        raise AssertionError(f"{selector}: {last[0].shape}, expected {expected.shape}; off by {difference}") from None
+        raise AssertionError(
+            f"{selector}: {last[0]} grey levels away, at most {levels} expected; the page says: {said(driver)!r}"
+        ) from None
 
 
 def move(driver, selector, value, event="input"):
@@ -98,6 +126,29 @@ def click(driver, selector):
     driver.execute_script("document.querySelector(arguments[0]).click()", selector)
 
 
-def text_of(driver, selector):
-    """The text of what a CSS selector finds first."""
-    return driver.execute_script("return document.querySelector(arguments[0]).textContent", selector)
+def press(driver, selector):
+    """Click what a CSS selector finds, with the mouse: a page that a script clicks in may save but one file."""
+    element = driver.find_element("css selector", selector)
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
+
+
+def downloaded(driver, name, seconds=PATIENCE):
+    """The file that the page saved as ``name``."""
+    path, end = driver.downloads / name, time.monotonic() + seconds
+    while not path.exists() or path.stat().st_size == 0:  # it is renamed when it is whole
+        there = sorted(p.name for p in driver.downloads.iterdir())
+        assert time.monotonic() < end, f"{name} was not saved, but {there}; the page says: {said(driver)!r}"
+        time.sleep(0.05)
+    return path
+
+
+def complaints(driver):
+    """The console's warnings and errors since the last call."""
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+
+
+def asked(driver):
+    """The addresses that the page asked for since the last call."""
+    events = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))
+    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]

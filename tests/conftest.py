@@ -115,6 +115,5 @@ def driver(downloads):
     """A browser."""
     import browser_case
 
-    driver = browser_case.start(downloads)
-    yield driver
-    driver.quit()
+    with browser_case.chromium(downloads) as driver:
+        yield driver

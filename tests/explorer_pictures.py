@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from browser_case import click, move, start, text_of, until
+from browser_case import chromium, click, move, text_of, until
 from explorer_case import served
 from PIL import Image
 
@@ -35,31 +35,27 @@ def screenshot(driver, path, width, *, dark=False):
 
 def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary, served("faces") as site:
-        driver = start(temporary)
-        try:
-            driver.get(site.url)
-            until(lambda: driver.find_elements("css selector", "#samples canvas"))
-            click(driver, "#draw-map")
-            for end, sample in (("a", 9), ("b", 18)):
-                click(driver, f"#samples button[data-index='{sample}']")
-                until(lambda sample=sample: text_of(driver, "#picture-name") == f"Sample {sample + 1} of seed 0")
-                click(driver, f"#take-{end}")
-            drawing = Path(temporary) / "a drawing.png"
-            faces = load_dataset(None, image_size=64, channels=3, limit=300)
-            Image.fromarray(faces.images[faces.split("test")[1]]).resize((512, 512), Image.Resampling.BICUBIC).save(drawing)
-            driver.find_element("css selector", "#file").send_keys(str(drawing))
-            until(lambda: text_of(driver, "#picture-name") == drawing.name)
-            move(driver, "#slider-Smiling", 1.5)
-            driver.execute_script("document.querySelector('#search').focus()")
-            move(driver, "#slider-Wearing_Hat", 2)
-            until(lambda: "1500 images" in text_of(driver, "#map-state"), 60)
-            move(driver, "#colour", "Dark_Skin", "change")
-            driver.execute_script("document.querySelector('#sliders').scrollTop = 1e6")
-            screenshot(driver, folder / "wide.png", 1400)
-            screenshot(driver, folder / "phone.png", 390, dark=True)
-        finally:
-            driver.quit()
+    with tempfile.TemporaryDirectory() as temporary, served("faces") as site, chromium(Path(temporary)) as driver:
+        driver.get(site.url)
+        until(lambda: driver.find_elements("css selector", "#samples canvas"))
+        click(driver, "#draw-map")
+        for end, sample in (("a", 9), ("b", 18)):
+            click(driver, f"#samples button[data-index='{sample}']")
+            until(lambda sample=sample: text_of(driver, "#picture-name") == f"Sample {sample + 1} of seed 0")
+            click(driver, f"#take-{end}")
+        drawing = Path(temporary) / "a drawing.png"
+        faces = load_dataset(None, image_size=64, channels=3, limit=300)
+        Image.fromarray(faces.images[faces.split("test")[1]]).resize((512, 512), Image.Resampling.BICUBIC).save(drawing)
+        driver.find_element("css selector", "#file").send_keys(str(drawing))
+        until(lambda: text_of(driver, "#picture-name") == drawing.name)
+        move(driver, "#slider-Smiling", 1.5)
+        driver.execute_script("document.querySelector('#search').focus()")
+        move(driver, "#slider-Wearing_Hat", 2)
+        until(lambda: "1500 images" in text_of(driver, "#map-state"), 60)
+        move(driver, "#colour", "Dark_Skin", "change")
+        driver.execute_script("document.querySelector('#sliders').scrollTop = 1e6")
+        screenshot(driver, folder / "wide.png", 1400)
+        screenshot(driver, folder / "phone.png", 390, dark=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from browser_case import EDITED, ORIGINAL, PLAIN, SAMPLES, asked, click, complaints, move, pixels, shows, text_of, until
+from browser_case import asked, canvas, click, complaints, move, pixels, samples, shows, text_of, until
 from explorer_case import PLACE, photo, png
 from PIL import Image
 
@@ -29,9 +29,7 @@ def page(driver, site):
     complaints(driver)
     asked(driver)
     driver.get(site.url)
-    until(
-        lambda: len(driver.find_elements("css selector", "#samples canvas")) == 48 and pixels(driver, EDITED.format(run=1)).shape[1] == 32
-    )
+    until(lambda: len(driver.find_elements("css selector", "#samples canvas")) == 48 and pixels(driver, canvas("edited", 1)).shape[1] == 32)
     yield driver
     assert not complaints(driver)
     own = site.url.rsplit("/", 2)[0]
@@ -47,12 +45,12 @@ def test_samples_are_those_of_the_seed(page, models):
     for seed in (0, 12345678901):
         move(page, "#seed", seed, "change")
         for run, model in enumerate(models):
-            shows(page, SAMPLES.format(run=run), to_uint8(model.sample(24, seed=seed)))
+            shows(page, samples(run), to_uint8(model.sample(24, seed=seed)))
     z = models[1].prior(24, 0)
     move(page, "#seed", 0, "change")
     click(page, "#samples button[data-index='5']")
     for run, model in enumerate(models):
-        shows(page, EDITED.format(run=run), to_uint8(model.decode(z[5:6])))
+        shows(page, canvas("edited", run), to_uint8(model.decode(z[5:6])))
     assert page.execute_script("return document.querySelectorAll('#samples button[aria-pressed=true]').length") == 2  # one in each run
     click(page, "#new-seed")
     until(lambda: page.execute_script("return document.querySelector('#seed').value") != "0")
@@ -63,17 +61,17 @@ def test_sliders_do_what_edit_does(page, models):
     move(page, "#slider-Smiling", 2)
     move(page, "#slider-Wearing_Hat", -1.5)
     change = 2 * vectors["Smiling"] - 1.5 * vectors["Wearing_Hat"]
-    shows(page, EDITED.format(run=1), to_uint8(models[1].decode(z[:1] + change)))
-    shows(page, PLAIN.format(run=1), to_uint8(models[1].decode(z[:1])))
-    shows(page, EDITED.format(run=0), to_uint8(models[0].decode(z[:1])))  # it has no vectors
+    shows(page, canvas("edited", 1), to_uint8(models[1].decode(z[:1] + change)))
+    shows(page, canvas("plain", 1), to_uint8(models[1].decode(z[:1])))
+    shows(page, canvas("edited", 0), to_uint8(models[0].decode(z[:1])))  # it has no vectors
     click(page, "#edit-all")
-    shows(page, SAMPLES.format(run=1), to_uint8(models[1].decode(z + change)))
+    shows(page, samples(1), to_uint8(models[1].decode(z + change)))
     assert text_of(page, "[data-name='Black_Hair'] small").startswith("with Blond Hair −0.89")
     move(page, "#search", "hat")
     shown = page.execute_script("return Array.from(document.querySelectorAll('.slider')).filter(e => !e.hidden).map(e => e.dataset.name)")
     assert shown == ["Wearing_Hat"]
     click(page, "#reset")
-    shows(page, SAMPLES.format(run=1), to_uint8(models[1].decode(z)))
+    shows(page, samples(1), to_uint8(models[1].decode(z)))
     assert text_of(page, "[data-name='Smiling'] output") == "0"
 
 
@@ -93,7 +91,7 @@ def test_sliders_never_run_ahead(page, site, models):
             "const s = document.querySelector('#slider-Smiling');"
             "for (let i = 0; i <= 600; i++) { s.value = -3 + i / 100; s.dispatchEvent(new Event('input')); }"
         )
-        shows(page, EDITED.format(run=1), to_uint8(models[1].decode(z + 3 * vectors["Smiling"])))
+        shows(page, canvas("edited", 1), to_uint8(models[1].decode(z + 3 * vectors["Smiling"])))
     finally:
         site.routes._routes["POST", "decode"] = decode
     assert len(count) <= 8
@@ -106,18 +104,18 @@ def test_a_photo_is_rebuilt(page, models, tmp_path, size):
     upload(page, path)
     expected = read_square(io.BytesIO(path.read_bytes()), 32, 3)
     for run, model in enumerate(models):
-        shows(page, ORIGINAL.format(run=run), expected[None], levels=0)
-        shows(page, PLAIN.format(run=run), to_uint8(model.reconstruct(expected[None], mean=True)))
+        shows(page, canvas("original", run), expected[None], levels=0)
+        shows(page, canvas("plain", run), to_uint8(model.reconstruct(expected[None], mean=True)))
     assert text_of(page, "#picture-name") == "face.png"
     move(page, "#zoom", 2)
     side = min(size) // 2
     corner = [(length - side) / 2 for length in size]
     crop = Image.open(path).crop((*map(round, corner), *(round(at) + side for at in corner)))
-    shows(page, ORIGINAL.format(run=1), read_square(io.BytesIO(png(crop)), 32, 3)[None], levels=0)
+    shows(page, canvas("original", 1), read_square(io.BytesIO(png(crop)), 32, 3)[None], levels=0)
     move(page, "#across", 0)
     move(page, "#down", 1)
     crop = Image.open(path).crop((0, size[1] - side, side, size[1]))
-    shows(page, ORIGINAL.format(run=1), read_square(io.BytesIO(png(crop)), 32, 3)[None], levels=0)
+    shows(page, canvas("original", 1), read_square(io.BytesIO(png(crop)), 32, 3)[None], levels=0)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +153,7 @@ def test_a_pasted_and_a_dropped_photo(page, models):
             data,
         )
         until(lambda event=event: text_of(page, "#picture-name") == f"{event}.png")
-        shows(page, ORIGINAL.format(run=1), read_square(io.BytesIO(png(photo(40, 40))), 32, 3)[None], levels=0)
+        shows(page, canvas("original", 1), read_square(io.BytesIO(png(photo(40, 40))), 32, 3)[None], levels=0)
 
 
 def test_the_camera(page):
@@ -163,7 +161,7 @@ def test_the_camera(page):
     until(lambda: page.execute_script("return document.querySelector('#video').videoWidth > 0"))
     click(page, "#snap")
     until(lambda: text_of(page, "#picture-name") == "your photo")
-    until(lambda: (taken := pixels(page, ORIGINAL.format(run=1))).size and taken.std() > 10)
+    until(lambda: (taken := pixels(page, canvas("original", 1))).size and taken.std() > 10)
     assert page.execute_script("return document.querySelector('#video').hidden && document.querySelector('#snap').hidden")
 
 
@@ -181,10 +179,10 @@ def test_a_walk(page, models, downloads):
     a, b = z[3] + vectors["Smiling"], z[8] - vectors["Smiling"]
     along = walk(a, b, 5, "spherical")[[0, 1, 4]]
     for kind, row in zip(("a", "here", "b"), along, strict=True):
-        shows(page, f"#walk-pictures [data-run='1'] [data-kind='{kind}']", to_uint8(model.decode(row[None])))
+        shows(page, canvas(kind, 1), to_uint8(model.decode(row[None])))
     click(page, "#take-walk")
     click(page, "#reset")
-    shows(page, EDITED.format(run=1), to_uint8(model.decode(along[1:2])))
+    shows(page, canvas("edited", 1), to_uint8(model.decode(along[1:2])))
     click(page, "#save-gif")
     file = until(lambda: next(downloads.glob("walk-faces.gif"), None))
     until(lambda: file.stat().st_size > 1000)
@@ -200,7 +198,7 @@ def test_a_walk(page, models, downloads):
 
 def test_png(page, models, downloads):
     expected = to_uint8(models[1].sample(1, seed=0))[0]
-    shows(page, EDITED.format(run=1), expected[None])
+    shows(page, canvas("edited", 1), expected[None])
     for times in (1, 8):
         click(page, f"#save-{times}")
         file = until(lambda times=times: next(downloads.glob(f"*-faces-x{times}.png"), None))
@@ -215,14 +213,14 @@ def test_numbers_and_links(page, site, models):
     move(page, "#numbers", ", ".join(f"{x:.4f}" for x in z))
     click(page, "#apply-numbers")
     rounded = np.round(z, 4)[None]
-    shows(page, EDITED.format(run=1), to_uint8(models[1].decode(rounded)))
+    shows(page, canvas("edited", 1), to_uint8(models[1].decode(rounded)))
     move(page, "#slider-Smiling", 1.25)
     expected = to_uint8(models[1].decode(rounded + 1.25 * attribute_vectors.load("faces")["Smiling"]))
-    shows(page, EDITED.format(run=1), expected)
+    shows(page, canvas("edited", 1), expected)
     link = page.execute_script("return linkOf()")
     page.get("about:blank")
     page.get(f"{site.url}#{link}")
-    shows(page, EDITED.format(run=1), expected)
+    shows(page, canvas("edited", 1), expected)
     assert text_of(page, "[data-name='Smiling'] output") == "1.25"
     for text, message in (("1, 2, 3", "got 3 numbers, expected 128"), (", ".join(["nan"] * 128), "between -1000 and 1000")):
         page.execute_script("document.querySelector('details').open = true; document.querySelector('#numbers').focus()")
@@ -243,8 +241,8 @@ def test_the_map(page, models):
     until(lambda: pixels(page, "#map-tip canvas").shape[1] == 32)
     image = pixels(page, "#map-tip canvas")
     map_.send_keys("\ue007")  # Enter
-    shows(page, ORIGINAL.format(run=0), image, levels=0)
-    shows(page, PLAIN.format(run=0), to_uint8(models[0].reconstruct(image, mean=True)))
+    shows(page, canvas("original", 0), image, levels=0)
+    shows(page, canvas("plain", 0), to_uint8(models[0].reconstruct(image, mean=True)))
     assert text_of(page, "#picture-name").startswith("Image ")
     coloured = [option.text for option in page.find_elements("css selector", "#colour option")]
     assert coloured == ["Big", "Red"]

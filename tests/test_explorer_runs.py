@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from app_case import call, write_tiny
-from browser_case import EDITED, SAMPLES, click, complaints, move, shows, text_of, until
+from browser_case import canvas, click, complaints, move, samples, shows, text_of, until
 from explorer_case import PLACE, served
 
 from vaegan_kernels import load_model, train
@@ -26,7 +26,7 @@ def test_a_training_is_followed(driver, tmp_path):
         assert call(train.main, "--resume", live, "--engine", "numpy", "--quiet") == 0
         until(lambda: "Step 9" in text_of(driver, "#trainings .faint") and text_of(driver, "#trainings output") == "step 9")
         until(lambda: "step 9," in text_of(driver, "#runs"))
-        shows(driver, SAMPLES.format(run=0), to_uint8(load_model(live, **PLACE).sample(24)))
+        shows(driver, samples(0), to_uint8(load_model(live, **PLACE).sample(24)))
     assert not complaints(driver)
 
 
@@ -50,7 +50,7 @@ def test_other_systems(driver, tmp_path, system):
     model = load_model(tmp_path / "run", **PLACE)
     with served(tmp_path / "run") as site:
         driver.get(site.url)
-        shows(driver, SAMPLES.format(run=0), to_uint8(model.sample(24)))
+        shows(driver, samples(0), to_uint8(model.sample(24)))
         if system == "gan":
             assert text_of(driver, "#no-encoder") and driver.find_element("css selector", "#no-encoder").is_displayed()
             assert not driver.find_element("css selector", "#map-panel").is_displayed()
@@ -58,10 +58,10 @@ def test_other_systems(driver, tmp_path, system):
             click(driver, "#switches [data-name='Big'] input")
             given = model.examples(24)[:1].copy()
             given[:, 0] = 1
-            shows(driver, EDITED.format(run=0), to_uint8(model.decode(model.prior(1), given)))
+            shows(driver, canvas("edited", 0), to_uint8(model.decode(model.prior(1), given)))
             click(driver, "#switches [data-name='Big'] input")
             given[:, 0] = -1
-            shows(driver, EDITED.format(run=0), to_uint8(model.decode(model.prior(1), given)))
+            shows(driver, canvas("edited", 0), to_uint8(model.decode(model.prior(1), given)))
             click(driver, "#reset")
-            shows(driver, EDITED.format(run=0), to_uint8(model.sample(24)[:1]))
+            shows(driver, canvas("edited", 0), to_uint8(model.sample(24)[:1]))
     assert not complaints(driver)

@@ -1,4 +1,4 @@
-"""``python -m vaegan_kernels.export CHECKPOINT``: the model for other tools, as a PyTorch module, safetensors and ONNX."""
+"""``python -m vaegan_kernels.export CHECKPOINT``: the model for other tools, as a PyTorch module, safetensors and ONNX; or a page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.files import check_room, check_writable, nearest_existing, write_atomically
+from vaegan_kernels.files import check_output, check_room, check_writable, nearest_existing, write_atomically
 from vaegan_kernels.measures import attribute_vectors as vectors
 from vaegan_kernels.portable import layout
 from vaegan_kernels.runs import checkpoint
@@ -28,6 +28,7 @@ EPILOG = """examples:
   python -m vaegan_kernels.export runs/my-run --out exported
   python -m vaegan_kernels.export runs/my-run --format onnx --out exported
   python -m vaegan_kernels.export runs/my-run --format checkpoint --out small          for this program: the weights alone
+  python -m vaegan_kernels.export faces --page faces.html                 a page that a browser opens and computes, without a server
 docs/export.md shows how each is used, and how a model that was changed elsewhere comes back (python -m vaegan_kernels.import)."""
 
 
@@ -97,45 +98,62 @@ def make_parser() -> Parser:
     """The command line."""
     parser = Parser(
         prog="python -m vaegan_kernels.export",
-        description="Write a model for other tools: as a PyTorch module, safetensors and ONNX.",
+        description="Write a model for other tools: as a PyTorch module, safetensors and ONNX; or as a page for a browser.",
         epilog=EPILOG,
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
-    parser.add_argument("--out", metavar="FOLDER", default="exported", help="the folder to write to (default: exported)")
+    parser.add_argument("--out", metavar="FOLDER", help="the folder to write to (default: exported)")
     text = (
         "of torch, safetensors, onnx (default: all of these whose packages are installed), and checkpoint: the weights alone, to use here"
     )
     parser.add_argument("--format", metavar="A,B,..", help=text)
+    text = "write an HTML file to explore the model in a browser, without a network; alone, unless --format or --out is given too"
+    parser.add_argument("--page", metavar="FILE", help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier export")
-    add_weights(parser)
+    add_weights(parser, "average, where there is one; for a page with attribute vectors those that they were made with")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
+    arguments = make_parser().parse_args(argv)
+    asked = arguments.page is None or arguments.format is not None or arguments.out is not None
+    formats, absent = chosen(arguments.format) if asked else ([], [])
+    if arguments.page is not None:
+        page = check_output(arguments.page, overwrite=arguments.overwrite, flag="--page", suffixes=(".html",))
+        if importlib.util.find_spec("onnx") is None:
+            raise UserError("--page: needs the package onnx; pip install '.[export]'")
+    file = checkpoint.find(arguments.checkpoint)
+    made = folder_files(file, arguments, formats) if asked else {}
+    if arguments.page is not None:
+        from vaegan_kernels.explorer.standalone import standalone
+
+        made[page] = standalone(arguments.checkpoint, arguments.weights)
+        check_room(page.absolute().parent, len(made[page]), flag="--page")
+    for path, data in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
+        print(f"{path}  {len(data) / 1e6:.1f} MB")
+    for name in absent:
+        print(f"left out: {name} (pip install {FORMATS[name]})")
+    return 0
+
+
+def folder_files(file: Path, arguments: Any, formats: Sequence[str]) -> dict[Path, bytes]:
+    """The files of ``formats`` for the folder --out. Raises `UserError` where they cannot be written."""
     from vaegan_kernels.runs.inference import load_model
 
-    arguments = make_parser().parse_args(argv)
-    formats, absent = chosen(arguments.format)
-    file = checkpoint.find(arguments.checkpoint)
     model = load_model(file, engine="numpy", weights=arguments.weights)  # nothing is computed
     about = layout.description(model)
-    out = Path(arguments.out)
+    out = Path(arguments.out or "exported")
     files = names_of(formats, about["sizes"]["networks"])
     check_folder(out, files, overwrite=arguments.overwrite)
-
     tensors = layout.state_dict(model.arrays(), model.spec, tuple(about["sizes"]["networks"]))
     check_room(nearest_existing(out), (len(formats) + 1) * sum(array.nbytes for array in tensors.values()))
     made = {"vaegan.json": (json.dumps(about, indent=1) + "\n").encode()}
     for name in formats:
         made |= WRITERS[name](model, tensors, about, file)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in files:
-        write_atomically(out / name, lambda file, data=made[name]: file.write(data))  # type: ignore[misc]
-        print(f"{out / name}  {len(made[name]) / 1e6:.1f} MB")
-    for name in absent:
-        print(f"left out: {name} (pip install {FORMATS[name]})")
-    return 0
+    return {out / name: made[name] for name in files}
 
 
 def check_folder(out: Path, files: Sequence[str], *, overwrite: bool) -> None:

@@ -18,7 +18,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from vaegan_kernels.explorer.page import POLICY, page
+from vaegan_kernels.explorer.page import POLICY, served
 from vaegan_kernels.explorer.routes import Answer, Refused, Routes
 from vaegan_kernels.explorer.worker import Busy
 from vaegan_kernels.shell.errors import UserError
@@ -103,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             path, query = self._checked()
             if path == "":
-                answer = Answer("text/html; charset=utf-8", page("server"))
+                answer = Answer("text/html; charset=utf-8", served())
             else:
                 answer = self.server.routes.answer(self.command, path, query, self._body() if body is None else body)
         except Refused as error:

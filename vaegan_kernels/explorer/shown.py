@@ -5,7 +5,6 @@ Axes: N images, S pixels a side, C channels, L latent numbers, A attributes of a
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,22 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from vaegan_kernels.explorer import about
 from vaegan_kernels.explorer.training import Training
 from vaegan_kernels.explorer.worker import Worker
-from vaegan_kernels.measures import attribute_vectors
 from vaegan_kernels.pictures.figures import to_uint8
 from vaegan_kernels.runs import checkpoint
-from vaegan_kernels.runs.inference import Model, load_model
+from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.runs.run_data import data_of
 from vaegan_kernels.shell.errors import UserError
 
 ON_THE_MAP = 1500  # images at the most
 BATCH = 250  # of them are encoded at once, between what others ask for
-
-
-def text_of(array: np.ndarray) -> str:
-    """Float32 numbers as base64, lowest byte first: the same bits in the page."""
-    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
 
 
 class Shown:
@@ -53,12 +47,7 @@ class Shown:
         if self._seen == (state.st_mtime_ns, state.st_size):
             return
         self._seen = state.st_mtime_ns, state.st_size
-        vectors: dict[str, np.ndarray] = {}
-        weights = self.weights
-        if checkpoint.read_extra_names(file, attribute_vectors.NAMES):
-            vectors, weights = attribute_vectors.load(file), attribute_vectors.weights_of(file, self.weights)
-        self.model = load_model(file, weights=weights, **self.place)
-        self.vectors = vectors
+        self.model, self.vectors = about.load(file, self.weights, **self.place)
         self.version += 1
         with self._lock:
             self._map = None  # it was of another mu
@@ -73,19 +62,8 @@ class Shown:
 
     def about(self) -> dict[str, Any]:
         """What the page must know of it: JSON."""
-        name = Path(self.path).resolve().name if Path(self.path).exists() else self.path
-        found = {"name": name, "version": self.version, "training": self.training is not None, "problem": self.problem}
-        if self.model is None:
-            return found
-        model = self.model
-        names = model.attribute_names
-        return found | {
-            "step": model.header.step, "size": model.image_shape[0], "channels": model.image_shape[2], "latent": model.latent,
-            "system": model.system, "weights": model.weights, "encoder": model.has_encoder,
-            "vectors": list(self.vectors), "directions": text_of(np.array(list(self.vectors.values()))),
-            "condition": list(names), "examples": text_of(model._examples),
-            "mean": text_of(model.mean_attributes() if names else np.empty(0)), "data": model.header.data_name,
-        }  # fmt: skip
+        found = {"name": about.name_of(self.path), "version": self.version, "training": self.training is not None, "problem": self.problem}
+        return found if self.model is None else found | about.describe(self.model, self.vectors)
 
     def known(self) -> Model:
         """The model. Raises `UserError` while there is none."""
