@@ -20,8 +20,8 @@ from packaging.requirements import Requirement
 from kernels import cache
 from vaegan_kernels.experiments import parallel
 from vaegan_kernels.runs.run_folder import RunFolder
-from vaegan_kernels.runs.trainer import StopRequest
 from vaegan_kernels.shell.cli import run_main
+from vaegan_kernels.shell.interrupt import StopRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("kernels", "models", "vaegan_kernels")
