@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from kernels.cache import replace
 from vaegan_kernels.shell.errors import UserError
 
+NOT_MEASURED = "not measured"  # what tables say of a measure that cannot be had; in files it is null
 TEMPORARY = ".tmp"  # suffix of a file that is being written; left behind only by a kill, removed by the next start
 
 
@@ -139,6 +140,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
+
+
+def shown(value: Any, form: str) -> str:
+    """A measure as text."""
+    return format(value, form) if isinstance(value, int | float) and math.isfinite(value) else NOT_MEASURED
 
 
 class SafeFile(io.RawIOBase):
