@@ -222,5 +222,5 @@ def log_of(job: Job) -> Path:
 
 def last_error(log: Path) -> str:
     """The text of the last ``error: ...`` line of a log, else an empty string."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.startswith("error: ")]
     return lines[-1].removeprefix("error: ") if lines else ""

@@ -24,6 +24,7 @@ import numpy as np
 
 from kernels.cache import replace
 from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
+from vaegan_kernels.files import refused_name
 from vaegan_kernels.hdf5 import array_of, first_line, reading
 from vaegan_kernels.hdf5_probe import trust
 from vaegan_kernels.shell.errors import UserError
@@ -81,6 +82,8 @@ def check_writable(path: Path) -> None:
     """Raise UserError unless a file can be made at ``path`` (its folder is made where missing)."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected the name of a file to write, such as {path / 'images.h5'}")
+    if name := refused_name(path):
+        raise UserError(f"{path}: {name}; choose another name")
     probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
