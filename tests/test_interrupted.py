@@ -106,6 +106,23 @@ def test_an_impatient_user_does_not_stop_the_clearing_away(capfd):
         signal.signal(signal.SIGINT, before)
 
 
+def test_what_is_done_in_no_time_is_done(capfd):
+    done = []
+
+    def work():
+        with interrupt.held():
+            send()
+            done.append("whole")
+        done.append("more")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.run_main(work) == 130 and done == ["whole"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err == "interrupted\n"
+
+
 def test_a_program_around_this_one_keeps_its_own(monkeypatch):
     taken = []
     before = signal.signal(signal.SIGINT, lambda number, frame: taken.append(number))

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from kernels.cache import replace
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.interrupt import held
 
 NOT_MEASURED = "not measured"  # what tables say of a measure that cannot be had; in files it is null
 TEMPORARY = ".tmp"  # suffix of a file that is being written; left behind only by a kill, removed by the next start
@@ -68,7 +69,7 @@ def check_writable(folder: Path, *, probe: bool, flag: str, wanted: Path) -> Non
     problem = "" if os.access(folder, os.W_OK | os.X_OK) else "permission denied"
     if probe and not problem:
         try:
-            os.rmdir(tempfile.mkdtemp(prefix=".vaegan-", dir=folder))
+            probe_folder(folder)
         except OSError as error:
             problem = (error.strerror or str(error)).lower()
     if problem:
@@ -84,6 +85,12 @@ def check_room(folder: Path, needed_bytes: int, *, flag: str = "--out") -> None:
             f"{flag}: {folder} has {human_size(free)} left, a run needs about {human_size(needed_bytes)} "
             "(two checkpoints and pictures); free some space or choose another disk"
         )
+
+
+def probe_folder(folder: Path) -> None:
+    """Make an empty folder in ``folder`` and remove it, the only sure way to know that something can be made there. Raises OSError."""
+    with held():
+        os.rmdir(tempfile.mkdtemp(prefix=".vaegan-", dir=folder))
 
 
 def refused_name(path: Path | str) -> str:

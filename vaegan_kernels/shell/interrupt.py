@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 PATIENCE = 1.0  # seconds after a Ctrl-C in which others are ignored: files and processes are being cleared away
@@ -47,14 +48,31 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(EXIT_INTERRUPTED)
 
 
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """What is done in no time, and must not be left half done: a Ctrl-C meanwhile comes after it."""
+    work = Interruptible.current
+    if work is not None:
+        work.holding = True
+    try:
+        yield
+    finally:
+        if work is not None:
+            work.holding = False
+    if work is not None and work.hit and work.since is None:
+        work.interrupt()
+
+
 class Interruptible:
     """A command's work, as a context: the first Ctrl-C raises KeyboardInterrupt, ``hit`` says that there was one, whatever became of that.
 
     A later one than `PATIENCE` ends the process at once. After the work of a command of this package nothing is interrupted any more.
     """
 
+    current: ClassVar[Interruptible | None] = None
+
     def __init__(self) -> None:
-        self.hit = False
+        self.hit = self.holding = False
         self.since: float | None = None
         self.previous: Any = None
         self.unraisable = sys.unraisablehook
@@ -64,21 +82,26 @@ class Interruptible:
             with contextlib.suppress(ValueError):  # not the main thread
                 self.previous = signal.signal(signal.SIGINT, self._handle)
                 sys.unraisablehook = self._lost
+                Interruptible.current = self
         return self
 
     def __exit__(self, *error: Any) -> None:
         if self.previous is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN if self.previous is _leave else self.previous)
             sys.unraisablehook = self.unraisable
+            Interruptible.current = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
         self.hit = True
-        if self.since is None:
-            self.since = now
-            raise KeyboardInterrupt
-        if now - self.since > PATIENCE:
+        if self.since is not None and time.monotonic() - self.since > PATIENCE:
             _leave(number, frame)
+        if self.since is None and not self.holding:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt."""
+        self.since = time.monotonic()
+        raise KeyboardInterrupt
 
     def _lost(self, args: Any) -> None:
         """Called where an exception cannot be raised, in a finaliser: a Ctrl-C there comes again, a little later."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from kernels.cache import replace
 from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
-from vaegan_kernels.files import refused_name
+from vaegan_kernels.files import probe_folder, refused_name
 from vaegan_kernels.hdf5 import array_of, first_line, reading
 from vaegan_kernels.hdf5_probe import trust
 from vaegan_kernels.shell.errors import UserError
@@ -84,11 +84,9 @@ def check_writable(path: Path) -> None:
         raise UserError(f"{path}: is a folder, expected the name of a file to write, such as {path / 'images.h5'}")
     if name := refused_name(path):
         raise UserError(f"{path}: {name}; choose another name")
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        probe_folder(path.parent)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {_reason(error)}; choose a folder that you may write to") from error
 
