@@ -57,6 +57,7 @@ def make_celeba(folder):
 
 # name: (arguments with {x} for the folder of inputs, what the line must contain). "+" puts good arguments before.
 CASES = {
+    "empty path": ("--data=", "--data: got an empty text"),
     "missing path": ("--data {x}/nowhere", "nowhere"),
     "empty folder": ("--data {x}/empty", "empty"),
     "no image in the folder": ("--data {x}/texts", "texts"),

@@ -14,6 +14,7 @@ from app_case import ROOT
 
 from kernels import engine
 from models import VAEGAN, network
+from vaegan_kernels import hdf5
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.errors import UserError
@@ -169,3 +170,45 @@ def test_a_full_disk_while_writing(fail_at, model, path, monkeypatch):
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def flip(file, name):
+    """Flip one low bit of one value of the array ``name``, in the bytes of the file."""
+    with h5py.File(file, "r") as h5:
+        place = h5[name].id.get_offset() + h5[name].nbytes // 2 // 8 * 8
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def test_a_flipped_bit_is_refused(model, path):
+    name = "parameters/decoder/up1/weight"
+    flip(path, name)
+    with pytest.raises(UserError, match=f"{name} is not what was written, the file is damaged"):
+        checkpoint.read_arrays(path, model.state_arrays())
+    with pytest.raises(UserError, match="is not what was written"):  # it does not get a new checksum
+        checkpoint.write_extra(path, {"attribute_vectors/vectors": np.zeros((1, 4), np.float32)}, {})
+    with h5py.File(path, "r+") as h5:  # a file from before there were any
+        del h5.attrs[checkpoint.CHECKSUMS]
+    assert checkpoint.read_arrays(path, model.state_arrays())
+
+
+def test_checksums_of_extras(path):
+    vectors = np.arange(12, dtype=np.float32).reshape(3, 4)
+    checkpoint.write_extra(path, {"attribute_vectors/vectors": vectors}, {"attribute_vector_names": '["a", "b", "c"]'})
+    assert np.array_equal(checkpoint.read_extra(path, "attribute_vectors/vectors"), vectors)
+    flip(path, "attribute_vectors/vectors")
+    with pytest.raises(UserError, match="is not what was written"):
+        checkpoint.read_extra(path, "attribute_vectors/vectors")
+
+
+def test_a_checksum_sees_every_bit(rng):
+    for array in (rng.standard_normal((37, 41)).astype(np.float32), np.zeros(3, np.int64), np.ones((2, 1024)), np.zeros(0), np.array(1.0)):
+        before = hdf5.checksum(array)
+        assert hdf5.checksum(array.copy(order="F")) == before
+        for place in rng.integers(0, max(array.nbytes, 1), 20) if array.nbytes else ():
+            content = bytearray(array.tobytes())
+            content[place] ^= 1 << int(rng.integers(8))
+            assert hdf5.checksum(np.frombuffer(content, array.dtype).reshape(array.shape)) != before
+    blocks = rng.standard_normal((2, 512))
+    assert hdf5.checksum(blocks) != hdf5.checksum(blocks[::-1])  # moved

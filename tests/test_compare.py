@@ -127,3 +127,12 @@ def test_the_table_is_json_free_of_what_is_not_known(runs, tmp_path):
     (tmp_path / "old" / "summary.json").write_text(json.dumps({"step": 4}))
     rows = table(read_runs([str(tmp_path / "old"), str(runs / "two")]))
     assert next(row for row in rows if row[0] == "sample diversity")[1] == "–"
+
+
+def test_the_table_says_what_could_not_be_measured(runs, tmp_path):
+    shutil.copytree(runs / "one", tmp_path / "few")
+    path = tmp_path / "few" / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "diversity_ratio": None}))
+    rows = table(read_runs([str(tmp_path / "few"), str(runs / "two")]))
+    row = next(row for row in rows if row[0] == "  of the data's")
+    assert row[1] == "not measured" and row[2].endswith("%")

@@ -260,3 +260,18 @@ def test_a_tree_deeper_than_python_s_stack(tmp_path):
 def test_facts_are_json(tmp_path):
     photos(tmp_path)
     assert json.loads(json.dumps(load(tmp_path).preprocessing))["left_out"] == {}
+
+
+@pytest.mark.parametrize("name", ["img_align_celeba", "lfw", "stl10_binary", "cifar-10-batches-py", "raw", "photos"])
+def test_a_closed_folder_of_any_name_is_counted(tmp_path, monkeypatch, name):
+    photos(tmp_path)
+    photos(tmp_path / name)
+    real = os.scandir
+
+    def scandir(path):
+        if name in str(path).removeprefix(str(tmp_path)):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert load(tmp_path).left_out == {"no right to be opened: folders": 1}

@@ -110,7 +110,6 @@ BAD = {
     "strength": (["a.png", "--add", "Big", "--strength", "inf"], "--strength: got 'inf'"),
     "no photo": (["none.png", "--add", "Big"], "none.png: no such file"),
     "bad photo": (["bad.png", "--add", "Big"], "bad.png: not a readable image"),
-    "one bad photo": (["a.png", "bad.png", "--add", "Big"], "bad.png: not a readable image"),
     "suffix": (["a.png", "--add", "Big", "--out", "x.txt"], "--out"),
     "exists": (["a.png", "--add", "Big", "--out", "b.png"], "--overwrite"),
     "no checkpoint": (["a.png", "--add", "Big", "--checkpoint", "runs/none"], "no such checkpoint"),

@@ -215,10 +215,15 @@ def test_the_command_says_where_and_ends_with_ctrl_c(capsys, monkeypatch):
     monkeypatch.setattr(serving.Server, "serve_forever", interrupted)
     monkeypatch.setattr(explore.webbrowser, "open", opened.append)
     monkeypatch.setattr(explore, "has_display", lambda: True)
-    assert call(explore.main, "faces", "--port", "0", "--engine", "numpy") == 0
-    out = capsys.readouterr().out
-    assert out.startswith("faces: http://127.0.0.1:") and out.endswith("(Ctrl-C ends it)\nended\n") and opened == [out.split()[1]]
-    assert call(explore.main, "faces", "--port", "0", "--engine", "numpy", "--no-browser", "--host", "localhost") == 0
+    assert call(explore.main, "faces", "--port", "0", "--engine", "numpy") == 130
+    out, err = capsys.readouterr()
+    assert (
+        out.startswith("faces: http://127.0.0.1:")
+        and out.endswith("(Ctrl-C ends it)\n")
+        and err == "interrupted\n"
+        and opened == [out.split()[1]]
+    )
+    assert call(explore.main, "faces", "--port", "0", "--engine", "numpy", "--no-browser", "--host", "localhost") == 130
     assert len(opened) == 1
 
 

@@ -74,6 +74,10 @@ def test_running_mean(rng):
     assert smooth[150] == pytest.approx(values[145:156].mean())
 
 
+def missing(result):
+    return {name for name, value in result.items() if value is None}
+
+
 class Echo:
     """A model that gives back what it is shown and draws from its images."""
 
@@ -100,16 +104,21 @@ def test_evaluate(rng):
     assert len(describe(result)) == 4
 
 
-def test_evaluate_leaves_out_what_cannot_be_had(rng):
+def test_what_cannot_be_had_is_not_measured(rng):
     images = rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
     one = evaluate(Echo(images), images[:1], images[:1])  # its own mean image, no second image
-    assert not {"reconstruction_ratio", "diversity_ratio"} & one.keys() and one["mean_image_mse"] < 1e-12
-    assert all(value < 10 for value in one.values()) and len(describe(one)) == 4
-    assert not {"mean_image_mse", "reconstruction_ratio"} & evaluate(Echo(images), images, images[:0]).keys()
+    assert missing(one) == {"reconstruction_ratio", "data_diversity", "diversity_ratio"} and one["mean_image_mse"] < 1e-12
+    assert all(value < 10 for value in one.values() if value is not None) and len(describe(one)) == 4
+    assert [line.count("not measured") for line in describe(one)] == [1, 1, 0, 0]
+    assert missing(evaluate(Echo(images), images, images[:0])) == {"mean_image_mse", "reconstruction_ratio"}
+    flat = np.full_like(images, 90)
+    same = evaluate(Echo(flat), flat, flat)  # of one colour, all alike
+    assert missing(same) == {"reconstruction_ratio", "diversity_ratio", "sharpness_ratio", "colour_noise_ratio"}
+    assert same["data_diversity"] == 0 and [line.count("not measured") for line in describe(same)] == [1, 1, 1, 1]
     grey = images[..., :1]
     for data in (grey, grey.repeat(3, axis=3)):
         result = evaluate(Echo(images[..., : data.shape[3]]), data, data)
-        assert "colour_noise_ratio" not in result and "sharpness_ratio" in result
+        assert missing(result) == {"colour_noise_ratio"}
 
 
 def test_mean_distance(rng):

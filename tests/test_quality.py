@@ -160,16 +160,15 @@ def test_data_and_a_regressor_that_do_not_fit_are_refused_in_one_line(rng):
     data = SimpleNamespace(name="mine", images=np.zeros((4, 32, 32, 3), np.uint8), attribute_names=("bright",))
     judge = SimpleNamespace(image_shape=(32, 32, 3), attribute_names=("bright", "red"))
     plain = SimpleNamespace(attribute_names=())
-    quality.check_fit(plain, data, judge, 2, 2)
-    for model, regressor, counts, words in (
-        (plain, judge, (1, 3), "mine: 1 test and 3 training images"),
-        (plain, SimpleNamespace(**{**vars(judge), "image_shape": (64, 64, 3)}), (2, 2), "train one of that size"),
-        (SimpleNamespace(attribute_names=("red",)), judge, (2, 2), "condition has red, the data has not"),
-        (SimpleNamespace(attribute_names=("bright",)), SimpleNamespace(image_shape=(32, 32, 3), attribute_names=("red",)), (2, 2),
+    quality.check_fit(plain, data, judge)
+    for model, regressor, words in (
+        (plain, SimpleNamespace(**{**vars(judge), "image_shape": (64, 64, 3)}), "train one of that size"),
+        (SimpleNamespace(attribute_names=("red",)), judge, "condition has red, the data has not"),
+        (SimpleNamespace(attribute_names=("bright",)), SimpleNamespace(image_shape=(32, 32, 3), attribute_names=("red",)),
          "condition has bright, the regressor has not"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=words) as caught:
-            quality.check_fit(model, data, regressor, *counts)
+            quality.check_fit(model, data, regressor)
         assert "\n" not in str(caught.value)
 
 

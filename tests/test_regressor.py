@@ -157,9 +157,18 @@ def test_evaluate_of_one_image(place, tmp_path, capsys):
     data = data_of(place)
     (tmp_path / "photos").mkdir()
     Image.fromarray(data.images[0]).save(tmp_path / "photos" / "one.png")
-    assert call(evaluate.main, place / "vaegan", "--data", tmp_path / "photos") == 0
-    text = capsys.readouterr().out
-    assert "reconstruction error" in text and "of the mean image's" not in text and "of the data's" not in text
+    words = ("--data", tmp_path / "photos", "--regressor", place / "r.h5", "--out", tmp_path / "m.json")
+    assert call(evaluate.main, place / "vaegan", *words) == 0
+    text, found = capsys.readouterr().out, json.loads((tmp_path / "m.json").read_text())
+    assert "reconstruction error" in text and "% of the" not in text
+    summary = found.pop("summary")
+    missing = {name for name, value in found.items() if value is None}
+    assert missing == {"mean_image_mse", "pixel_diversity", "attribute_similarity", "attribute_vectors"} | {
+        f"frechet{of}" for of in ("", "_rebuilt", "_real")
+    }
+    own = {name for name, value in summary.items() if value is None}  # the one image is a test image
+    assert own == {"mean_image_mse", "reconstruction_ratio", "data_diversity", "diversity_ratio"}
+    assert text.count("not measured") == 2 + len(missing)
 
 
 def test_encoder_units_make_a_small_file_that_is_used_without_its_optimizer(place, tmp_path, capsys):

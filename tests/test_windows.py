@@ -15,13 +15,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from app_case import one_line
 from packaging.requirements import Requirement
 
 from kernels import cache
+from vaegan_kernels import evaluate, export, files, pack, regressor, sample, train
 from vaegan_kernels.experiments import parallel
 from vaegan_kernels.runs.run_folder import RunFolder
-from vaegan_kernels.runs.trainer import StopRequest
 from vaegan_kernels.shell.cli import run_main
+from vaegan_kernels.shell.interrupt import StopRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("kernels", "models", "vaegan_kernels")
@@ -134,6 +136,34 @@ def test_a_file_that_someone_reads_is_replaced_a_little_later(system, refusals, 
             cache.replace(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old").read_text() == ("new" if succeeds else "old")
     assert system == "win32" or left[0] == 0
+
+
+@pytest.mark.parametrize("name, refused", [
+    ("CON", True), ("runs\\nul\\one", True), ("com1.png", True), ("Aux .h5", True), ("run.", True), ("run ", True), ("ab:c.png", True),
+    ("what?.png", True), ("C:\\runs\\one", False), ("..\\runs\\console", False), (".\\a.b.png", False), ("\\\\server\\share\\com10", False),
+])  # fmt: skip
+def test_names_that_windows_keeps(windows, tmp_path, name, refused):
+    assert bool(files.refused_name(name)) == refused
+    windows.setattr(sys, "platform", "linux")
+    assert files.refused_name(name) == ""
+
+
+def test_a_name_that_windows_keeps_is_refused_by_every_command(windows, tmp_path, capsys):
+    windows.chdir(tmp_path)
+    for main, words in (
+        (train.main, "--out con --steps 1"), (pack.main, "faces aux.h5 --limit 20"), (sample.main, "faces --out prn.png"),
+        (regressor.main, "--out con.h5"), (export.main, "faces --out nul"), (evaluate.main, "faces --out com1.json"),
+    ):  # fmt: skip
+        assert run_main(lambda main=main, words=words: main(words.split())) == 2
+        assert "Windows keeps the name" in one_line(capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path, word", [
+    ("C:\\runs\\one", "C:\\runs\\one"), ("C:\\my runs\\one", '"C:\\my runs\\one"'), ("a&b", '"a&b"'), ("\xf6l", "\xf6l"),
+])  # fmt: skip
+def test_paths_in_hints(windows, path, word):
+    assert files.quoted(path) == word
 
 
 def test_a_run_is_held_without_locks(monkeypatch, tmp_path):

@@ -8,6 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vaegan_kernels.shell import interrupt
+
+interrupt.begin()  # before anything that takes its time
+
 if TYPE_CHECKING:
     from vaegan_kernels.runs.inference import Model
 

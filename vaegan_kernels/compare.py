@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaegan_kernels.files import check_output, save_image
+from vaegan_kernels.files import check_output, save_image, shown
 from vaegan_kernels.pictures import figures
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.metrics import read_metrics
@@ -29,15 +29,15 @@ EPILOG = """examples:
 MOST = 8  # runs in one picture: beyond, colours cannot be told apart
 NOT_COMPARED = {"steps", "draw_every", "save_every", "log_every", "animation", "curves", "tensorboard", "engine", "threads", "precision"}
 FIGURES = (  # of summary.json: key, its name in the table, format
-    ("step", "steps done", "{:,.0f}"),
-    ("reconstruction_mse", "reconstruction error", "{:.4f}"),
-    ("reconstruction_ratio", "  of the mean image's", "{:.0%}"),
-    ("sample_diversity", "sample diversity", "{:.3f}"),
-    ("diversity_ratio", "  of the data's", "{:.0%}"),
-    ("sharpness_ratio", "sharpness, of the data's", "{:.0%}"),
-    ("colour_noise_ratio", "colour noise, of the data's", "{:.0%}"),
-    ("attribute_agreement", "attribute agreement", "{:.0%}"),
-    ("seconds", "seconds of training", "{:,.0f}"),
+    ("step", "steps done", ",.0f"),
+    ("reconstruction_mse", "reconstruction error", ".4f"),
+    ("reconstruction_ratio", "  of the mean image's", ".0%"),
+    ("sample_diversity", "sample diversity", ".3f"),
+    ("diversity_ratio", "  of the data's", ".0%"),
+    ("sharpness_ratio", "sharpness, of the data's", ".0%"),
+    ("colour_noise_ratio", "colour noise, of the data's", ".0%"),
+    ("attribute_agreement", "attribute agreement", ".0%"),
+    ("seconds", "seconds of training", ",.0f"),
 )
 
 
@@ -149,8 +149,9 @@ def table(runs: Sequence[Run]) -> list[list[str]]:
             rows.append([name.replace("_", "-"), *("–" if value is None else str(value) for value in values)])
     for key, label, form in FIGURES:
         found = [run.summary.get(key, run.metrics[-1].get(key) if key == "step" else None) for run in runs]
-        if any(isinstance(value, int | float) for value in found):
-            rows.append([label, *(form.format(value) if isinstance(value, int | float) else "–" for value in found)])
+        known = [key in run.summary or value is not None for run, value in zip(runs, found, strict=True)]  # no dash: measured in vain
+        if any(known):
+            rows.append([label, *(shown(value, form) if there else "–" for value, there in zip(found, known, strict=True))])
     return rows
 
 

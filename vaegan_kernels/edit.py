@@ -11,7 +11,7 @@ from PIL import Image
 
 from vaegan_kernels.files import check_output, save_image
 from vaegan_kernels.measures import attribute_vectors
-from vaegan_kernels.reconstruct import list_files, read_image
+from vaegan_kernels.reconstruct import list_files, read_images
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.runs.run_folder import RUNS
 from vaegan_kernels.settings.condition import add_attributes, parse, set_attributes
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vaegan_kernels import load_model
 
     model = load_model(path, weights=weights, **place_of(arguments))
-    photos = np.stack([read_image(file, model) for file in files])
+    photos = read_images(files, model)
     if change is None:
         has = set_attributes(model, own, np.tile(model.mean_attributes(), (len(photos), 1)))
         wanted = set_attributes(model, values, has)
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         z = model.latents(photos, mean=arguments.mean, seed=arguments.seed)
         rebuilt, edited, what = model.decode(z), model.decode(z + change), wording(add, remove, arguments.strength)
     save_image(out, only(edited) if arguments.only else side_by_side(photos, rebuilt, edited, what))
-    print(f"{len(files)} photo{'s' * (len(files) > 1)}, {what}: {out}")
+    print(f"{len(photos)} photo{'s' * (len(photos) > 1)}, {what}: {out}")
     return 0
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from vaegan_kernels.data.dataset import Dataset
-from vaegan_kernels.measures.quality_images import colour_noise, mean_distance, pixel_mse, ratio, sharpness
+from vaegan_kernels.files import NOT_MEASURED, plain, shown
+from vaegan_kernels.measures.quality_images import colour_noise, mean_distance, mean_image_error, pixel_mse, ratio, sharpness
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.cli import CHECKPOINT, Parser, add_place, add_weights, place_of, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
@@ -26,7 +27,7 @@ EPILOG = """examples:
 def evaluate(
     model: Model, held_out: np.ndarray, train: np.ndarray, *, seed: int = 0, attributes: np.ndarray | None = None,
     drawn: np.ndarray | None = None,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float | None]:  # fmt: skip
     """What is measured at the end of a run: reconstruction error (of a model that has an encoder), diversity, sharpness and colour noise.
 
     Args:
@@ -40,8 +41,8 @@ def evaluate(
     (z = mu), ``mean_image_mse`` (predicting the mean training image for all), ``reconstruction_ratio`` (the first over the
     third); ``sample_diversity`` and ``data_diversity``, the mean distance between two samples and between two of
     ``held_out``, and ``diversity_ratio``; ``sharpness_ratio`` and ``colour_noise_ratio``, those of samples over those of ``held_out``
-    (`measures.quality_images`); with ``drawn`` what `measures.agreement.agreement` gives of the reconstructions (sampled z). What cannot be
-    had is left out: the mean image of no images, a ratio to nothing (one image; grey images' colour noise).
+    (`measures.quality_images`); with ``drawn`` what `measures.agreement.agreement` gives of the reconstructions (sampled z). None is what
+    cannot be had: the mean image of no images, the diversity of one, a ratio to nothing (grey images' colour noise).
     """
     real = held_out[:COUNT]
     x = real / 127.5 - 1.0
@@ -51,20 +52,19 @@ def evaluate(
         rebuilt = model.reconstruct(real, seed=seed, attributes=given)
         result["reconstruction_mse"] = error = pixel_mse(rebuilt, x)
         result["reconstruction_mse_mean"] = pixel_mse(model.reconstruct(real, mean=True, attributes=given), x)
-        if len(train):
-            mean_image = train[:TRAIN].mean(axis=0) / 127.5 - 1.0
-            result["mean_image_mse"] = scale = pixel_mse(np.broadcast_to(mean_image, x.shape), x)
-            result["reconstruction_ratio"] = ratio(error, scale)
+        result["mean_image_mse"] = scale = mean_image_error(train[:TRAIN], x)
+        result["reconstruction_ratio"] = ratio(error, scale)
         if drawn is not None:
             from vaegan_kernels.measures.agreement import agreement
 
             result.update(agreement(rebuilt, drawn[:COUNT]))
     samples = model.sample(max(2, len(real)), seed=seed)
-    result["sample_diversity"], result["data_diversity"] = diversity = mean_distance(samples), mean_distance(x)
-    result["diversity_ratio"] = ratio(*diversity)
+    result["sample_diversity"] = diversity = mean_distance(samples)
+    result["data_diversity"] = scale = mean_distance(x) if len(x) > 1 else None
+    result["diversity_ratio"] = ratio(diversity, scale)
     result["sharpness_ratio"] = sharpness(samples, x)
     result["colour_noise_ratio"] = ratio(colour_noise(samples), colour_noise(x))
-    return {name: float(value) for name, value in result.items() if value is not None}
+    return plain(result)
 
 
 def measured(model: Model, dataset: Dataset, indices: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -75,7 +75,7 @@ def measured(model: Model, dataset: Dataset, indices: np.ndarray | None = None) 
     return shown, dataset.attributes_of(model.attribute_names)[shown] if model.attribute_names else None
 
 
-def evaluate_on(model: Model, dataset: Dataset, indices: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float]:
+def evaluate_on(model: Model, dataset: Dataset, indices: np.ndarray | None = None, *, seed: int = 0) -> dict[str, float | None]:
     """`evaluate` on the images at ``indices`` of ``dataset`` (None: those that were not trained on), of which the first 256 are used."""
     from vaegan_kernels.measures.agreement import truth_of
 
@@ -90,24 +90,23 @@ RATIOS = (  # key, its name in print, what it says
 )
 
 
-def describe(result: dict[str, float]) -> list[str]:
+def describe(result: dict[str, float | None]) -> list[str]:
     """The lines that are printed at the end of a run."""
 
-    def of(name: str, whose: str) -> str:
-        return f"; {result[name]:.0%} of {whose}" if name in result else ""
+    def of(name: str, whose: str, scale: str, form: str) -> str:
+        known = result[name] is not None
+        return f"{result[name]:.0%} of {whose} {shown(result[scale], form)}" if known else f"share of {whose}: {NOT_MEASURED}"
 
     lines = []
     if "reconstruction_mse" in result:
-        scale = f"the mean image's {result.get('mean_image_mse', 0):.4f}"
+        share = of("reconstruction_ratio", "the mean image's", "mean_image_mse", ".4f")
         lines.append(
-            f"reconstruction error  {result['reconstruction_mse']:.4f}  (mean squared, sampled z{of('reconstruction_ratio', scale)}; "
-            f"decoding mu: {result['reconstruction_mse_mean']:.4f})"
+            f"reconstruction error  {shown(result['reconstruction_mse'], '.4f')}  (mean squared, sampled z; {share}; "
+            f"decoding mu: {shown(result['reconstruction_mse_mean'], '.4f')})"
         )
-    data = f"the data's {result['data_diversity']:.3f}"
-    lines.append(f"sample diversity      {result['sample_diversity']:.3f}   (mean distance of two samples{of('diversity_ratio', data)})")
-    for name, title, about in RATIOS:
-        if name in result:
-            lines.append(f"{title:<21} {result[name]:.2f}    ({about})")
+    share = of("diversity_ratio", "the data's", "data_diversity", ".3f")
+    lines.append(f"sample diversity      {shown(result['sample_diversity'], '.3f')}   (mean distance of two samples; {share})")
+    lines += [f"{title:<21} {shown(result[name], '.2f')}    ({about})" for name, title, about in RATIOS]
     if "attribute_agreement" in result:
         each = ", ".join(f"{name} {result[f'{name}_agreement']:.0%}" for name in ("glasses", "hair", "skin", "hat"))
         lines.append(
@@ -203,15 +202,13 @@ def check(arguments: Any) -> None:
 
 
 def lines(measured: Mapping[str, Any], indent: str = "") -> list[str]:
-    """The measures as text; what is None is left out, as are the single attributes."""
+    """The measures as text; the single attributes are left out."""
     result = []
     for name, value in measured.items():
-        if isinstance(value, Mapping) and name != "attributes":
-            result += [f"{indent}{name}", *lines(value, indent + "  ")]
-        elif isinstance(value, float):
-            result.append(f"{indent}{name:<{24 - len(indent)}} {value:.4f}")
-        elif isinstance(value, int):
-            result.append(f"{indent}{name:<{24 - len(indent)}} {value}")
+        if isinstance(value, Mapping):
+            result += [f"{indent}{name}", *lines(value, indent + "  ")] if name != "attributes" else []
+        else:
+            result.append(f"{indent}{name:<{24 - len(indent)}} {value if isinstance(value, int) else shown(value, '.4f')}")
     return result
 
 

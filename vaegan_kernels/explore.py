@@ -71,10 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{' and '.join(arguments.runs)}: {server.url}   (Ctrl-C ends it)", flush=True)
         if not arguments.no_browser and has_display():
             webbrowser.open(server.url)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print("ended")
+        server.serve_forever()
     return 0
 
 

@@ -6,16 +6,20 @@ import io
 import json
 import math
 import os
+import re
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO
 
 from kernels.cache import replace
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.interrupt import held
 
+NOT_MEASURED = "not measured"  # what tables say of a measure that cannot be had; in files it is null
 TEMPORARY = ".tmp"  # suffix of a file that is being written; left behind only by a kill, removed by the next start
 
 
@@ -59,11 +63,13 @@ def save_image(path: Path, image: Any, **options: Any) -> None:
 
 
 def check_writable(folder: Path, *, probe: bool, flag: str, wanted: Path) -> None:
-    """Raise `UserError` if nothing can be written in the existing ``folder``."""
+    """Raise `UserError` if nothing can be written in the existing ``folder``, or not under the name ``wanted``."""
+    if name := refused_name(wanted):
+        raise UserError(f"{flag}: got {wanted}; {name}; choose another name")
     problem = "" if os.access(folder, os.W_OK | os.X_OK) else "permission denied"
     if probe and not problem:
         try:
-            os.rmdir(tempfile.mkdtemp(prefix=".vaegan-", dir=folder))
+            probe_folder(folder)
         except OSError as error:
             problem = (error.strerror or str(error)).lower()
     if problem:
@@ -81,6 +87,25 @@ def check_room(folder: Path, needed_bytes: int, *, flag: str = "--out") -> None:
         )
 
 
+def probe_folder(folder: Path) -> None:
+    """Make an empty folder in ``folder`` and remove it, the only sure way to know that something can be made there. Raises OSError."""
+    with held():
+        os.rmdir(tempfile.mkdtemp(prefix=".vaegan-", dir=folder))
+
+
+def refused_name(path: Path | str) -> str:
+    """Why Windows refuses a path, or makes another of it without a word; "" for a good one, and on other systems."""
+    if sys.platform != "win32":
+        return ""
+    whole = PureWindowsPath(path)
+    for part in whole.parts[bool(whole.anchor) :]:
+        if re.fullmatch(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", part):
+            return f"Windows keeps the name {part} for a device"
+        if re.search(r'[<>:"|?*\x00-\x1f]', part) or (part[-1] in ". " and part not in (".", "..")):
+            return f"Windows has no files called {part!r}"
+    return ""
+
+
 def nearest_existing(path: Path) -> Path:
     """``path`` or the closest of its parents that exists."""
     path = path.absolute()
@@ -92,9 +117,9 @@ def nearest_existing(path: Path) -> Path:
 def quoted(path: Path | str) -> str:
     """A path as a word of a command line that can be copied."""
     text = str(path)
-    if os.name != "nt":
+    if sys.platform != "win32":
         return shlex.quote(text)
-    return f'"{text}"' if " " in text else text
+    return text if re.fullmatch(r"[\w.:\\/-]+", text) else f'"{text}"'
 
 
 def human_size(size: float) -> str:
@@ -139,6 +164,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
+
+
+def shown(value: Any, form: str) -> str:
+    """A measure as text."""
+    return format(value, form) if isinstance(value, int | float) and math.isfinite(value) else NOT_MEASURED
 
 
 class SafeFile(io.RawIOBase):

@@ -14,11 +14,14 @@ import sys
 import threading
 from pathlib import Path
 
+from kernels.processes import own_group
+
 PATIENCE = 20.0  # seconds
 #: Opens each file that it is told, looks at all that `hdf5` may look at, and reads small ones whole.
 SERVER = """
-import json, sys
+import json, signal, sys
 import h5py
+end_in = getattr(signal, "alarm", lambda seconds: None)
 def look(path):
     with h5py.File(path, "r", locking=False) as file:
         for name in list(file.attrs)[:100]:
@@ -36,10 +39,12 @@ def look(path):
                         left -= item.nbytes
                         item[()]
 for line in sys.stdin:
+    end_in(30)  # the process that asks may be killed meanwhile
     try:
         look(json.loads(line))
     except Exception:
         pass  # what Python can tell is told where the file is read
+    end_in(0)
     print("done", flush=True)
 """
 
@@ -75,8 +80,9 @@ def _ask(path: Path) -> bool:
     global _server
     if _server is None or _server.poll() is not None:
         _server = subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            **own_group(),
+        )  # fmt: skip
         atexit.register(_end, _server)
     server, lines = _server, []
     assert server.stdin is not None and server.stdout is not None

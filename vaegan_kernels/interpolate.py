@@ -72,7 +72,8 @@ def check_end(flag: str, text: str) -> Path | int:
         return Path(text)
     if text.isascii() and text.isdigit() and int(text) < 2**63:
         return int(text)
-    raise UserError(f"{flag}: got {text!r}, expected an image file that exists or a seed (a whole number)")
+    what = "a folder" if Path(text).is_dir() else repr(text)
+    raise UserError(f"{flag}: got {what}, expected an image file that exists or a seed (a whole number)")
 
 
 def latent_of(end: Path | int, model: Model, mean: bool, seed: int, attributes: np.ndarray | None = None) -> np.ndarray:

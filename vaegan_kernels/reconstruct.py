@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,21 +73,29 @@ def check_encoder(model: Model) -> None:
 
 
 def list_files(paths: Sequence[str]) -> list[Path]:
-    """Image files among ``paths`` and in the folders among them. Raises `UserError` if one is missing or none is found."""
-    from vaegan_kernels.data.formats.folder import told, walk
+    """Image files among ``paths`` and in the folders among them; what is passed over is told on stderr.
 
-    others: dict[str, int] = {}
+    Of several paths, as a shell makes them of ``*``, those that are nobody's picture are passed over. Raises `UserError` if one is missing
+    or none is found.
+    """
+    from vaegan_kernels.data.formats.folder import told, walk
+    from vaegan_kernels.data.kinds import is_junk
+
+    others: Counter[str] = Counter()
     files: list[Path] = []
-    for text in paths:
-        path = Path(text)
+    for path in map(Path, paths):
+        if len(paths) > 1 and is_junk(path.name):
+            continue
         if path.is_dir():
             found = walk(path)
             files += [path / name for name, _, _ in found.entries]
-            others |= found.others
+            others.update(found.others)
         elif path.is_file():
             files.append(path)
         else:
             raise UserError(f"{path}: no such file or folder; expected images")
+    if files and others:
+        print(f"passed over: {told(others)}", file=sys.stderr)
     if not files:
         raise UserError(f"{' '.join(paths)[:200]}: no images there that can be read; " + (told(others) or "expected JPEG, PNG or others"))
     return files
@@ -95,12 +104,16 @@ def list_files(paths: Sequence[str]) -> list[Path]:
 def read_image(path: Path, model: Model) -> np.ndarray:
     """One image file as uint8 [S, S, C], by the rules that training uses. Raises `UserError` if it cannot be read."""
     from vaegan_kernels.data.images import READ_ERRORS, read_square
+    from vaegan_kernels.data.kinds import picture_kind
 
     try:
+        if kind := picture_kind(str(path)):
+            raise UserError(f"{path}: not a readable image: it has {kind}")
         with open(path, "rb") as stream:
             return read_square(stream, model.image_shape[0], model.image_shape[2], model.header.config.fit)
     except READ_ERRORS as error:
-        raise UserError(f"{path}: not a readable image ({' '.join(str(error).split())[:120] or type(error).__name__})") from None
+        reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a readable image ({reason})") from None
 
 
 def read_images(files: Sequence[Path], model: Model) -> np.ndarray:
@@ -114,7 +127,7 @@ def read_images(files: Sequence[Path], model: Model) -> np.ndarray:
             if len(files) > 1:
                 print(f"skipped: {error}", file=sys.stderr)
     if not images:
-        raise problem if problem is not None and len(files) == 1 else UserError("--images: none of the images can be read")
+        raise problem if problem is not None and len(files) == 1 else UserError("none of the images can be read")
     return np.stack(images)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from kernels import Engine, OutOfMemory
 from models.networks import NetworkSpec
 from models.vaegan import VAEGAN
 from vaegan_kernels.data.dataset import Dataset
-from vaegan_kernels.files import check_room, check_writable, quoted, write_atomically
+from vaegan_kernels.files import check_room, check_writable, quoted, write_json
 from vaegan_kernels.runs import checkpoint, gan_file, other_run
 from vaegan_kernels.runs.checkpoint import Header
 from vaegan_kernels.runs.inference import Model
@@ -129,9 +128,7 @@ def train(config: Config, spec: NetworkSpec, engine: Engine, folder: RunFolder, 
     step, steps = header.step if header else 0, config.steps or 0
     if arguments.stop_after is not None and arguments.stop_after <= step < steps:
         raise UserError(f"--stop-after: got {arguments.stop_after}, but the run is at step {step} already; give a later step")
-    skipped = f", {dataset.skipped} unreadable skipped" if dataset.skipped else ""
-    skipped += f", {dataset.cut} that lack their last bytes read" if dataset.cut else ""
-    skipped += "".join(f", {count} with {why} left out" for why, count in dataset.left_out.items())
+    skipped = f", {dataset.passed_over}" if dataset.passed_over else ""
     say(f"data: {dataset.name}, {counts['train']} train, {counts['validation']} validation, {counts['test']} test images{skipped}")
     if arguments.resume is None and arguments.out is None:
         folder = RunFolder(claim(functools.partial(fresh, config)))
@@ -181,8 +178,7 @@ def write_settings(config: Config, engine: Engine, folder: RunFolder) -> None:
     """config.json and device.json."""
     about = {**engine.describe(), "versions": checkpoint.versions()}
     for path, value in ((folder.config, config.to_dict()), (folder.device, about)):
-        text = json.dumps(value, indent=2) + "\n"
-        write_atomically(path, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+        write_json(path, value)
 
 
 def run(
@@ -251,8 +247,7 @@ def finish(trainer: Any, artist: Any, model: Model, dataset: Dataset, folder: Ru
     images = trainer.step * trainer.config.batch_size
     summary = {"step": trainer.step, "steps": trainer.steps, **result, "seconds": round(trainer.seconds, 2)}
     summary["images_per_second"] = round(images / max(trainer.seconds, 1e-9), 2)
-    text = json.dumps(summary, indent=2) + "\n"
-    trainer.guarded(write_atomically, folder.summary, lambda file: file.write(text.encode()))
+    trainer.guarded(write_json, folder.summary, summary)
     for line in describe(result):
         print(line)
     print(f"trained {trainer.step} steps in {duration(trainer.seconds)}, {summary['images_per_second']:.0f} images/s")

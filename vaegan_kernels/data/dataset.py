@@ -74,6 +74,13 @@ class Dataset:
         return found if isinstance(found, int) else 0
 
     @property
+    def passed_over(self) -> str:
+        """What of the source is not here, or not whole, in words; "" where it is all here."""
+        parts = [f"{self.skipped} unreadable skipped"] if self.skipped else []
+        parts += [f"{self.cut} that lack their last bytes read"] if self.cut else []
+        return ", ".join(parts + [f"{count} with {why} left out" for why, count in self.left_out.items()])
+
+    @property
     def fit(self) -> str:
         """One of `FITS`."""
         return FITS[self.preprocessing.get("crop") == PADDED]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.connection import wait
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 from PIL import Image
 
+from kernels.cpu.threads import available_cores
+from kernels.processes import outcomes
 from vaegan_kernels.data.dataset import Progress
 
 T = TypeVar("T")
@@ -34,58 +30,36 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _start_worker() -> None:
-    """Ctrl-C is the parent's to handle; and a worker must not outlive a parent that was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore")
-    parent = multiprocessing.parent_process()
-
-    def leave_with_parent() -> None:
-        if parent is not None:
-            wait([parent.sentinel])
-            os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
-
-
 def map_chunks(
     function: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], *, workers: int | None = None, progress: Progress | None = None
 ) -> Iterator[Sequence[R]]:
     """``function`` over ``items`` in chunks, results in order; the same results however many workers there are.
 
     Args:
-        function: picklable; from a chunk of items to as many results.
+        function: of a module; from a chunk of items to as many results.
         items: picklable items.
         workers: processes; None: one a core, or this process alone where the items are few; 1: this process alone.
         progress: called as progress(done, total) after each chunk.
     """
-    chunks = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
     if workers is None:
-        workers = cores() if len(items) >= _WORTHWHILE else 1
-    workers = min(workers, len(chunks), 60)
+        workers = available_cores() if len(items) >= _WORTHWHILE else 1
     done = 0
-    if workers > 1:
-        # spawn: this process may hold threads (BLAS), which a forked child must not inherit half-way
-        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
-        try:
-            for result in pool.map(function, chunks):
-                done += len(result)
-                if progress is not None:
-                    progress(done, len(items))
-                yield result
-        except (BrokenProcessPool, OSError):
-            pass  # no processes to be had (or killed for memory): continue alone from where it stopped
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    with quiet_pillow():
+    found: dict[int, Sequence[R]] = {}  # whose results were passed on; results that came before their turn
+
+    def passed(result: Sequence[R]) -> Sequence[R]:
+        nonlocal done
+        done += len(result)
+        if progress is not None:
+            progress(done, len(items))
+        return result
+
+    if workers > 1 and len(items) > _CHUNK:
+        waiting = deque(range(0, len(items), _CHUNK))
+        with closing(outcomes(function, waiting, workers, sent=lambda start: items[start : start + _CHUNK])) as results:
+            for start, result in results:
+                found[start] = result
+                while done in found:
+                    yield passed(found.pop(done))
+    with quiet_pillow():  # no processes to be had, or they were killed for memory: the rest alone
         while done < len(items):
-            result = function(items[done : done + _CHUNK])
-            done += len(result)
-            if progress is not None:
-                progress(done, len(items))
-            yield result
+            yield passed(found.pop(done) if done in found else function(items[done : done + _CHUNK]))

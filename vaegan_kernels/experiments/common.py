@@ -202,7 +202,7 @@ def finished(folder: str | Path) -> bool:
     """True if the run in ``folder`` was trained to its last step and evaluated."""
     run = RunFolder(folder)
     try:
-        summary, config = json.loads(run.summary.read_text()), json.loads(run.config.read_text())
+        summary, config = (json.loads(file.read_text(encoding="utf-8")) for file in (run.summary, run.config))
     except (OSError, ValueError):
         return False
     return run.checkpoint.is_file() and summary.get("step") == config.get("steps") is not None

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import vaegan_kernels
+from kernels.processes import own_group
 from vaegan_kernels.experiments.common import run_arguments, run_flags, run_folder, run_state, train_flags, train_here
 from vaegan_kernels.runs.metrics import read_metrics
 from vaegan_kernels.runs.run_folder import RunFolder
-from vaegan_kernels.runs.trainer import StopRequest
 from vaegan_kernels.sample import check_count
 from vaegan_kernels.shell.cli import EXIT_INTERRUPTED, EXIT_TERMINATED, whole_number
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.interrupt import StopRequest
 from vaegan_kernels.shell.progress import duration
 
 POLL = 0.2  # seconds between looks at the processes
@@ -119,7 +120,7 @@ class Pool:
     def run(self) -> None:
         """Until all are done. Raises as `train_all` does; no process outlives it."""
         told = False
-        with StopRequest(self) as request:  # type: ignore[arg-type]  # it needs only our note()
+        with StopRequest(self) as request:
             try:
                 while self.running or (self.pending and not told):
                     if (request.signal or self.problem) and not told:
@@ -157,8 +158,7 @@ class Pool:
             return subprocess.Popen(
                 [sys.executable, "-m", "vaegan_kernels.train", *words, "--quiet"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-                start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which passes it on once
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
+                **own_group(),  # a terminal's Ctrl-C reaches this process alone, which passes it on once
             )  # fmt: skip
 
     def stop(self) -> None:
@@ -222,5 +222,5 @@ def log_of(job: Job) -> Path:
 
 def last_error(log: Path) -> str:
     """The text of the last ``error: ...`` line of a log, else an empty string."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.startswith("error: ")]
     return lines[-1].removeprefix("error: ") if lines else ""

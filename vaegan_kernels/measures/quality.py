@@ -13,7 +13,17 @@ import numpy as np
 
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.measures.quality_faces import diverse_faces as diverse_faces
-from vaegan_kernels.measures.quality_images import as_float, colour_noise, frechet, mean_distance, pixel_mse, ratio, sharpness, ssim
+from vaegan_kernels.measures.quality_images import (
+    as_float,
+    colour_noise,
+    frechet,
+    mean_distance,
+    mean_image_error,
+    pixel_mse,
+    ratio,
+    sharpness,
+    ssim,
+)
 from vaegan_kernels.measures.regressor import RegressorModel
 from vaegan_kernels.runs.inference import Model
 from vaegan_kernels.shell.errors import UserError
@@ -86,10 +96,8 @@ def vector_accuracy(
     return {**means, "attributes": rows}
 
 
-def check_fit(model: Model, dataset: Dataset, regressor: RegressorModel, test: int, train: int) -> None:
+def check_fit(model: Model, dataset: Dataset, regressor: RegressorModel) -> None:
     """Raise `UserError` if ``dataset`` or ``regressor`` cannot measure ``model``."""
-    if min(test, train) < 2:
-        raise UserError(f"{dataset.name}: {test} test and {train} training images, measures need at least 2 of each; give more images")
     if regressor.image_shape != tuple(dataset.images.shape[1:]):
         raise UserError(
             f"regressor: it reads images of {regressor.image_shape}, these have {dataset.images.shape[1:]}; train one of that size"
@@ -104,7 +112,7 @@ def measure(
     model: Model, dataset: Dataset, regressor: RegressorModel, *, metric: Model | None = None,
     vectors: Mapping[str, np.ndarray] | None = None, seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Every measure of one system on the test images (at most 500 of them), None where the system lacks what it needs.
+    """Every measure of one system on the test images (at most 500 of them); None where it lacks what it needs, or there are too few.
 
     Args:
         model: a `vaegan_kernels.runs.inference.Model`; dataset: a `vaegan_kernels.data.Dataset`; regressor: a `RegressorModel`.
@@ -121,25 +129,25 @@ def measure(
     from vaegan_kernels.pictures.artist import held_out
 
     test, train = held_out(dataset)[:COUNT], dataset.split("train")
-    check_fit(model, dataset, regressor, len(test), len(train))
+    check_fit(model, dataset, regressor)
     real = dataset.images[test]
     known = dataset.attributes is not None and set(regressor.attribute_names) <= set(dataset.attribute_names)
     given = dataset.attributes_of(model.attribute_names)[test] if model.attribute_names else None
     metric = metric if metric is not None else model if model.has_discriminator else None
     seen = regressor.features(real)
-    samples = model.sample(len(real), seed=seed)
+    samples = model.sample(max(2, len(real)), seed=seed)
     result: dict[str, Any] = {
         "images": len(real),
         "features": seen.shape[1],
-        "mean_image_mse": pixel_mse(np.broadcast_to(dataset.images[train[:5120]].mean(axis=0) / 127.5 - 1, real.shape), real),
+        "mean_image_mse": mean_image_error(dataset.images[train[:5120]], real),
         "rebuilt": None,
         "rebuilt_mean": None,
         "sharpness": sharpness(samples, real),
         "colour_noise": ratio(colour_noise(samples), colour_noise(real)),
         "pixel_diversity": ratio(mean_distance(samples), mean_distance(as_float(real))),
-        "frechet": frechet(regressor.features(samples), seen),
+        "frechet": _distance(regressor.features(samples), seen),
         "frechet_rebuilt": None,
-        "frechet_real": frechet(regressor.features(dataset.images[train[: len(real)]]), seen),
+        "frechet_real": _distance(regressor.features(dataset.images[train[: len(real)]]), seen) if len(train) else None,
         "attribute_similarity": attribute_similarity(model, regressor, given, seed=seed) if given is not None else None,
         "attribute_vectors": None,
     }
@@ -153,13 +161,25 @@ def measure(
                 "sharpness": sharpness(rebuilt, real),
             }
             if not mean:
-                result["frechet_rebuilt"] = frechet(regressor.features(rebuilt), seen)
+                result["frechet_rebuilt"] = _distance(regressor.features(rebuilt), seen)
         if known and not model.attribute_names:
-            if vectors is None:
-                from vaegan_kernels.measures.attribute_vectors import compute
-
-                made, names = compute(model, dataset)
-                vectors = dict(zip(names, made, strict=True))
             labels = dataset.attributes_of(regressor.attribute_names)[test]
-            result["attribute_vectors"] = vector_accuracy(model, regressor, real, labels, vectors, seed=seed)
+            vectors = _vectors(model, dataset) if vectors is None else vectors
+            moved = vector_accuracy(model, regressor, real, labels, vectors, seed=seed)
+            result["attribute_vectors"] = moved if moved["attributes"] else None
     return result
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float | None:
+    return frechet(a, b) if min(len(a), len(b)) > 1 else None
+
+
+def _vectors(model: Model, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Those of the training images; none where they cannot be made: no image, or all have the same attributes."""
+    from vaegan_kernels.measures.attribute_vectors import compute
+
+    try:
+        made, names = compute(model, dataset)
+    except UserError:
+        return {}
+    return dict(zip(names, made, strict=True))

@@ -72,9 +72,14 @@ def colour_noise(images: Any) -> float:
     return float(np.mean((colour[:, 1:-1, 1:-1] - mean) ** 2))
 
 
-def ratio(value: float, scale: float) -> float | None:
-    """``value`` over ``scale``; None where the scale is 0 but for rounding, so that there is nothing to compare with."""
-    return value / scale if scale > NOTHING else None
+def ratio(value: float, scale: float | None) -> float | None:
+    """``value`` over ``scale``; None where there is none, or it is 0 but for rounding, so that there is nothing to compare with."""
+    return value / scale if scale is not None and scale > NOTHING else None
+
+
+def mean_image_error(train: np.ndarray, real: np.ndarray) -> float | None:
+    """The `pixel_mse` of answering with the mean of the training images for each of ``real``; None where there is no training image."""
+    return pixel_mse(np.broadcast_to(as_float(train).mean(axis=0), real.shape), real) if len(train) else None
 
 
 def mean_distance(images: np.ndarray) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 
 from models.system import SYSTEMS
 from vaegan_kernels.files import SafeFile, write_atomically
-from vaegan_kernels.hdf5 import array_of, names_of, reading, strangers
+from vaegan_kernels.hdf5 import array_of, checksum, names_of, reading, strangers
 from vaegan_kernels.hdf5_probe import trust
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.errors import UserError
@@ -30,6 +30,7 @@ FORMAT = "vaegan-kernels checkpoint"
 FORMAT_VERSION = 1
 WEIGHTS = ("average", "raw")  # of a run that keeps an average, both; in a checkpoint of the weights alone, one of them
 LARGEST_EXTRA = 1 << 26  # bytes of an array in one of them
+CHECKSUMS = "checksums"  # root attribute: JSON, of each array `hdf5.checksum`; older files have none
 EXTRAS = ("condition/", "attribute_vectors/")  # groups that a checkpoint may have besides a model's state
 
 
@@ -85,7 +86,8 @@ def write_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray], attributes: M
     safe = SafeFile(file)
     try:
         with h5py.File(safe, "w") as h5:
-            for name, value in attributes.items():
+            sums = {name: checksum(array) for name, array in arrays.items()}
+            for name, value in {**attributes, CHECKSUMS: json.dumps(sums)}.items():
                 h5.attrs[name] = value
             for name, array in arrays.items():
                 h5.create_dataset(name, data=array, **(options if array.nbytes > 4096 else {}))
@@ -103,7 +105,7 @@ def read_extra(path: Path, name: str) -> np.ndarray | None:
         item = _item(h5, name, path)
         if item.ndim > 2 or item.nbytes > LARGEST_EXTRA:
             raise UserError(f"{path}: {name} has the shape {item.shape}, expected a few numbers; it was not written by this program")
-        array = np.asarray(item[()])
+        array = _sound(item[()], name, path, _checksums(h5, path))
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise UserError(f"{path}: {name} is not an array of finite numbers; the file is damaged, or was not written by this program")
     return array
@@ -131,7 +133,8 @@ def write_extra(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mappin
             raise ValueError(f"name: got {name!r}, expected one in {' or '.join(EXTRAS)}")
     with opened(path) as h5:
         _header(h5, path)
-        kept = {name: _item(h5, name, path)[()] for name in names_of(h5, path)}
+        sums = _checksums(h5, path)
+        kept = {name: _sound(_item(h5, name, path)[()], name, path, sums) for name in names_of(h5, path)}
         root = dict(h5.attrs)
     write_atomically(path, lambda file: write_arrays(file, {**kept, **arrays}, {**root, **attributes}))
     trust(path)
@@ -185,8 +188,9 @@ def read_arrays(
     with opened(path) as h5:
         if not partly and (unknown := strangers(h5, set(expected), EXTRAS)):
             raise UserError(f"{path}: unknown array {unknown[0]}; the file is not of this network and optimiser")
+        sums = _checksums(h5, path)
         for name, like in expected.items():
-            arrays[name] = _array(h5, name, like, path, cast)
+            arrays[name] = _array(h5, name, like, path, cast, sums)
     return arrays
 
 
@@ -209,16 +213,30 @@ def _item(h5: Any, name: str, path: Path) -> Any:
     return item
 
 
-def _array(h5: Any, name: str, like: np.ndarray, path: Path, cast: bool) -> np.ndarray:
+def _checksums(h5: Any, path: Path) -> dict[str, Any]:
+    return dict(json_of(h5.attrs, CHECKSUMS, path, dict)) if CHECKSUMS in h5.attrs else {}
+
+
+def _sound(value: Any, name: str, path: Path, sums: Mapping[str, Any]) -> np.ndarray:
+    """The array ``name`` as it was read. Raises `UserError` where it is not what was written."""
+    array = np.asarray(value)
+    if name in sums and sums[name] != checksum(array):
+        raise UserError(f"{path}: {name} is not what was written, the file is damaged; use an earlier checkpoint, or copy it again")
+    return array
+
+
+def _array(h5: Any, name: str, like: np.ndarray, path: Path, cast: bool, sums: Mapping[str, Any]) -> np.ndarray:
     item = _item(h5, name, path)
     if item.shape != like.shape:
         raise UserError(f"{path}: {name} has shape {item.shape}, expected {like.shape}; the file is of another network")
     same_kind = item.dtype.kind == like.dtype.kind and item.dtype.kind in "fiu"
     if item.dtype != like.dtype and not (cast and same_kind):
         raise UserError(f"{path}: {name} has type {item.dtype}, expected {like.dtype} (--precision of the run)")
-    array = np.ascontiguousarray(item[()], dtype=like.dtype)
+    stored = item[()]
+    array = np.ascontiguousarray(stored, dtype=like.dtype)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UserError(f"{path}: {name} has values that are not finite; use an earlier checkpoint")
+    _sound(stored, name, path, sums)
     return array
 
 

@@ -8,6 +8,7 @@ from vaegan_kernels import data
 from vaegan_kernels.data import Dataset
 from vaegan_kernels.data.source import kind_of
 from vaegan_kernels.runs.inference import Model
+from vaegan_kernels.shell.cli import tell
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shell.progress import Counter
 
@@ -31,7 +32,10 @@ def data_of(
         raise error if source is not None else UserError(f"{error}; --data says where the run's images are now") from None
     check(place)
     limits = [count for count in (limit, config.limit if source is None else None) if count is not None]
-    return data.load_dataset(
+    dataset = data.load_dataset(
         place, image_size=size, channels=channels, seed=config.data_seed, limit=min(limits, default=None), fit=fit,
         progress=Counter("reading images" if place else "drawing faces", quiet=quiet),
     )  # fmt: skip
+    if dataset.passed_over and not quiet:
+        tell(f"{place}: {dataset.passed_over}")
+    return dataset

@@ -12,6 +12,7 @@ from models.optimizers import learning_rate as rate_of
 from models.supervised import Supervised
 from vaegan_kernels.shell.cli import EXIT_INTERRUPTED, EXIT_TERMINATED
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.interrupt import StopRequest
 
 RATE, RATE_STOP = 1e-3, 1e-5
 
@@ -42,7 +43,6 @@ def train_steps(
 
     Raises `UserError` for a loss that is no number any more; SystemExit with the signal's code.
     """
-    from vaegan_kernels.runs.trainer import StopRequest
     from vaegan_kernels.shell.progress import Counter, Progress
 
     eng, n, steps, (_, size, _, channels) = model.engine, schedule.batch_size, schedule.steps, images.shape

@@ -7,12 +7,10 @@ an epoch, mirrors and noise come from the counter-based generator, and the state
 from __future__ import annotations
 
 import math
-import signal
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.cli import describe_os_error, describe_out_of_memory
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.interrupt import StopRequest
 from vaegan_kernels.shell.progress import Progress
 
 EXAMPLES_KEPT = 256  # rows of training images' attributes that a conditional checkpoint keeps, to sample with
@@ -42,39 +41,6 @@ def examples_of(config: Config, dataset: Dataset) -> np.ndarray | None:
     train = dataset.split("train")
     count = min(EXAMPLES_KEPT, len(train))
     return np.asarray(dataset.attributes_of(config.condition)[train[np.arange(count) * len(train) // count]])
-
-
-class StopRequest:
-    """Remembers a first Ctrl-C, SIGTERM or SIGHUP (Windows: or Ctrl-Break) so that the step in hand can end; a second interrupts at once.
-
-    A SIGHUP that is ignored, as under nohup, stays so.
-    """
-
-    def __init__(self, progress: Progress) -> None:
-        self.signal: int | None = None
-        self.progress = progress
-        self.previous: dict[int, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        hangup = getattr(signal, "SIGHUP", None)
-        if hangup is not None and signal.getsignal(hangup) == signal.SIG_IGN:
-            hangup = None
-        for number in (signal.SIGINT, signal.SIGTERM, *filter(None, [hangup, getattr(signal, "SIGBREAK", None)])):
-            try:
-                self.previous[number] = signal.signal(number, self._handle)
-            except ValueError:  # not the main thread: the program around this one handles signals
-                break
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
-        self.progress.note("stopping after this step and saving (Ctrl-C once more stops at once)")
 
 
 class Trainer:

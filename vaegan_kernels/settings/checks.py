@@ -23,7 +23,7 @@ def normalise(flags: dict[str, Any]) -> dict[str, Any]:
     flags = dict(flags)
     for name in ("data", "gan", "init"):
         if name in flags and (name == "data" or shipped(flags[name]) is None):
-            flags[name] = os.path.abspath(os.path.expanduser(flags[name]))
+            flags[name] = flags[name] and os.path.abspath(os.path.expanduser(flags[name]))  # an empty text would be the folder here
     if "attributes" in flags:
         flags["attributes"] = ",".join(part.strip() for part in flags["attributes"].split(","))
     return flags

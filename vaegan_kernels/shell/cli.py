@@ -13,10 +13,11 @@ from typing import Any, ClassVar, NoReturn
 
 from kernels import CompilationError, OutOfMemory
 from vaegan_kernels.files import human_size
+from vaegan_kernels.shell import interrupt
 from vaegan_kernels.shell.errors import UserError
+from vaegan_kernels.shell.interrupt import EXIT_INTERRUPTED
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 CHECKPOINT = "a run folder or a checkpoint.h5, or faces: the model that comes with the program"  # help of what `checkpoint.find` takes
 MODULES = "python -m vaegan_kernels."
@@ -158,25 +159,40 @@ def run_main(main: Callable[[], int | None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file on Windows has no Greek letters
             stream.reconfigure(errors="replace")
+    with interrupt.Interruptible() as work:
+        try:
+            code, problem = _answer(main)
+        except KeyboardInterrupt:
+            work.hit = True
+        except Exception:
+            if not work.hit:
+                raise
+        if work.hit:  # whatever failed after a Ctrl-C failed because of it
+            interrupt.tell()
+            return EXIT_INTERRUPTED
+        if problem:
+            fail(problem)
+        return code
+
+
+def _answer(main: Callable[[], int | None]) -> tuple[int, str]:
+    """The exit code, and what is told to the user: "" where nothing failed."""
     try:
         code = main() or 0
         sys.stdout.flush()
-        return code
+        return code, ""
     except UserError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        problem = str(error)
     except BrokenPipeError:
         # The reader went away (`... | head`). Point stdout at nothing so that the interpreter's own flush stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        return 1, ""
     except OutOfMemory as error:
-        fail(describe_out_of_memory(error, "use a GPU with more room, or --device cpu"))
+        problem = describe_out_of_memory(error, "use a GPU with more room, or --device cpu")
     except CompilationError as error:
-        fail(f"--device cuda: {error}; please report this with the versions in device.json; --device cpu works without")
+        problem = f"--device cuda: {error}; please report this with the versions in device.json; --device cpu works without"
     except MemoryError as error:
-        fail(f"out of memory{f' ({error})' if str(error) else ''}: use a smaller --batch-size, --network or --limit")
+        problem = f"out of memory{f' ({error})' if str(error) else ''}: use a smaller --batch-size, --network or --limit"
     except OSError as error:
-        fail(describe_os_error(error))
-    return EXIT_USER_ERROR
+        problem = describe_os_error(error)
+    return EXIT_USER_ERROR, problem

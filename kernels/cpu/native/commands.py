@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kernels.cpu.threads import available_cores
+from kernels.processes import own_group
 
 PATIENCE = 10.0  # seconds for a question, such as a compiler's version
 
@@ -85,7 +86,7 @@ def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
 
 def _popen(command: Sequence[str], out: Any, err: Any) -> subprocess.Popen[bytes]:
     english = {**os.environ, "LC_ALL": "C"}
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=english, start_new_session=True)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=english, **own_group())
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

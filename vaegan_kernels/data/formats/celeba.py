@@ -19,6 +19,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,10 +61,9 @@ def _find(path: Path, *names: str) -> Path | None:
 def _has_pictures(folder: Path | None) -> bool:
     """Whether pictures called as CelebA's lie in ``folder``, or in a folder of its own name in it."""
     for place in (folder, folder / folder.name) if folder is not None else ():
-        if place.is_dir():
-            with os.scandir(place) as items:  # of 200,000 pictures the first is enough
-                if any(_PICTURE.fullmatch(item.name) for item in items):
-                    return True
+        with suppress(OSError), os.scandir(place) as items:  # no folder, or a closed one; of 200,000 pictures the first is enough
+            if any(_PICTURE.fullmatch(item.name) for item in items):
+                return True
     return False
 
 

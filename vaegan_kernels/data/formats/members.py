@@ -12,7 +12,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -125,10 +125,10 @@ def find_place(path: Path, folders: Sequence[str], archives: Sequence[str], want
     """
     if path.is_file():
         return path if path.name in archives else None
-    places = [place for place in (path, *(path / name for name in folders)) if place.is_dir()]
-    for place in places:
-        if any(wanted(item.name) and item.is_file() for item in list(os.scandir(place))):
-            return place
+    for place in (path, *(path / name for name in folders)):
+        with suppress(OSError):  # no folder, or a closed one
+            if any(wanted(item.name) and item.is_file() for item in list(os.scandir(place))):
+                return place
     return next((path / name for name in archives if (path / name).is_file()), None)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from kernels.cache import replace
 from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
+from vaegan_kernels.files import probe_folder, refused_name
 from vaegan_kernels.hdf5 import array_of, first_line, reading
 from vaegan_kernels.hdf5_probe import trust
 from vaegan_kernels.shell.errors import UserError
@@ -81,11 +82,11 @@ def check_writable(path: Path) -> None:
     """Raise UserError unless a file can be made at ``path`` (its folder is made where missing)."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected the name of a file to write, such as {path / 'images.h5'}")
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if name := refused_name(path):
+        raise UserError(f"{path}: {name}; choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        probe_folder(path.parent)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {_reason(error)}; choose a folder that you may write to") from error
 
