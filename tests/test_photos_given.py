@@ -58,9 +58,6 @@ def test_an_end_that_is_no_picture(tmp_path, capsys, words, expected):
 
 def test_data_of_a_measure(tmp_path, capsys):
     from_a_shell(tmp_path / "photos")
-    assert (
-        call(evaluate.main, "faces", "--data", tmp_path / "photos", "--split", "train", "--out", tmp_path / "e.json", "--engine", "numpy")
-        == 0
-    )
+    assert call(evaluate.main, "faces", "--data", tmp_path / "photos", "--out", tmp_path / "e.json", "--engine", "numpy") == 0
     err = capsys.readouterr().err
     assert "1 unreadable skipped" in err and "1 with" in err and ".heic" in err
