@@ -207,8 +207,8 @@ def test_partials_and_packing_refuse(bf16):
         lambda: partials.bn_finalise(dev, row, row, partial, counts, (0, 4), 4),
         lambda: partials.bn_finalise(dev, row, row, partial, counts, (0, 3, 2), 4),
         lambda: partials.bn_finalise(dev, row, row, partial, counts[:5], (0, 6), 4),
-        lambda: partials.bn_sums_finalise(dev, row, partial, (0, 6), 4, None, 0.0),
-        lambda: partials.bn_sums_finalise(dev, wide(1, 1, 3), partial, (0, 6), 3, None, 0.0),
+        lambda: partials.bn_sums_finalise(dev, row, partial, (0, 6), 4, row, 0.0),
+        lambda: partials.bn_sums_finalise(dev, wide(2, 1, 3), partial, (0, 6), 3, wide(1, 3), 0.0),
         lambda: partials.column_sums(dev, wide(3), wide(3, 4)),
         lambda: packing.pack_weights(dev, out((25, 16, 16)), w, mode="backward"),
         lambda: packing.pack_weights(dev, out((25, 2, 16)), w, mode="forward"),
@@ -258,6 +258,7 @@ def test_a_missing_barrier_in_the_statistics_shows(rng, tmp_path, monkeypatch):
         engine = emulated_engine("float32", seed=1000 * seed)
         mean, var = engine.empty((1, 8)), engine.empty((1, 8))
         engine.batch_norm_statistics(mean, var, engine.asarray(x), (300,))
+        engine.synchronize()
         return np.abs(var - x.var(axis=0)).max()
 
     assert all(error(seed) < 1e-5 for seed in range(3))

@@ -11,6 +11,8 @@ constexpr int THREADS = 256, UNROLL = 4;
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
+#include "products/finish.cuh"
+
 // V consecutive elements; p is a multiple of 16 bytes where `aligned`.
 template <int V, class T>
 __device__ inline void read(float *v, const T *p, bool aligned) {
@@ -153,12 +155,14 @@ struct Running {
     }
 };
 
-// With running_mean the first row of blocks also moves the running statistics of its channels.
+// With running_mean the first row of blocks also moves the running statistics of its channels. With partial, mean and var are made first.
 extern "C" __global__ void bn_forward(
-    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *chunks, int c,
-    int lanes, float eps, int relu, int vector, float *running_mean, float *running_var, const double *shares, int groups,
-    double momentum) {
+    act_t *y, const act_t *x, float *mean, float *var, const float *gamma, const float *beta, const i64 *chunks, int c, int lanes, float eps,
+    int relu, int vector, float *running_mean, float *running_var, const double *shares, int groups, double momentum, const float *partial,
+    const float *counts, const int *plan, u32 *counters) {
     after_previous_launch();
+    __shared__ double shared[TREE];
+    if (partial) first_of_all(counters, plan[0], [=](int part) { finalise(mean, var, partial, counts, plan, c, part, shared); });
     if (running_mean && blockIdx.x == 0) {
         const int width = lanes * (vector ? 8 : 1), first = blockIdx.y * width;
         const Running running = {running_mean, running_var, shares, groups, momentum};
@@ -289,10 +293,14 @@ __device__ inline void backward(
     }
 }
 
+// With partial, sums are made first.
 extern "C" __global__ void bn_backward(
     act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
-    const float *gamma, const float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector) {
+    const float *gamma, float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector,
+    const float *partial, const int *plan, u32 *counters) {
     after_previous_launch();
+    __shared__ double shared[TREE];
+    if (partial) first_of_all(counters, plan[0], [=](int part) { sums_finalise(sums, partial, plan, var, eps, c, part, shared); });
     if (vector)
         backward<8>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
     else

@@ -60,14 +60,17 @@ class BatchNorm(Operations):
         self, y: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...], *,
         eps: float, relu: bool = False, running: Running | None = None,
     ) -> None:  # fmt: skip
+        finish = self.device.taken(mean)
         chunks, _, lanes, vector, column_blocks = _chunks(self.device, x, groups, 2048, 2)
         kept = [] if running is None else [running.mean, running.var]
+        reads, writes = ([mean, var], []) if finish is None else ([finish.partial, finish.counts], [mean, var])
         shares = constant(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups)) if kept else None
         self.device.cuda(
             FILE, "bn_forward", (len(chunks), column_blocks), THREADS, y, x, mean, var, gamma, beta, chunks,
             *map(np.int32, (x.shape[-1], lanes)), np.float32(eps), *map(np.int32, (relu, vector)),
             *(kept or (None, None)), shares, np.int32(len(groups)), np.float64(running.momentum if running else 0.0),
-            cost=cost(0, [x, mean, var, gamma, beta, *kept], [y, *kept]), defines=defines_of(x),
+            *((None,) * 4 if finish is None else (*finish[:3], self.device.counters)),
+            cost=cost(0, [x, *reads, gamma, beta, *kept], [y, *writes, *kept]), defines=defines_of(x),
         )  # fmt: skip
 
     def _batch_norm_backward(
@@ -82,11 +85,18 @@ class BatchNorm(Operations):
         if sums is None and (batch_statistics or wanted):
             sums = dev.scratch("bn.sums", (2, len(groups), c), np.float32)
             self._backward_sums(sums, dy, x, mask, mean, var, groups, eps)
+        finish = dev.taken(sums)
         chunks, _, lanes, vector, column_blocks = _chunks(dev, x, groups, 2048, 2)
-        reads = [dy, var, gamma, *([x, mean, sums] if batch_statistics else []), *([mask] if masked else [])]
+        reads = [dy, var, gamma, *([x, mean] if batch_statistics else []), *([mask] if masked else [])]
+        if finish is not None:
+            reads.append(finish.partial)
+            wanted.append(sums)
+        elif batch_statistics:
+            reads.append(sums)
         dev.cuda(
             FILE, "bn_backward", (len(chunks), column_blocks), THREADS, dx, dgamma, dbeta, dy, x, mask, mean, var, gamma, sums, chunks,
             *map(np.int32, (c, len(groups), lanes)), np.float32(eps), *map(np.int32, (not batch_statistics, vector)),
+            *((None,) * 3 if finish is None else (finish.partial, finish.plan, dev.counters)),
             cost=cost(0, reads, [dx, *wanted]), defines=defines_of(x),
         )  # fmt: skip
 

@@ -99,3 +99,30 @@ __device__ __forceinline__ T block_sum(T x, T* scratch) {
     for (int warp = 1; warp < warps; warp++) sum += scratch[warp];
     return sum;
 }
+
+// What all blocks of a launch need, made by those of them that come first: work(part) for every part below `parts`, each by one whole
+// block, then every block waits until all are done. No block waits for one that has not begun: a part belongs to a block that is running.
+// What a part writes does not depend on which block does it. counters: three integers that are 0 between launches (`Device.counters`):
+// parts begun, parts done, blocks that need them no more, of which the last sets all three back.
+template <class Work>
+__device__ __forceinline__ void first_of_all(u32* counters, int parts, Work work) {
+    __shared__ u32 part;
+    const bool leader = threadIdx.x == 0;
+    while (true) {
+        if (leader) part = *(volatile u32*)(counters + 1) < parts ? atomicAdd(counters, 1u) : parts;
+        __syncthreads();
+        if (part >= parts) break;
+        work((int)part);
+        __syncthreads();  // the whole block has written its part, and read which it was
+        if (leader) {
+            __threadfence();  // others see what was written before they see that it was
+            atomicAdd(counters + 1, 1u);
+        }
+    }
+    if (leader) {
+        while (*(volatile u32*)(counters + 1) < parts) __nanosleep(40);
+        __threadfence();
+        if (atomicAdd(counters + 2, 1u) == gridDim.x * gridDim.y * gridDim.z - 1) counters[0] = counters[1] = counters[2] = 0;
+    }
+    __syncthreads();
+}

@@ -180,7 +180,7 @@ class Prepared(NamedTuple):
         arguments: `finish_tile`'s from ``out`` to ``eps``.
         constants: its constexprs N, CHANNELS and ACTIVATION.
         reads, writes: arrays (or bytes) that the launch reads and writes because of it, ``out`` included.
-        finish: launches what combines the partial results; call it after the launch.
+        finish: adds up the partial results, or leaves that to the next launch; call it after the launch.
     """
 
     tiles: int
@@ -206,12 +206,15 @@ def prepare(dev: Device, epilogue: Epilogue, out: Array, *, images: int, positio
     row_ranges, starts = _row_ranges(dev, tuple(groups), positions, bm)
     tiles = starts[-1]
     reads, writes = [row_ranges.nbytes if row_ranges is not None else 0, bias.nbytes if bias is not None else 0], [out.nbytes]
-    partial = counts = mask = mean = var = gamma = beta = None
+    partial: Any = None
+    counts = mask = mean = var = gamma = beta = None
     channels, eps = out.shape[-1], 0.0
 
     def finish() -> None:
         if statistics:
             partials.bn_finalise(dev, statistics.mean, statistics.var, partial, counts, starts, statistics.mean.shape[1])
+        elif previous and mean is None:
+            partials.split_reduce(dev, previous.sums.reshape(-1), partial.reshape(-1, channels))
         elif previous:
             partials.bn_sums_finalise(dev, previous.sums, partial, starts, channels, previous.var, previous.eps)
 

@@ -8,7 +8,7 @@ every run.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,30 +53,42 @@ def split_grid(entries: int, splits: int, multiprocessors: int) -> tuple[int, in
     return blocks(entries * lanes, each * THREADS), lanes
 
 
-def _reduction(
-    dev: Device, partial: Array, chunk_starts: tuple[int, ...], channels: int
-) -> tuple[Any, int, int, int, int, tuple[int, int], int]:
-    """How to sum ``partial``: (starts on the device, phases, column blocks, width, vector; grid, threads).
+class Finish(NamedTuple):
+    """Partial sums that are still to be added up, for the launch that needs the sums (`Device.hold`).
 
-    With ``vector`` 1 a thread has four channels, else one; ``width`` threads are arranged along the channels.
+    Attributes:
+        partial, counts: as of `bn_finalise`; counts None where there are none.
+        plan: int32, how: struct Plan of finish.cuh.
+        parts: blocks that share the work.
     """
+
+    partial: Array
+    counts: Array
+    plan: Array
+    parts: int
+
+
+def _plan(dev: Device, partial: Array, counts: Array, chunk_starts: tuple[int, ...], channels: int) -> Finish:
+    """How to add up ``partial``: a thread has four channels where four divide them, else one."""
     chunks, columns = chunk_starts[-1], partial.shape[-1]
     if chunk_starts[0] != 0 or any(a >= b for a, b in zip(chunk_starts[:-1], chunk_starts[1:], strict=True)):
         raise ValueError(f"chunk_starts: got {chunk_starts}, expected 0 and then larger and larger numbers")
     if len(partial) % chunks or columns % channels:
         raise ValueError(f"partial: got shape {partial.shape}, expected a multiple of {chunks} chunks and of {channels} columns")
-    phases, k = len(partial) // chunks, columns // channels
+    groups, phases, k = len(chunk_starts) - 1, len(partial) // chunks, columns // channels
     terms = phases * k * max(b - a for a, b in zip(chunk_starts[:-1], chunk_starts[1:], strict=True))
     vector = int(channels % 4 == 0)
-    lanes = min(256 if vector else 128, power_of_two(blocks(terms, 4)))  # threads that share a channel
-    width = max(2 if vector else 8, THREADS // lanes)  # at least 32 bytes of neighbours; at most 2048 channels a block
-    starts = constant(dev, ("starts", chunk_starts), lambda: np.array(chunk_starts, np.int32))
-    grid = blocks(channels, width * (4 if vector else 1)), len(chunk_starts) - 1
-    return starts, phases, k, width, vector, grid, width * lanes
+    lanes = min(THREADS // 2, power_of_two(blocks(terms, 4)))  # threads that share a channel
+    width = THREADS // lanes
+    parts = groups * blocks(channels, width * (4 if vector else 1))
+    numbers = parts, groups, phases, k, width, vector, *chunk_starts
+    return Finish(partial, counts, constant(dev, ("plan", numbers), lambda: np.array(numbers, np.int32)), parts)
 
 
 def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Array, chunk_starts: tuple[int, ...], channels: int) -> None:
     """Mean and biased variance of each group from chunks' sums and squares about the chunks' own means (Chan et al. 1979).
+
+    Held back (`Device.hold`): the batch norm's forward does it, if it is the next launch.
 
     Args:
         mean, var: float32 [G, C], outputs.
@@ -93,40 +105,45 @@ def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Ar
     check_array("var", var, (groups, channels), np.float32)
     check_array("partial", partial, (len(partial), 2, partial.shape[-1]), np.float32)
     check_array("counts", counts, (len(partial),), np.float32)
-    starts, phases, k, width, vector, grid, threads = _reduction(dev, partial, chunk_starts, channels)
-    dev.cuda(
-        FILE, "bn_finalise", grid, threads,
-        mean, var, partial, counts, starts, *map(np.int32, (groups, phases, k, channels, width, vector)),
-        cost=cost(0, [partial, counts], [mean, var]),
-    )  # fmt: skip
+    finish = _plan(dev, partial, counts, chunk_starts, channels)
+
+    def launch() -> None:
+        dev.cuda(
+            FILE, "bn_finalise", finish.parts, THREADS, mean, var, partial, counts, finish.plan, np.int32(channels),
+            cost=cost(0, [partial, counts], [mean, var]),
+        )  # fmt: skip
+
+    dev.hold(mean, finish, launch)
 
 
 def bn_sums_finalise(
     dev: Device, sums: Array, partial: Array, chunk_starts: tuple[int, ...], channels: int, var: Array, eps: float
 ) -> None:
-    """Σ g and Σ g x̂ of each group from the chunks' Σ g and Σ g·(x − mean).
+    """Σ g and Σ g x̂ of each group from the chunks' Σ g and Σ g·(x − mean). Held back for the batch norm's backward, as `bn_finalise`.
 
     Args:
-        sums: float32 [2, G, C], output; [1, G, C] with var None.
-        partial: float32 [P·T, 2, k·C]; with var None [P·T, 1 or 2, k·C], of which the first row counts.
+        sums: float32 [2, G, C], output.
+        partial: float32 [P·T, 2, k·C].
         chunk_starts, channels: as in `bn_finalise`.
-        var: float32 [G, C], or None where there is no batch norm.
+        var: float32 [G, C].
         eps: of the batch norm.
 
     Raises:
         ValueError: a shape or dtype that does not fit.
     """
-    groups, rows = len(chunk_starts) - 1, partial.shape[1]
-    check_array("sums", sums, (1 if var is None else 2, groups, channels), np.float32)
-    check_array("partial", partial, (len(partial), rows if var is None else 2, partial.shape[-1]), np.float32)
-    if var is not None:
-        check_array("var", var, (groups, channels), np.float32)
-    starts, phases, k, width, vector, grid, threads = _reduction(dev, partial, chunk_starts, channels)
-    dev.cuda(
-        FILE, "bn_sums_finalise", grid, threads,
-        sums, partial, starts, var, np.float32(eps), *map(np.int32, (groups, phases, rows, k, channels, width, vector)),
-        cost=cost(0, [partial.nbytes // rows if var is None else partial], [sums]),
-    )  # fmt: skip
+    groups = len(chunk_starts) - 1
+    check_array("sums", sums, (2, groups, channels), np.float32)
+    check_array("partial", partial, (len(partial), 2, partial.shape[-1]), np.float32)
+    check_array("var", var, (groups, channels), np.float32)
+    finish = _plan(dev, partial, None, chunk_starts, channels)
+
+    def launch() -> None:
+        dev.cuda(
+            FILE, "bn_sums_finalise", finish.parts, THREADS, sums, partial, finish.plan, var, np.float32(eps), np.int32(channels),
+            cost=cost(0, [partial, var], [sums]),
+        )  # fmt: skip
+
+    dev.hold(sums, finish, launch)
 
 
 def column_sums(dev: Device, out: Array, matrix: Array) -> None:
@@ -143,10 +160,10 @@ def column_sums(dev: Device, out: Array, matrix: Array) -> None:
     lanes, vector, column_blocks = channel_layout(columns)
     step = 4 * THREADS // lanes
     chunk_rows = step * min(16, blocks(rows, step * blocks(512, column_blocks)))
-    partial = dev.scratch("column_sums", (blocks(rows, chunk_rows), 1, columns), np.float32)
+    partial = dev.scratch("column_sums", (blocks(rows, chunk_rows), columns), np.float32)
     dev.cuda(
         FILE, "column_partials", (len(partial), column_blocks), THREADS,
         partial, matrix, np.int64(rows), np.int64(chunk_rows), *map(np.int32, (columns, lanes, vector)),
         cost=cost(0, [matrix], [partial]), defines=defines_of(matrix),
     )  # fmt: skip
-    bn_sums_finalise(dev, out.reshape(1, 1, channels), partial, (0, len(partial)), channels, None, 0.0)
+    split_reduce(dev, out, partial.reshape(-1, channels))
