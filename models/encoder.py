@@ -54,6 +54,10 @@ class EncoderApplication:
 
     def backward(self, dmu: Array, dlogvar: Array) -> None:
         """Gradients of all parameters; both heads' errors meet at the FC layer."""
+        with self._encoder.engine.together():
+            self._backward(dmu, dlogvar)
+
+    def _backward(self, dmu: Array, dlogvar: Array) -> None:
         encoder = self._encoder
         error = encoder.mu.backward(dmu, self._mu, dx=True, dw=True)
         other = encoder.logvar.backward(dlogvar, self._logvar, dx=True, dw=True)

@@ -76,8 +76,9 @@ def adversarial(model: System, dis: Any, n: int, objective: Objective, training:
     eng.gan_loss(model.losses[GAN], e_dis, dis.logits, n, weights, log_eps=log_eps)
     train_dec = train_dis = True
     if training:
-        eng.fill(model.flags, 1)
-        if objective.gate:
+        if not objective.gate:
+            eng.fill(model.flags, 1)
+        else:
             eng.equilibrium_gate(
                 model.flags, model.losses[GAN], n, len(dis.logits) - n,
                 equilibrium=objective.equilibrium, margin=objective.margin,

@@ -53,7 +53,8 @@ class VAEGAN(System):
         for p in self.fused:
             p.fused_update = self.optimizer.fused_update(p, lr)
         self.noise = noise
-        step_of(self.system, objective)(self, x, eps, z_p, objective, attributes)
+        with self.weights:
+            step_of(self.system, objective)(self, x, eps, z_p, objective, attributes)
         self.noise = None
         self.optimizer.update(lr, blend)
         for p in self.fused:

@@ -49,6 +49,14 @@ __device__ __forceinline__ void after_previous_launch() {
 #endif
 }
 
+// The compiler cannot know that pointers from a list are to global memory, whose loads and stores are quicker than generic ones. A null
+// pointer is not: it may be said of a pointer only where that is used. On the host the pointer is used, so that a null one shows.
+#ifdef __CUDA_ARCH__
+#define ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
+#else
+#define ASSUME_GLOBAL(p) (void)*(const volatile u8 *)(p)
+#endif
+
 // Eight (four) consecutive elements: 16 bytes a load for bf16, two of 16 for float. p must be aligned to 16 bytes (load4 of bf16: 8).
 __device__ __forceinline__ void load8(float* v, const float* p) {
     float4 a = *(const float4*)p, b = *(const float4*)(p + 4);

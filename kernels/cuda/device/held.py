@@ -17,9 +17,11 @@ class Held(NamedTuple):
 
 
 class Holding:
-    """Base of a device. Nobody sees that a launch was held back: it is made before any other, and before the host reads, writes or waits."""
+    """Base of a device. Nobody sees that a launch was held back: it is made before any other, and before the host reads or waits."""
 
     _held: Held | None = None
+    unfinished: list[tuple[Array, Array]] | None = None  # within `summed_together`: results, and the partial sums to be added up for each
+    packed: Any = None  # within `FixedWeights`: it
 
     def hold(self, result: Array, about: Any, launch: Callable[[], None]) -> None:
         """Make ``launch`` later, unless the next launch takes its work over."""

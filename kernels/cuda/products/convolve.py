@@ -15,7 +15,7 @@ from kernels.cuda.products import convolve_kernel, tiles
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
 from kernels.cuda.products.few_outputs import few_outputs, takes_few_outputs
 from kernels.cuda.products.images import PIXEL, image_convolve
-from kernels.cuda.products.packing import pack_weights, pad_channels
+from kernels.cuda.products.packing import packed_weights, pad_channels
 from kernels.cuda.products.partials import split_reduce
 from kernels.cuda.products.splits import DOT
 from kernels.cuda.products.time_model import split
@@ -133,9 +133,7 @@ def _packed(dev: Device, w: Array, lowering: Lowering, channels: int) -> Any:
         return w.reshape(kh * kw, ci, co)
     taps = lowering.kernel[0] * lowering.kernel[1]
     shape = (taps, lowering.columns, channels) if lowering.transposed else (taps, channels, _padded_channels(lowering.columns))
-    packed = dev.scratch("convolve.w", shape, w.dtype)
-    pack_weights(dev, packed, w, mode=lowering.mode or "forward")
-    return packed
+    return packed_weights(dev, "convolve.w", shape, w, lowering.mode or "forward")
 
 
 def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lowering: Lowering, epilogue: Epilogue) -> None:

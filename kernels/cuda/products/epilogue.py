@@ -213,9 +213,9 @@ def prepare(dev: Device, epilogue: Epilogue, out: Array, *, images: int, positio
     def finish() -> None:
         if statistics:
             partials.bn_finalise(dev, statistics.mean, statistics.var, partial, counts, starts, statistics.mean.shape[1])
-        elif previous and mean is None:
-            partials.split_reduce(dev, previous.sums.reshape(-1), partial.reshape(-1, channels))
-        elif previous:
+        elif previous and mean is None and previous.sums is not None:
+            partials.reduce_gradient(dev, previous.sums.reshape(-1), partial.reshape(-1, channels))
+        elif previous and mean is not None:
             partials.bn_sums_finalise(dev, previous.sums, partial, starts, channels, previous.var, previous.eps)
 
     if statistics:
@@ -229,7 +229,12 @@ def prepare(dev: Device, epilogue: Epilogue, out: Array, *, images: int, positio
             mask, mean, var = previous.pre, previous.mean, previous.var
             gamma, beta, eps = previous.gamma, previous.beta, float(previous.eps)
             reads += [mean, var, gamma, beta]
-        partial = dev.scratch("epilogue.partial", (phases * tiles, 1 if mean is None else 2, columns), np.float32)
+        shape = phases * tiles, 1 if mean is None else 2, columns
+        partial = (
+            dev.scratch("epilogue.partial", shape, np.float32)
+            if mean is not None
+            else partials.gradient_partials(dev, "epilogue.partial", shape)
+        )
         reads.append(mask)
         writes.append(partial)
     arguments = (out, bias, partial, counts, mask, mean, var, gamma, beta, eps)

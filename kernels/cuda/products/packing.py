@@ -2,16 +2,70 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 from kernels.contract.checks import check_array
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
-from kernels.cuda.device.launch import THREADS, blocks, check_values, defines_of
+from kernels.cuda.device.launch import THREADS, blocks, check_values, constant, defines_of
 from kernels.ledger import cost
 
 FILE = "products/packing.cu"
+SIDE = 32  # of the square that a block packs
 MODES = {"forward": 0, "dgrad1": 1, "phases": 2, "image": 3, "image_dgrad1": 4, "columns": 5, "columns_dgrad1": 6}
+
+
+KEPT = 1 << 22  # bytes of packed weights at most that `FixedWeights` keeps from one step to the next
+
+
+def packed_weights(dev: Device, key: str, shape: tuple[int, ...], w: Array, mode: str) -> Any:
+    """w in an array of ``shape``, by `pack_weights`: scratch of ``key``; within `FixedWeights` one that is packed once a step."""
+    kept: FixedWeights | None = dev.packed
+    if kept is None or math.prod(shape) * w.dtype.itemsize > KEPT:
+        dst = dev.scratch(key, shape, w.dtype)
+        pack_weights(dev, dst, w, mode=mode)
+        return dst
+    name = dev._address(w), w.shape, mode, shape
+    if name not in kept.entries:
+        dst = dev.empty(shape, w.dtype)
+        pack_weights(dev, dst, w, mode=mode)
+        kept.entries[name] = dst, w, mode
+    return kept.entries[name][0]
+
+
+class FixedWeights:
+    """A context in which weights do not change: what was packed in it once is packed in one launch whenever it is entered again."""
+
+    def __init__(self, dev: Device):
+        self._dev = dev
+        self.entries: dict[Any, tuple[Array, Array, str]] = {}
+
+    def __enter__(self) -> None:
+        if self.entries:
+            self._pack_all()
+        self._dev.packed = self
+
+    def __exit__(self, *_: object) -> None:
+        self._dev.packed = None
+
+    def _pack_all(self) -> None:
+        dev, names = self._dev, tuple(self.entries)
+        words, squares = [], []
+        for row, (dst, w, mode) in enumerate(self.entries.values()):
+            numbers = np.array([MODES[mode], *w.shape, *dst.shape[1:], 0], np.int32).view(np.uint64)
+            words.append((dev._address(dst), dev._address(w), *numbers.tolist()))
+            x, y = blocks(dst.shape[2], SIDE), blocks(dst.shape[1], SIDE)
+            squares += [(row, i, j, tap) for tap in range(len(dst)) for j in range(y) for i in range(x)]
+        table = constant(dev, ("packings", names), lambda: np.array(words, np.uint64))
+        places = constant(dev, ("squares of packings", names), lambda: np.array(squares, np.int32))
+        arrays = [(dst, w) for dst, w, _ in self.entries.values()]
+        dev.cuda(
+            FILE, "pack_list", len(squares), THREADS, table, places,
+            cost=cost(0, [w for _, w in arrays], [dst for dst, _ in arrays]), defines=defines_of(arrays[0][0]),
+        )  # fmt: skip
 
 
 def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:
@@ -49,7 +103,7 @@ def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:
         raise ValueError(f"w: got shape {w.shape}, expected at most 4 channels for mode {mode!r}")
     taps, rows, columns = dst.shape
     dev.cuda(
-        FILE, "pack_weights", (blocks(columns, 32), blocks(rows, 32), taps), THREADS,
+        FILE, "pack_weights", (blocks(columns, SIDE), blocks(rows, SIDE), taps), THREADS,
         dst, w, *map(np.int32, (MODES[mode], kh, kw, ci, co, rows, columns)), cost=cost(0, [w], [dst]), defines=defines_of(dst),
     )  # fmt: skip
 

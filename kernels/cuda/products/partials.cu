@@ -10,9 +10,9 @@ __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 // threads share them and take every lanes-th split, then add theirs in a tree: few elements of many splits fill a device too.
 template <int V, class T>
 __device__ inline void split_sum(
-    T *out, const float *partials, const float *bias, int splits, i64 n, i64 columns, int lanes, float (*shared)[THREADS]) {
+    T *out, const float *partials, const float *bias, int splits, i64 n, i64 columns, int lanes, i64 block, float (*shared)[THREADS]) {
     const int width = THREADS / lanes, lane = threadIdx.x / width;
-    const i64 first = ((i64)blockIdx.x * width + threadIdx.x % width) * V;
+    const i64 first = (block * width + threadIdx.x % width) * V;
     const bool aligned = aligned16(out) && aligned16(partials);
     Sum own[V];
     float sum[V];
@@ -50,9 +50,31 @@ extern "C" __global__ void split_reduce(act_t *out, const float *partials, const
     after_previous_launch();
     __shared__ float shared[4][THREADS];
     if (n % 4 == 0)
-        split_sum<4>(out, partials, bias, splits, n, columns, lanes, shared);
+        split_sum<4>(out, partials, bias, splits, n, columns, lanes, blockIdx.x, shared);
     else
-        split_sum<1>(out, partials, bias, splits, n, columns, lanes, shared);
+        split_sum<1>(out, partials, bias, splits, n, columns, lanes, blockIdx.x, shared);
+}
+
+// An entry of the list: 5 words of 8 bytes, as split_reduce has them.
+struct Reduction {
+    float *out;
+    const float *partials;
+    i64 n, splits, lanes;
+};
+
+// Several sums in one launch. blocks [·, 2]: entry of the list, block of that sum.
+extern "C" __global__ void split_reduce_list(const u64 *list, const int *blocks) {
+    after_previous_launch();
+    __shared__ float shared[4][THREADS];
+    const int *block = blocks + 2 * (i64)blockIdx.x;
+    const Reduction r = ((const Reduction *)list)[block[0]];
+    float *out = r.out;
+    const float *partials = r.partials;
+    ASSUME_GLOBAL(out), ASSUME_GLOBAL(partials);
+    if (r.n % 4 == 0)
+        split_sum<4>(out, partials, nullptr, (int)r.splits, r.n, r.n, (int)r.lanes, block[1], shared);
+    else
+        split_sum<1>(out, partials, nullptr, (int)r.splits, r.n, r.n, (int)r.lanes, block[1], shared);
 }
 
 // Grid: the parts of the plan.

@@ -8,7 +8,9 @@ every run.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +45,48 @@ def split_reduce(dev: Device, out: Array, partials: Array, bias: Array = None) -
         out, partials, bias, np.int32(len(partials)), np.int64(out.size), np.int64(out.shape[-1]), np.int32(lanes),
         cost=cost(0, [partials] if bias is None else [partials, bias], [out]), defines=defines_of(out),
     )  # fmt: skip
+
+
+def gradient_partials(dev: Device, key: str, shape: tuple[int, ...]) -> Any:
+    """float32 scratch for the partial sums of a parameter's gradient, for `reduce_gradient`. Within `summed_together` each has its own."""
+    return dev.scratch(key if dev.unfinished is None else f"unfinished {len(dev.unfinished)}", shape, np.float32)
+
+
+def reduce_gradient(dev: Device, out: Array, partials: Array) -> None:
+    """out = Σ_s partials[s], as `split_reduce`; within `summed_together` at its end. Args: float32; partials of `gradient_partials`."""
+    if dev.unfinished is None:
+        return split_reduce(dev, out, partials)
+    check_array("partials", partials, (len(partials), *out.shape), np.float32)
+    dev.unfinished.append((out, partials))
+
+
+@contextmanager
+def summed_together(dev: Device) -> Iterator[None]:
+    """Adds up at its end, in one launch, what `reduce_gradient` was given within it; the same bits. Inside another it does nothing."""
+    if dev.unfinished is not None:
+        yield
+        return
+    dev.unfinished = []
+    try:
+        yield
+        entries = dev.unfinished
+    finally:
+        dev.unfinished = None
+    if entries:
+        _reduce_all(dev, entries)
+
+
+def _reduce_all(dev: Device, entries: list[tuple[Array, Array]]) -> None:
+    words, chunks = [], []
+    for row, (out, partials) in enumerate(entries):
+        grid, lanes = split_grid(out.size, len(partials), dev.chip.multiprocessors)
+        words.append((dev._address(out), dev._address(partials), out.size, len(partials), lanes))
+        chunks += [(row, block) for block in range(grid)]
+    numbers = tuple(words)
+    table = constant(dev, ("sums", numbers), lambda: np.array(numbers, np.uint64))
+    of_block = constant(dev, ("blocks of sums", numbers), lambda: np.array(chunks, np.int32))
+    outs, partials = zip(*entries, strict=True)
+    dev.cuda(FILE, "split_reduce_list", len(chunks), THREADS, table, of_block, cost=cost(0, partials, outs))
 
 
 def split_grid(entries: int, splits: int, multiprocessors: int) -> tuple[int, int]:
@@ -147,7 +191,7 @@ def bn_sums_finalise(
 
 
 def column_sums(dev: Device, out: Array, matrix: Array) -> None:
-    """out[c] = Σ_rows matrix[row, c]. Args: out float32 [C]; matrix [rows, C], float32 or the engine's dtype.
+    """out[c] = Σ_rows matrix[row, c], a gradient (`reduce_gradient`). Args: out float32 [C]; matrix [rows, C], float32 or bf16.
 
     Raises:
         ValueError: a shape or dtype that does not fit.
@@ -160,10 +204,10 @@ def column_sums(dev: Device, out: Array, matrix: Array) -> None:
     lanes, vector, column_blocks = channel_layout(columns)
     step = 4 * THREADS // lanes
     chunk_rows = step * min(16, blocks(rows, step * blocks(512, column_blocks)))
-    partial = dev.scratch("column_sums", (blocks(rows, chunk_rows), columns), np.float32)
+    partial = gradient_partials(dev, "column_sums", (blocks(rows, chunk_rows), columns))
     dev.cuda(
         FILE, "column_partials", (len(partial), column_blocks), THREADS,
         partial, matrix, np.int64(rows), np.int64(chunk_rows), *map(np.int32, (columns, lanes, vector)),
         cost=cost(0, [matrix], [partial]), defines=defines_of(matrix),
     )  # fmt: skip
-    split_reduce(dev, out, partial.reshape(-1, channels))
+    reduce_gradient(dev, out, partial.reshape(-1, channels))

@@ -55,7 +55,7 @@ def _library(file: str, defines: tuple[str, ...]) -> Any:
     text = source_of(file)
     glue = 'template <> struct emulation::Code<bf16> { static constexpr const char* text = "V2"; };\n' + "".join(
         f'extern "C" const char* run_{name}(void** values, const unsigned* extents, unsigned shared, uint64_t seed, '
-        "const uint64_t* arrays, unsigned n) {{ "
+        "const uint64_t* arrays, unsigned n) { "
         f"return emulation::launch([](void* v) {{ emulation::call({name}, (void**)v); }}, values, extents, shared, seed, arrays, n); }}\n"
         f'extern "C" void describe_{name}(char* out) {{ emulation::describe_all({name}, out); }}\n'
         for name in kernels_of(text)
