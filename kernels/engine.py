@@ -107,12 +107,17 @@ class Engine(
         """
 
     def together(self) -> AbstractContextManager[None]:
-        """Within it nobody reads a parameter's gradient (dw, dbias): it is there at the end, so that a GPU can finish all at once."""
+        """Within it nobody reads a parameter's gradient (dw, dbias), nor what `linear_forward` gives: both are there at the end, so that a
+        GPU can finish all of them at once."""
         return nullcontext()
 
     def fixed_weights(self) -> AbstractContextManager[None]:
         """For a model to keep, and to enter anew in each step: within it no weights of products change, so that a GPU can bring them into
         the order that its kernels read at once, and only once."""
+        return nullcontext()
+
+    def unchanged(self, array: Array) -> AbstractContextManager[None]:
+        """Within it nobody writes to ``array``, so that a GPU needs to make what its kernels read in place of it only once."""
         return nullcontext()
 
     def synchronize(self) -> None:

@@ -60,13 +60,13 @@ class Conv(Layer):
         """``rows``: the images whose error at x is wanted (all by default)."""
         if self.activation and done is None:
             (self.engine.relu_backward if self.activation == "relu" else self.engine.tanh_backward)(dy, dy, saved.y)
-        if dw:
-            dbias = self.bias.grad if self.bias and done is None else None  # else it came with dy
-            self.engine.conv2d_wgrad(self.weight.grad, saved.x, dy, stride=self.stride, dbias=dbias)
-        result = None
-        if dx:
-            result = self.pool.take(saved.x[rows].shape)
-            self.engine.conv2d_dgrad(result, dy[rows], self.weight.compute, stride=self.stride, previous=previous)
+        result = self.pool.take(saved.x[rows].shape) if dx else None
+        with self.engine.unchanged(dy):
+            if dw:
+                dbias = self.bias.grad if self.bias and done is None else None  # else it came with dy
+                self.engine.conv2d_wgrad(self.weight.grad, saved.x, dy, stride=self.stride, dbias=dbias)
+            if dx:
+                self.engine.conv2d_dgrad(result, dy[rows], self.weight.compute, stride=self.stride, previous=previous)
         self.pool.give(dy)
         return result
 

@@ -42,7 +42,9 @@ class Encoder:
     def apply(self, x: Array, pass_: Pass) -> EncoderApplication:
         """x [N, S, S, C] → an application with ``mu`` and ``logvar`` [N, latent]."""
         trunk = self.trunk.apply(x, pass_)
-        return EncoderApplication(self, trunk, self.mu.forward(trunk.output, pass_), self.logvar.forward(trunk.output, pass_))
+        with self.engine.together():
+            heads = self.mu.forward(trunk.output, pass_), self.logvar.forward(trunk.output, pass_)
+        return EncoderApplication(self, trunk, *heads)
 
 
 class EncoderApplication:

@@ -6,7 +6,7 @@ passes need, and may be sent backward more than once, with different errors, bef
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from kernels import Array, Previous
@@ -30,18 +30,20 @@ class Sequential:
 
     def apply(self, x: Array, pass_: Pass, out: Array = None) -> Application:
         """Forward through every layer; ``out`` takes the last layer's output (a slice of a joined batch, say)."""
-        saved = []
+        saved, unchanged = [], ExitStack()  # its input, until it is released: backward reads it
+        unchanged.enter_context(self.layers[0].engine.unchanged(x))
         for layer in self.layers:
             x, kept = layer.forward(x, pass_, out if layer is self.layers[-1] else None)
             saved.append(kept)
-        return Application(self, saved, x)
+        return Application(self, saved, x, unchanged)
 
 
 class Application:
     """One forward pass of a `Sequential`: its ``output``, and what a backward pass needs."""
 
-    def __init__(self, network: Sequential, saved: list[Saved], output: Array):
+    def __init__(self, network: Sequential, saved: list[Saved], output: Array, unchanged: ExitStack):
         self._network, self._saved, self.output = network, saved, output
+        self._unchanged = unchanged
         self.first = saved[0].y  # output of the first layer
 
     def backward(
@@ -89,3 +91,4 @@ class Application:
         for layer, saved in zip(self._network.layers, self._saved, strict=True):
             layer.release(saved)
         self._saved = []
+        self._unchanged.close()

@@ -59,7 +59,8 @@ class VAEGAN(System):
         self.optimizer.update(lr, blend)
         for p in self.fused:
             p.fused_update = None
-        self.engine.count_gate(self.gate_counts, self.flags)
+        if not SYSTEMS[self.system].gate:
+            self.engine.count_gate(self.gate_counts, self.flags)
         self.pool.settle()
         self._rows = (len(x), len(x), len(x) if self.system == "gan" else objective.generated(len(x)))
 

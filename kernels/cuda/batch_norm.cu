@@ -35,11 +35,12 @@ struct Position {  // of a thread
     int column, step;             // its first channel; rows from one of its rows to the next
 };
 
+// Of chunk `number` and the columns' block `side`.
 template <int V>
-__device__ inline Position position(const i64 *chunks, int lanes) {
-    const i64 *chunk = chunks + 4 * (i64)blockIdx.x;
+__device__ inline Position position(const i64 *chunks, int lanes, int number, int side) {
+    const i64 *chunk = chunks + 4 * (i64)number;
     const int step = blockDim.x / lanes;
-    return {chunk[0], chunk[1] + threadIdx.x / lanes, chunk[2], chunk[3], (int)(blockIdx.y * lanes + threadIdx.x % lanes) * V, step};
+    return {chunk[0], chunk[1] + threadIdx.x / lanes, chunk[2], chunk[3], (int)(side * lanes + threadIdx.x % lanes) * V, step};
 }
 
 __device__ inline float reciprocal_deviation(float var, float eps) { return 1.0f / sqrtf(var + eps); }
@@ -47,8 +48,9 @@ __device__ inline float reciprocal_deviation(float var, float eps) { return 1.0f
 // partial[chunk] = (Σ x, Σ (x − the chunk's mean)²) and counts[chunk]: Welford's update in a thread, then pairs of threads by
 // Chan et al.'s formula, so that a mean far from 0 costs no digits. shared: 17 values a thread.
 template <int V>
-__device__ inline void statistics(float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, float *shared) {
-    const Position at = position<V>(chunks, lanes);
+__device__ inline void statistics(
+    float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, float *shared, int number, int side) {
+    const Position at = position<V>(chunks, lanes, number, side);
     const bool inside = at.column < c, aligned = aligned16(x);
     float mean[V] = {}, m2[V] = {}, n = 0.0f;
     for (i64 row = at.first; inside && row < at.end; row += UNROLL * at.step) {
@@ -89,22 +91,27 @@ __device__ inline void statistics(float *partial, float *counts, const act_t *x,
         }
         __syncthreads();
     }
-    if (threadIdx.x == 0 && blockIdx.y == 0) counts[blockIdx.x] = n;
+    if (threadIdx.x == 0 && side == 0) counts[number] = n;
     if (threadIdx.x >= lanes || !inside) return;
 #pragma unroll
     for (int k = 0; k < V; ++k) mean[k] *= n;
-    float *out = partial + (i64)blockIdx.x * 2 * c + at.column;
+    float *out = partial + (i64)number * 2 * c + at.column;
     write<V>(out, mean, aligned16(partial));
     write<V>(out + c, m2, aligned16(partial));
+}
+
+__device__ inline void statistics(
+    float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, int vector, float *shared, int number, int side) {
+    if (vector)
+        statistics<8>(partial, counts, x, chunks, c, lanes, shared, number, side);
+    else
+        statistics<1>(partial, counts, x, chunks, c, lanes, shared, number, side);
 }
 
 extern "C" __global__ void bn_statistics(float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, int vector) {
     after_previous_launch();
     __shared__ float shared[17 * THREADS];
-    if (vector)
-        statistics<8>(partial, counts, x, chunks, c, lanes, shared);
-    else
-        statistics<1>(partial, counts, x, chunks, c, lanes, shared);
+    statistics(partial, counts, x, chunks, c, lanes, vector, shared, blockIdx.x, blockIdx.y);
 }
 
 // y may be x.
@@ -112,7 +119,7 @@ template <int V>
 __device__ inline void forward(
     act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *chunks, int c,
     int lanes, float eps, bool relu) {
-    const Position at = position<V>(chunks, lanes);
+    const Position at = position<V>(chunks, lanes, blockIdx.x, blockIdx.y);
     if (at.column >= c) return;
     const bool aligned = aligned16(x) && aligned16(y);
     float m[V], scale[V], shift[V], spread[V];
@@ -155,7 +162,21 @@ struct Running {
     }
 };
 
-// With running_mean the first row of blocks also moves the running statistics of its channels. With partial, mean and var are made first.
+// The first row of blocks also moves the running statistics of its channels, if there are any.
+__device__ inline void forward(
+    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *chunks, int c,
+    int lanes, float eps, int relu, int vector, const Running running) {
+    if (running.mean && blockIdx.x == 0) {
+        const int width = lanes * (vector ? 8 : 1), first = blockIdx.y * width;
+        for (int k = threadIdx.x; k < width && first + k < c; k += THREADS) running.move(mean, var, c, first + k);
+    }
+    if (vector)
+        forward<8>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
+    else
+        forward<1>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
+}
+
+// With partial, mean and var are made first.
 extern "C" __global__ void bn_forward(
     act_t *y, const act_t *x, float *mean, float *var, const float *gamma, const float *beta, const i64 *chunks, int c, int lanes, float eps,
     int relu, int vector, float *running_mean, float *running_var, const double *shares, int groups, double momentum, const float *partial,
@@ -163,15 +184,21 @@ extern "C" __global__ void bn_forward(
     after_previous_launch();
     __shared__ double shared[TREE];
     if (partial) first_of_all(counters, plan[0], [=](int part) { finalise(mean, var, partial, counts, plan, c, part, shared); });
-    if (running_mean && blockIdx.x == 0) {
-        const int width = lanes * (vector ? 8 : 1), first = blockIdx.y * width;
-        const Running running = {running_mean, running_var, shares, groups, momentum};
-        for (int k = threadIdx.x; k < width && first + k < c; k += THREADS) running.move(mean, var, c, first + k);
-    }
-    if (vector)
-        forward<8>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
-    else
-        forward<1>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
+    forward(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu, vector, {running_mean, running_var, shares, groups, momentum});
+}
+
+// The same, and before that bn_statistics of the chunks in sum_chunks [sum_count, 4].
+extern "C" __global__ void bn_statistics_forward(
+    act_t *y, const act_t *x, float *mean, float *var, const float *gamma, const float *beta, const i64 *chunks, int c, int lanes, float eps,
+    int relu, int vector, float *running_mean, float *running_var, const double *shares, int groups, double momentum, float *partial,
+    float *counts, const int *plan, u32 *counters, const i64 *sum_chunks, int sum_count) {
+    after_previous_launch();
+    __shared__ double shared[9 * THREADS];
+    first_of_all(counters + 3, sum_count * gridDim.y, [=](int part) {
+        statistics(partial, counts, x, sum_chunks, c, lanes, vector, (float *)shared, part % sum_count, part / sum_count);
+    });
+    first_of_all(counters, plan[0], [=](int part) { finalise(mean, var, partial, counts, plan, c, part, shared); });
+    forward(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu, vector, {running_mean, running_var, shares, groups, momentum});
 }
 
 // g = dy · [y > 0], or dy where y is null.
@@ -189,8 +216,8 @@ __device__ inline void masked(float *g, const act_t *dy, const act_t *y, i64 i, 
 template <int V>
 __device__ inline void backward_sums(
     float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes,
-    float *shared) {
-    const Position at = position<V>(chunks, lanes);
+    float *shared, int number, int side) {
+    const Position at = position<V>(chunks, lanes, number, side);
     const bool inside = at.column < c, aligned = aligned16(dy) && aligned16(x) && aligned16(y);
     float sum_g[V] = {}, sum_gx[V] = {}, m[V] = {};
     if (inside) read<V>(m, mean + at.group * c + at.column, aligned16(mean));
@@ -221,19 +248,25 @@ __device__ inline void backward_sums(
         __syncthreads();
     }
     if (threadIdx.x >= lanes || !inside) return;
-    float *out = partial + (i64)blockIdx.x * 2 * c + at.column;
+    float *out = partial + (i64)number * 2 * c + at.column;
 #pragma unroll
     for (int k = 0; k < V; ++k) out[k] = own[2 * k * THREADS], out[c + k] = own[(2 * k + 1) * THREADS];
+}
+
+__device__ inline void backward_sums(
+    float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes, int vector,
+    float *shared, int number, int side) {
+    if (vector)
+        backward_sums<8>(partial, dy, x, y, mean, chunks, c, lanes, shared, number, side);
+    else
+        backward_sums<1>(partial, dy, x, y, mean, chunks, c, lanes, shared, number, side);
 }
 
 extern "C" __global__ void bn_backward_sums(
     float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes, int vector) {
     after_previous_launch();
     __shared__ float shared[16 * THREADS];
-    if (vector)
-        backward_sums<8>(partial, dy, x, y, mean, chunks, c, lanes, shared);
-    else
-        backward_sums<1>(partial, dy, x, y, mean, chunks, c, lanes, shared);
+    backward_sums(partial, dy, x, y, mean, chunks, c, lanes, vector, shared, blockIdx.x, blockIdx.y);
 }
 
 // dx = γ rstd · (g − Σ g / M − x̂ · Σ (g x̂) / M), sums = (Σ g, Σ g x̂) of each group, M its rows; dx = γ rstd · g with `constant`
@@ -242,7 +275,7 @@ template <int V>
 __device__ inline void backward(
     act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
     const float *gamma, const float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, bool constant) {
-    const Position at = position<V>(chunks, lanes);
+    const Position at = position<V>(chunks, lanes, blockIdx.x, blockIdx.y);
     if (at.column >= c) return;
     if (blockIdx.x == 0 && threadIdx.x < lanes)
         for (int k = 0; k < V; ++k) {
@@ -293,6 +326,15 @@ __device__ inline void backward(
     }
 }
 
+__device__ inline void backward(
+    act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
+    const float *gamma, const float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector) {
+    if (vector)
+        backward<8>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
+    else
+        backward<1>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
+}
+
 // With partial, sums are made first.
 extern "C" __global__ void bn_backward(
     act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
@@ -301,8 +343,19 @@ extern "C" __global__ void bn_backward(
     after_previous_launch();
     __shared__ double shared[TREE];
     if (partial) first_of_all(counters, plan[0], [=](int part) { sums_finalise(sums, partial, plan, var, eps, c, part, shared); });
-    if (vector)
-        backward<8>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
-    else
-        backward<1>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
+    backward(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant, vector);
+}
+
+// The same, and before that bn_backward_sums of the chunks in sum_chunks [sum_count, 4].
+extern "C" __global__ void bn_sums_backward(
+    act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
+    const float *gamma, float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector,
+    float *partial, const int *plan, u32 *counters, const i64 *sum_chunks, int sum_count) {
+    after_previous_launch();
+    __shared__ double shared[8 * THREADS];
+    first_of_all(counters + 3, sum_count * gridDim.y, [=](int part) {
+        backward_sums(partial, dy, x, y, mean, sum_chunks, c, lanes, vector, (float *)shared, part % sum_count, part / sum_count);
+    });
+    first_of_all(counters, plan[0], [=](int part) { sums_finalise(sums, partial, plan, var, eps, c, part, shared); });
+    backward(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant, vector);
 }

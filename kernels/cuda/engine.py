@@ -21,7 +21,7 @@ from kernels.cuda.fused import Fused
 from kernels.cuda.latent import Latent
 from kernels.cuda.losses import Losses
 from kernels.cuda.optimizer import Optimizer
-from kernels.cuda.products.packing import FixedWeights
+from kernels.cuda.products.packing import FixedWeights, unchanged
 from kernels.cuda.products.partials import summed_together
 from kernels.cuda.random import Random
 from kernels.engine import Engine
@@ -75,6 +75,9 @@ class CUDAEngine(Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwi
 
     def together(self) -> AbstractContextManager[None]:
         return summed_together(self.device)
+
+    def unchanged(self, array: Array) -> AbstractContextManager[None]:
+        return unchanged(self.device, array)
 
     def fixed_weights(self) -> AbstractContextManager[None]:
         return FixedWeights(self.device)

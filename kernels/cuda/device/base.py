@@ -101,8 +101,8 @@ class Device(Holding):
 
     @functools.cached_property
     def counters(self) -> Any:
-        """Three integers that are 0 before and after every launch; one whose blocks wait for each other counts in them (`first_of_all`)."""
-        return self.upload(np.zeros(3, np.uint32))
+        """Integers that are 0 before and after every launch; one whose blocks wait for each other counts in them (`first_of_all`)."""
+        return self.upload(np.zeros(6, np.uint32))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An uninitialised C-contiguous array, aligned to 256 bytes. Raises `OutOfMemory`."""

@@ -134,3 +134,30 @@ __device__ __forceinline__ void first_of_all(u32* counters, int parts, Work work
     }
     __syncthreads();
 }
+
+// In every thread of a block whether it is the last of its launch to come here: it then sees what all of them wrote before. counters as of
+// `first_of_all`.
+__device__ __forceinline__ bool last_of_all(u32* counters) {
+    __shared__ bool last;
+    __syncthreads();  // the whole block has written
+    if (threadIdx.x == 0) {
+        __threadfence();  // what was written is seen before the count is
+        last = atomicAdd(counters, 1u) == gridDim.x * gridDim.y * gridDim.z - 1;
+        if (last) counters[0] = 0;
+        __threadfence();
+    }
+    __syncthreads();
+    return last;
+}
+
+// out[0] = factor · Σ own over all threads of all blocks, always in the same order, by the last block. partial: a number for each block of a
+// grid of one axis; scratch: 32 of shared memory.
+__device__ __forceinline__ void sum_over_blocks(double* out, double factor, double own, double* partial, u32* counters, double* scratch) {
+    own = block_sum(own, scratch);
+    if (threadIdx.x == 0) partial[blockIdx.x] = own;
+    if (!last_of_all(counters)) return;
+    double sum = 0.0;
+    for (u32 i = threadIdx.x; i < gridDim.x; i += blockDim.x) sum += partial[i];
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) out[0] = factor * sum;
+}

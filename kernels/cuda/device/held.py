@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from kernels.contract.operation import Array
+
+About = TypeVar("About")
 
 
 class Held(NamedTuple):
@@ -20,18 +22,18 @@ class Holding:
     """Base of a device. Nobody sees that a launch was held back: it is made before any other, and before the host reads or waits."""
 
     _held: Held | None = None
-    unfinished: list[tuple[Array, Array]] | None = None  # within `summed_together`: results, and the partial sums to be added up for each
-    packed: Any = None  # within `FixedWeights`: it
+    unfinished: list[tuple[Array, Array, Array]] | None = None  # within `summed_together`: results, their partial sums, biases
+    fixed: Any = None  # within `FixedWeights`: it
 
     def hold(self, result: Array, about: Any, launch: Callable[[], None]) -> None:
         """Make ``launch`` later, unless the next launch takes its work over."""
         self.settle()
         self._held = Held(result, about, launch)
 
-    def taken(self, result: Array) -> Any:
-        """What was held back with this ``result``, the same object, for the caller's next launch to do; or None."""
+    def taken(self, kind: type[About], result: Array = None) -> About | None:
+        """What was held back, if it is a ``kind`` and makes ``result`` (the same object), for the caller's next launch to do; else None."""
         held = self._held
-        if held is None or held.result is not result:
+        if held is None or not isinstance(held.about, kind) or (result is not None and held.result is not result):
             return None
         self._held = None
         return held.about

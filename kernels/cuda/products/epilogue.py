@@ -160,12 +160,14 @@ class Statistics(NamedTuple):
 
 
 class Epilogue(NamedTuple):
-    """What happens to a result on its way to memory. ``activation``: None, "relu" or "tanh"; ``statistics`` or ``previous``, not both."""
+    """What happens to a result on its way to memory. ``activation``: None, "relu" or "tanh"; ``statistics`` or ``previous``, not both;
+    ``later``: it need not be there before the end of a `summed_together` (`Engine.together`)."""
 
     bias: Array = None
     activation: str | None = None
     statistics: Statistics | None = None
     previous: Previous | None = None
+    later: bool = False
 
 
 NOTHING = Epilogue()
@@ -201,7 +203,7 @@ def prepare(dev: Device, epilogue: Epilogue, out: Array, *, images: int, positio
         columns: of the product; a multiple of out's last axis where they are those of several pixels.
         bm: rows of a tile.
     """
-    bias, activation, statistics, previous = epilogue
+    bias, activation, statistics, previous, _ = epilogue
     groups = statistics.groups if statistics else previous.groups if previous and previous.mean is not None else (images,)
     row_ranges, starts = _row_ranges(dev, tuple(groups), positions, bm)
     tiles = starts[-1]
@@ -214,7 +216,7 @@ def prepare(dev: Device, epilogue: Epilogue, out: Array, *, images: int, positio
         if statistics:
             partials.bn_finalise(dev, statistics.mean, statistics.var, partial, counts, starts, statistics.mean.shape[1])
         elif previous and mean is None and previous.sums is not None:
-            partials.reduce_gradient(dev, previous.sums.reshape(-1), partial.reshape(-1, channels))
+            partials.reduce_later(dev, previous.sums.reshape(-1), partial.reshape(-1, channels))
         elif previous and mean is not None:
             partials.bn_sums_finalise(dev, previous.sums, partial, starts, channels, previous.var, previous.eps)
 
@@ -233,7 +235,7 @@ def prepare(dev: Device, epilogue: Epilogue, out: Array, *, images: int, positio
         partial = (
             dev.scratch("epilogue.partial", shape, np.float32)
             if mean is not None
-            else partials.gradient_partials(dev, "epilogue.partial", shape)
+            else partials.later_partials(dev, "epilogue.partial", shape)
         )
         reads.append(mask)
         writes.append(partial)

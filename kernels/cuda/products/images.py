@@ -13,7 +13,7 @@ from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.products import images_kernel
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
-from kernels.cuda.products.packing import packed_weights, pad_images
+from kernels.cuda.products.packing import packed_weights, with_border
 from kernels.cuda.products.splits import DOT, LONG, covered, launch_splits
 from kernels.cuda.products.tiles import wgrad_tile
 from kernels.ledger import cost
@@ -100,6 +100,5 @@ def _with_border(dev: Device, src: Array, kh: int, kw: int) -> tuple[Any, Any]:
     images, height, width, _ = src.shape
     border = max(kh, kw) // 2
     wide = width + 2 * border
-    buffer = dev.scratch("image.source", (images, height + 2 * border, wide, PIXEL), src.dtype)
-    pad_images(dev, buffer, src, border)
+    buffer = with_border(dev, src, (images, height + 2 * border, wide, PIXEL), border)
     return buffer, buffer.reshape(-1)[((border - kh // 2) * wide + border - kw // 2) * PIXEL :]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,51 +23,93 @@ MODES = {"forward": 0, "dgrad1": 1, "phases": 2, "image": 3, "image_dgrad1": 4, 
 KEPT = 1 << 22  # bytes of packed weights at most that `FixedWeights` keeps from one step to the next
 
 
-def packed_weights(dev: Device, key: str, shape: tuple[int, ...], w: Array, mode: str) -> Any:
-    """w in an array of ``shape``, by `pack_weights`: scratch of ``key``; within `FixedWeights` one that is packed once a step."""
-    kept: FixedWeights | None = dev.packed
-    if kept is None or math.prod(shape) * w.dtype.itemsize > KEPT:
-        dst = dev.scratch(key, shape, w.dtype)
-        pack_weights(dev, dst, w, mode=mode)
-        return dst
-    name = dev._address(w), w.shape, mode, shape
-    if name not in kept.entries:
-        dst = dev.empty(shape, w.dtype)
-        pack_weights(dev, dst, w, mode=mode)
-        kept.entries[name] = dst, w, mode
-    return kept.entries[name][0]
-
-
 class FixedWeights:
-    """A context in which weights do not change: what was packed in it once is packed in one launch whenever it is entered again."""
+    """A context in which weights do not change: what was packed in it once is packed in one launch whenever it is entered again.
+
+    Attributes:
+        weights: what was packed, by address, shape and order: (array, weights, mode).
+        images: ranges of addresses that do not change now (`unchanged`), and what was made of arrays in them.
+    """
 
     def __init__(self, dev: Device):
         self._dev = dev
-        self.entries: dict[Any, tuple[Array, Array, str]] = {}
+        self.weights: dict[Any, tuple[Array, Array, str]] = {}
+        self.images: dict[tuple[int, int], dict[Any, Any]] = {}
 
     def __enter__(self) -> None:
-        if self.entries:
-            self._pack_all()
-        self._dev.packed = self
+        if self.weights:
+            self._pack(tuple(self.weights))
+        self._dev.fixed = self
 
     def __exit__(self, *_: object) -> None:
-        self._dev.packed = None
+        self.images.clear()
+        self._dev.fixed = None
 
-    def _pack_all(self) -> None:
-        dev, names = self._dev, tuple(self.entries)
-        words, squares = [], []
-        for row, (dst, w, mode) in enumerate(self.entries.values()):
+    def packed(self, shape: tuple[int, ...], w: Array, mode: str) -> Any:
+        """w by `pack_weights` in an array of ``shape``."""
+        name = self._dev._address(w), w.shape, mode, shape
+        if name not in self.weights:
+            self.weights[name] = self._dev.empty(shape, w.dtype), w, mode
+            self._pack((name,))
+        return self.weights[name][0]
+
+    def _pack(self, names: tuple[Any, ...]) -> None:
+        dev, words, squares = self._dev, [], []
+        chosen = [self.weights[name] for name in names]
+        for row, (dst, w, mode) in enumerate(chosen):
             numbers = np.array([MODES[mode], *w.shape, *dst.shape[1:], 0], np.int32).view(np.uint64)
             words.append((dev._address(dst), dev._address(w), *numbers.tolist()))
             x, y = blocks(dst.shape[2], SIDE), blocks(dst.shape[1], SIDE)
             squares += [(row, i, j, tap) for tap in range(len(dst)) for j in range(y) for i in range(x)]
-        table = constant(dev, ("packings", names), lambda: np.array(words, np.uint64))
-        places = constant(dev, ("squares of packings", names), lambda: np.array(squares, np.int32))
-        arrays = [(dst, w) for dst, w, _ in self.entries.values()]
+        key = tuple(words)
+        table = constant(dev, ("packings", key), lambda: np.array(words, np.uint64))
+        places = constant(dev, ("squares of packings", key), lambda: np.array(squares, np.int32))
         dev.cuda(
             FILE, "pack_list", len(squares), THREADS, table, places,
-            cost=cost(0, [w for _, w in arrays], [dst for dst, _ in arrays]), defines=defines_of(arrays[0][0]),
+            cost=cost(0, [w for _, w, _ in chosen], [dst for dst, _, _ in chosen]), defines=defines_of(chosen[0][0]),
         )  # fmt: skip
+
+
+def packed_weights(dev: Device, key: str, shape: tuple[int, ...], w: Array, mode: str) -> Any:
+    """w in an array of ``shape``, by `pack_weights`: scratch of ``key``; within `FixedWeights` one that is packed once a step."""
+    kept: FixedWeights | None = dev.fixed
+    if kept is not None and math.prod(shape) * w.dtype.itemsize <= KEPT:
+        return kept.packed(shape, w, mode)
+    dst = dev.scratch(key, shape, w.dtype)
+    pack_weights(dev, dst, w, mode=mode)
+    return dst
+
+
+@contextmanager
+def unchanged(dev: Device, array: Array) -> Iterator[None]:
+    """Within it nobody writes to ``array``; within `FixedWeights` too, `with_border` makes a copy of it, or of a part, once."""
+    kept: FixedWeights | None = dev.fixed
+    if kept is None:
+        yield
+        return
+    start = dev._address(array)
+    span = start, start + array.nbytes
+    kept.images[span] = {}
+    try:
+        yield
+    finally:
+        kept.images.pop(span, None)
+
+
+def with_border(dev: Device, src: Array, shape: tuple[int, ...], border: int) -> Any:
+    """src by `pad_images` in an array of ``shape``."""
+    kept: FixedWeights | None = dev.fixed
+    start = dev._address(src)
+    of = next((span for span in kept.images if span[0] <= start and start + src.nbytes <= span[1]), None) if kept else None
+    made = kept.images[of] if kept and of else {}
+    name = start, src.shape, shape, border
+    if name not in made:
+        places = [buffer for buffers in kept.images.values() for buffer in buffers.values()] if kept else []
+        number = next(n for n in range(len(places) + 1) if all(n != taken for _, taken in places)) + 1 if of else 0
+        buffer = dev.scratch(f"image.source {number}", shape, src.dtype)
+        pad_images(dev, buffer, src, border)
+        made[name] = buffer, number - 1
+    return made[name][0]
 
 
 def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:

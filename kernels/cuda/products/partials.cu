@@ -55,11 +55,11 @@ extern "C" __global__ void split_reduce(act_t *out, const float *partials, const
         split_sum<1>(out, partials, bias, splits, n, columns, lanes, blockIdx.x, shared);
 }
 
-// An entry of the list: 5 words of 8 bytes, as split_reduce has them.
+// An entry of the list: 7 words of 8 bytes, as split_reduce has them.
 struct Reduction {
     float *out;
-    const float *partials;
-    i64 n, splits, lanes;
+    const float *partials, *bias;
+    i64 n, columns, splits, lanes;
 };
 
 // Several sums in one launch. blocks [·, 2]: entry of the list, block of that sum.
@@ -72,9 +72,9 @@ extern "C" __global__ void split_reduce_list(const u64 *list, const int *blocks)
     const float *partials = r.partials;
     ASSUME_GLOBAL(out), ASSUME_GLOBAL(partials);
     if (r.n % 4 == 0)
-        split_sum<4>(out, partials, nullptr, (int)r.splits, r.n, r.n, (int)r.lanes, block[1], shared);
+        split_sum<4>(out, partials, r.bias, (int)r.splits, r.n, r.columns, (int)r.lanes, block[1], shared);
     else
-        split_sum<1>(out, partials, nullptr, (int)r.splits, r.n, r.n, (int)r.lanes, block[1], shared);
+        split_sum<1>(out, partials, r.bias, (int)r.splits, r.n, r.columns, (int)r.lanes, block[1], shared);
 }
 
 // Grid: the parts of the plan.

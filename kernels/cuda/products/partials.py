@@ -8,7 +8,7 @@ every run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -47,22 +47,22 @@ def split_reduce(dev: Device, out: Array, partials: Array, bias: Array = None) -
     )  # fmt: skip
 
 
-def gradient_partials(dev: Device, key: str, shape: tuple[int, ...]) -> Any:
-    """float32 scratch for the partial sums of a parameter's gradient, for `reduce_gradient`. Within `summed_together` each has its own."""
+def later_partials(dev: Device, key: str, shape: tuple[int, ...]) -> Any:
+    """float32 scratch for partial sums, for `reduce_later`. Within `summed_together` each has its own."""
     return dev.scratch(key if dev.unfinished is None else f"unfinished {len(dev.unfinished)}", shape, np.float32)
 
 
-def reduce_gradient(dev: Device, out: Array, partials: Array) -> None:
-    """out = Σ_s partials[s], as `split_reduce`; within `summed_together` at its end. Args: float32; partials of `gradient_partials`."""
+def reduce_later(dev: Device, out: Array, partials: Array, bias: Array = None) -> None:
+    """As `split_reduce`; within `summed_together` at its end. Args: float32 all; partials of `later_partials`."""
     if dev.unfinished is None:
-        return split_reduce(dev, out, partials)
+        return split_reduce(dev, out, partials, bias)
     check_array("partials", partials, (len(partials), *out.shape), np.float32)
-    dev.unfinished.append((out, partials))
+    dev.unfinished.append((out, partials, bias))
 
 
 @contextmanager
 def summed_together(dev: Device) -> Iterator[None]:
-    """Adds up at its end, in one launch, what `reduce_gradient` was given within it; the same bits. Inside another it does nothing."""
+    """Adds up at its end, in one launch, what `reduce_later` was given within it; the same bits. Inside another it does nothing."""
     if dev.unfinished is not None:
         yield
         return
@@ -76,17 +76,19 @@ def summed_together(dev: Device) -> Iterator[None]:
         _reduce_all(dev, entries)
 
 
-def _reduce_all(dev: Device, entries: list[tuple[Array, Array]]) -> None:
+def _reduce_all(dev: Device, entries: list[tuple[Array, Array, Array]]) -> None:
     words, chunks = [], []
-    for row, (out, partials) in enumerate(entries):
+    for row, (out, partials, bias) in enumerate(entries):
         grid, lanes = split_grid(out.size, len(partials), dev.chip.multiprocessors)
-        words.append((dev._address(out), dev._address(partials), out.size, len(partials), lanes))
+        addresses = (0 if array is None else dev._address(array) for array in (out, partials, bias))
+        words.append((*addresses, out.size, out.shape[-1], len(partials), lanes))
         chunks += [(row, block) for block in range(grid)]
     numbers = tuple(words)
     table = constant(dev, ("sums", numbers), lambda: np.array(numbers, np.uint64))
     of_block = constant(dev, ("blocks of sums", numbers), lambda: np.array(chunks, np.int32))
-    outs, partials = zip(*entries, strict=True)
-    dev.cuda(FILE, "split_reduce_list", len(chunks), THREADS, table, of_block, cost=cost(0, partials, outs))
+    outs, partials, biases = zip(*entries, strict=True)
+    reads = [*partials, *(bias for bias in biases if bias is not None)]
+    dev.cuda(FILE, "split_reduce_list", len(chunks), THREADS, table, of_block, cost=cost(0, reads, outs))
 
 
 def split_grid(entries: int, splits: int, multiprocessors: int) -> tuple[int, int]:
@@ -97,6 +99,13 @@ def split_grid(entries: int, splits: int, multiprocessors: int) -> tuple[int, in
     return blocks(entries * lanes, each * THREADS), lanes
 
 
+class Made(NamedTuple):
+    """Partial sums of batch_norm.cu: ``launch`` makes them, or whoever takes that over; of the chunks in ``chunks`` [T, 4]."""
+
+    launch: Callable[[], None]
+    chunks: Array
+
+
 class Finish(NamedTuple):
     """Partial sums that are still to be added up, for the launch that needs the sums (`Device.hold`).
 
@@ -104,12 +113,14 @@ class Finish(NamedTuple):
         partial, counts: as of `bn_finalise`; counts None where there are none.
         plan: int32, how: struct Plan of finish.cuh.
         parts: blocks that share the work.
+        made: how partial and counts are to be made, where that is still to be done too.
     """
 
     partial: Array
     counts: Array
     plan: Array
     parts: int
+    made: Made | None = None
 
 
 def _plan(dev: Device, partial: Array, counts: Array, chunk_starts: tuple[int, ...], channels: int) -> Finish:
@@ -129,7 +140,10 @@ def _plan(dev: Device, partial: Array, counts: Array, chunk_starts: tuple[int, .
     return Finish(partial, counts, constant(dev, ("plan", numbers), lambda: np.array(numbers, np.int32)), parts)
 
 
-def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Array, chunk_starts: tuple[int, ...], channels: int) -> None:
+def bn_finalise(
+    dev: Device, mean: Array, var: Array, partial: Array, counts: Array, chunk_starts: tuple[int, ...], channels: int,
+    made: Made | None = None,
+) -> None:  # fmt: skip
     """Mean and biased variance of each group from chunks' sums and squares about the chunks' own means (Chan et al. 1979).
 
     Held back (`Device.hold`): the batch norm's forward does it, if it is the next launch.
@@ -140,6 +154,7 @@ def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Ar
         counts: float32 [P·T], rows that each chunk summed; a chunk with 0 is not read.
         chunk_starts: G + 1 numbers from 0 to T.
         channels: C.
+        made: how partial and counts are to be made; None: they are.
 
     Raises:
         ValueError: a shape or dtype that does not fit.
@@ -149,9 +164,11 @@ def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Ar
     check_array("var", var, (groups, channels), np.float32)
     check_array("partial", partial, (len(partial), 2, partial.shape[-1]), np.float32)
     check_array("counts", counts, (len(partial),), np.float32)
-    finish = _plan(dev, partial, counts, chunk_starts, channels)
+    finish = _plan(dev, partial, counts, chunk_starts, channels)._replace(made=made)
 
     def launch() -> None:
+        if made:
+            made.launch()
         dev.cuda(
             FILE, "bn_finalise", finish.parts, THREADS, mean, var, partial, counts, finish.plan, np.int32(channels),
             cost=cost(0, [partial, counts], [mean, var]),
@@ -161,14 +178,15 @@ def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Ar
 
 
 def bn_sums_finalise(
-    dev: Device, sums: Array, partial: Array, chunk_starts: tuple[int, ...], channels: int, var: Array, eps: float
-) -> None:
+    dev: Device, sums: Array, partial: Array, chunk_starts: tuple[int, ...], channels: int, var: Array, eps: float,
+    made: Made | None = None,
+) -> None:  # fmt: skip
     """Σ g and Σ g x̂ of each group from the chunks' Σ g and Σ g·(x − mean). Held back for the batch norm's backward, as `bn_finalise`.
 
     Args:
         sums: float32 [2, G, C], output.
         partial: float32 [P·T, 2, k·C].
-        chunk_starts, channels: as in `bn_finalise`.
+        chunk_starts, channels, made: as in `bn_finalise`.
         var: float32 [G, C].
         eps: of the batch norm.
 
@@ -179,9 +197,11 @@ def bn_sums_finalise(
     check_array("sums", sums, (2, groups, channels), np.float32)
     check_array("partial", partial, (len(partial), 2, partial.shape[-1]), np.float32)
     check_array("var", var, (groups, channels), np.float32)
-    finish = _plan(dev, partial, None, chunk_starts, channels)
+    finish = _plan(dev, partial, None, chunk_starts, channels)._replace(made=made)
 
     def launch() -> None:
+        if made:
+            made.launch()
         dev.cuda(
             FILE, "bn_sums_finalise", finish.parts, THREADS, sums, partial, finish.plan, var, np.float32(eps), np.int32(channels),
             cost=cost(0, [partial, var], [sums]),
@@ -191,7 +211,7 @@ def bn_sums_finalise(
 
 
 def column_sums(dev: Device, out: Array, matrix: Array) -> None:
-    """out[c] = Σ_rows matrix[row, c], a gradient (`reduce_gradient`). Args: out float32 [C]; matrix [rows, C], float32 or bf16.
+    """out[c] = Σ_rows matrix[row, c], a gradient (`reduce_later`). Args: out float32 [C]; matrix [rows, C], float32 or bf16.
 
     Raises:
         ValueError: a shape or dtype that does not fit.
@@ -204,10 +224,10 @@ def column_sums(dev: Device, out: Array, matrix: Array) -> None:
     lanes, vector, column_blocks = channel_layout(columns)
     step = 4 * THREADS // lanes
     chunk_rows = step * min(16, blocks(rows, step * blocks(512, column_blocks)))
-    partial = gradient_partials(dev, "column_sums", (blocks(rows, chunk_rows), columns))
+    partial = later_partials(dev, "column_sums", (blocks(rows, chunk_rows), columns))
     dev.cuda(
         FILE, "column_partials", (len(partial), column_blocks), THREADS,
         partial, matrix, np.int64(rows), np.int64(chunk_rows), *map(np.int32, (columns, lanes, vector)),
         cost=cost(0, [matrix], [partial]), defines=defines_of(matrix),
     )  # fmt: skip
-    reduce_gradient(dev, out, partial.reshape(-1, channels))
+    reduce_later(dev, out, partial.reshape(-1, channels))

@@ -131,14 +131,14 @@ def product(
     return Estimate(around + seconds, waves, program, bound if seconds > around else "launch")
 
 
-def passes(board: Board, blocks: int, threads: int, nbytes: float, *, waits: bool = False) -> Estimate:
+def passes(board: Board, blocks: int, threads: int, nbytes: float, *, waits: int = 0) -> Estimate:
     """A launch that loads, computes a little and stores; ``nbytes`` in all, from the L2 cache where they are less than half of it.
 
-    ``waits``: its blocks wait for what the first of them make."""
+    ``waits``: how often its blocks wait for what the first of them make."""
     fits = min(blocks, board.multiprocessors * (32 * board.warps // threads))
     rate = board.l2 / 2 if nbytes < board.l2_bytes / 2 else board.bandwidth
     rate = min(rate, fits * threads * IN_FLIGHT / LATENCY)
-    seconds = LATENCY + nbytes / rate + (WAIT if waits else 0.0)
+    seconds = LATENCY + nbytes / rate + waits * WAIT
     waves = blocks / max(1, fits)
     around = overhead(board)
     return Estimate(around + seconds, waves, seconds / max(1.0, waves), "memory" if seconds > around else "launch")
