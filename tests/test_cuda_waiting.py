@@ -13,7 +13,7 @@ if shutil.which("g++") is None:
     pytest.skip("no g++ to compile the CUDA C kernels for the host", allow_module_level=True)
 
 from kernels import Running
-from kernels.cuda import batch_norm
+from kernels.cuda import batch_norm, losses
 from kernels.cuda.device import source
 from kernels.cuda.engine import emulated_engine
 from kernels.cuda.products import partials
@@ -133,6 +133,43 @@ def test_a_broken_wait_shows(many_blocks, name, tmp_path, monkeypatch):
     else:
         with pytest.raises(RuntimeError, match=expected):
             twice()
+
+
+LIKELIHOOD = {
+    "no fence before the count": ("__threadfence();  // what was written is seen before the count is\n", "\n", "wrong"),
+    "a counter not set back": ("if (last) counters[0] = 0;", "", "left its counters at"),
+    "the last but one is taken for the last": ("last = atomicAdd(counters, 1u) == gridDim.x * gridDim.y * gridDim.z - 1;",
+                                               "last = atomicAdd(counters, 1u) == gridDim.x * gridDim.y * gridDim.z - 2;", "left its"),
+}  # fmt: skip
+
+
+def likelihood(seed):
+    """L_like of six blocks' elements, twice: what the last block to come adds up."""
+    rng = np.random.default_rng(0)
+    eng = emulated_engine("float32", seed=seed)
+    pred, target = (eng.asarray(rng.standard_normal(5 * 2048 + 77)) for _ in range(2))
+    results = []
+    for _ in range(2):
+        loss, difference = eng.empty((1,), np.float64), eng.empty(pred.shape)
+        eng.feature_likelihood(loss, difference, pred, target)
+        results.append(float(loss[0]))
+    assert results[0] == pytest.approx(0.5 * ((pred - target).astype(np.float64) ** 2).sum(), rel=1e-6), "wrong"
+    return results
+
+
+@pytest.mark.parametrize("name", LIKELIHOOD)
+def test_a_broken_sum_over_blocks_shows(name, tmp_path, monkeypatch):
+    assert len({value for seed in range(5) for value in likelihood(1000 * seed)}) == 1
+    old, new, expected = LIKELIHOOD[name]
+    text = (source.HERE / "common.cuh").read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    (tmp_path / "common.cuh").write_text(text.replace(old, new), encoding="utf-8")
+    (tmp_path / "losses.cu").write_text((source.CUDA / "losses.cu").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(source, "HERE", tmp_path)
+    monkeypatch.setattr(losses, "FILE", str(tmp_path / "losses.cu"))
+    with pytest.raises((AssertionError, RuntimeError), match=expected):
+        for seed in range(3):
+            likelihood(1000 * seed)
 
 
 def test_counters_that_were_not_set_back_show_in_the_next_replay(many_blocks):
