@@ -28,13 +28,13 @@ class FixedWeights:
 
     Attributes:
         weights: what was packed, by address, shape and order: (array, weights, mode).
-        images: ranges of addresses that do not change now (`unchanged`), and what was made of arrays in them.
+        images: ranges of addresses that do not change now (`unchanged`): each one's number, and what was made of arrays in it.
     """
 
     def __init__(self, dev: Device):
         self._dev = dev
         self.weights: dict[Any, tuple[Array, Array, str]] = {}
-        self.images: dict[tuple[int, int], dict[Any, Any]] = {}
+        self.images: dict[tuple[int, int], tuple[int, dict[Any, Any]]] = {}
 
     def __enter__(self) -> None:
         if self.weights:
@@ -88,8 +88,8 @@ def unchanged(dev: Device, array: Array) -> Iterator[None]:
         yield
         return
     start = dev._address(array)
-    span = start, start + array.nbytes
-    kept.images[span] = {}
+    span, taken = (start, start + array.nbytes), [number for number, _ in kept.images.values()]
+    kept.images[span] = min(set(range(len(taken) + 1)) - set(taken)), {}
     try:
         yield
     finally:
@@ -100,16 +100,13 @@ def with_border(dev: Device, src: Array, shape: tuple[int, ...], border: int) ->
     """src by `pad_images` in an array of ``shape``."""
     kept: FixedWeights | None = dev.fixed
     start = dev._address(src)
-    of = next((span for span in kept.images if span[0] <= start and start + src.nbytes <= span[1]), None) if kept else None
-    made = kept.images[of] if kept and of else {}
+    found = [made for span, made in kept.images.items() if span[0] <= start and start + src.nbytes <= span[1]] if kept else []
+    number, made = found[0] if found else ("", {})
     name = start, src.shape, shape, border
     if name not in made:
-        places = [buffer for buffers in kept.images.values() for buffer in buffers.values()] if kept else []
-        number = next(n for n in range(len(places) + 1) if all(n != taken for _, taken in places)) + 1 if of else 0
-        buffer = dev.scratch(f"image.source {number}", shape, src.dtype)
-        pad_images(dev, buffer, src, border)
-        made[name] = buffer, number - 1
-    return made[name][0]
+        made[name] = dev.scratch(f"image.source {number} {len(made)}", shape, src.dtype)
+        pad_images(dev, made[name], src, border)
+    return made[name]
 
 
 def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:
