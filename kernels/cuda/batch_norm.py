@@ -16,6 +16,7 @@ from kernels.ledger import cost
 
 FILE = "batch_norm.cu"
 UNROLL = 4  # rows that a thread loads at once
+APPLIED = 1024, 4  # blocks of a pass, and times UNROLL rows of a thread at most: each block waits for the sums once (`first_of_all`)
 
 
 def _chunks(dev: Device, x: Array, groups: tuple[int, ...], wanted: int, most: int) -> tuple[Any, tuple[int, ...], int, int, int]:
@@ -76,7 +77,7 @@ class BatchNorm(Operations):
     ) -> None:  # fmt: skip
         finish = self.device.taken(Finish, mean)
         kernel = "bn_statistics_forward" if finish and finish.made else "bn_forward"
-        chunks, _, lanes, vector, column_blocks = _chunks(self.device, x, groups, 2048, 2)
+        chunks, _, lanes, vector, column_blocks = _chunks(self.device, x, groups, *APPLIED)
         kept = [] if running is None else [running.mean, running.var]
         reads, writes = ([mean, var], []) if finish is None else _finish_cost(finish, [x], [mean, var])
         shares = constant(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups)) if kept else None
@@ -102,7 +103,7 @@ class BatchNorm(Operations):
             self._backward_sums(sums, dy, x, mask, mean, var, groups, eps)
         finish = dev.taken(Finish, sums) if sums is not None else None
         kernel = "bn_sums_backward" if finish and finish.made else "bn_backward"
-        chunks, _, lanes, vector, column_blocks = _chunks(dev, x, groups, 2048, 2)
+        chunks, _, lanes, vector, column_blocks = _chunks(dev, x, groups, *APPLIED)
         reads = [dy, var, gamma, *([x, mean] if batch_statistics else []), *([mask] if masked else [])]
         writes = [*wanted]
         if finish is not None:

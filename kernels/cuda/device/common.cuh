@@ -108,16 +108,32 @@ __device__ __forceinline__ T block_sum(T x, T* scratch) {
     return sum;
 }
 
+// p[0]; what the block that counted there had written behind its fence is seen from now on (PTX ISA, "memory consistency model").
+__device__ __forceinline__ u32 acquire(const u32* p) {
+#ifdef __CUDA_ARCH__
+    u32 value;
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(value) : "l"(p) : "memory");
+    return value;
+#else
+    return *(const volatile u32*)p;
+#endif
+}
+
 // What all blocks of a launch need, made by those of them that come first: work(part) for every part below `parts`, each by one whole
 // block, then every block waits until all are done. No block waits for one that has not begun: a part belongs to a block that is running.
 // What a part writes does not depend on which block does it. counters: three integers that are 0 between launches (`Device.counters`):
-// parts begun, parts done, blocks that need them no more, of which the last sets all three back.
+// parts begun, parts done, blocks that need them no more, of which the last sets all three back. A block that comes when all is done
+// waits for one load.
 template <class Work>
 __device__ __forceinline__ void first_of_all(u32* counters, int parts, Work work) {
     __shared__ u32 part;
     const bool leader = threadIdx.x == 0;
+    u32 done = 0;
     while (true) {
-        if (leader) part = *(volatile u32*)(counters + 1) < parts ? atomicAdd(counters, 1u) : parts;
+        if (leader) {
+            done = acquire(counters + 1);
+            part = done < parts ? atomicAdd(counters, 1u) : parts;
+        }
         __syncthreads();
         if (part >= parts) break;
         work((int)part);
@@ -127,12 +143,12 @@ __device__ __forceinline__ void first_of_all(u32* counters, int parts, Work work
             atomicAdd(counters + 1, 1u);
         }
     }
-    if (leader) {
-        while (*(volatile u32*)(counters + 1) < parts) __nanosleep(40);
-        __threadfence();
-        if (atomicAdd(counters + 2, 1u) == gridDim.x * gridDim.y * gridDim.z - 1) counters[0] = counters[1] = counters[2] = 0;
+    while (leader && done < parts) {
+        __nanosleep(40);
+        done = acquire(counters + 1);
     }
     __syncthreads();
+    if (leader && atomicAdd(counters + 2, 1u) == gridDim.x * gridDim.y * gridDim.z - 1) counters[0] = counters[1] = counters[2] = 0;
 }
 
 // In every thread of a block whether it is the last of its launch to come here: it then sees what all of them wrote before. counters as of
