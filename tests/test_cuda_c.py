@@ -137,16 +137,6 @@ def test_copy_converts_as_numpy_does(bf16, rng, shift):
 # ---- grids smaller than the work, the kernels by themselves ----
 
 
-def test_feature_likelihood_goes_round_the_grid(engine, rng):
-    n = 5 * 2048 + 77
-    pred, target = (engine.asarray(rng.standard_normal(n)) for _ in range(2))
-    loss, partial, dpred = engine.empty((1,), np.float64), engine.empty((2,), np.float64), engine.empty((n,))
-    arrays = loss, partial, dpred, pred, target
-    engine.device.cuda("losses.cu", "feature_likelihood", 2, 256, *arrays, np.int64(n), engine.device.counters, cost=cost(0))
-    assert relative_error(2 * loss[0], ((pred - target).astype(np.float64) ** 2).sum()) < 1e-6
-    assert np.array_equal(dpred, pred - target)
-
-
 def test_more_images_than_rows_of_the_grid(engine, rng):
     images, x = rng.integers(0, 256, (5, 2, 2, 1), dtype=np.uint8), engine.empty((5, 2, 2, 1))
     arrays = x, engine.upload_images(images), engine.asarray(np.arange(5), np.int64), None

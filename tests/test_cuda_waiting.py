@@ -12,11 +12,14 @@ pytest.importorskip("ml_dtypes", reason="ml_dtypes, NumPy's bfloat16, is not ins
 if shutil.which("g++") is None:
     pytest.skip("no g++ to compile the CUDA C kernels for the host", allow_module_level=True)
 
+from kernel_check import relative_error
+
 from kernels import Running
 from kernels.cuda import batch_norm, losses
 from kernels.cuda.device import source
 from kernels.cuda.engine import emulated_engine
 from kernels.cuda.products import partials
+from kernels.ledger import cost
 
 GROUPS = (40, 24)
 SHAPE = (64, 3, 3, 12)
@@ -155,6 +158,18 @@ def likelihood(seed):
         results.append(float(loss[0]))
     assert results[0] == pytest.approx(0.5 * ((pred - target).astype(np.float64) ** 2).sum(), rel=1e-6), "wrong"
     return results
+
+
+def test_feature_likelihood_goes_round_the_grid(rng):
+    """With fewer blocks than the elements would have."""
+    engine = emulated_engine("float32")
+    n = 5 * 2048 + 77
+    pred, target = (engine.asarray(rng.standard_normal(n)) for _ in range(2))
+    loss, partial, dpred = engine.empty((1,), np.float64), engine.empty((2,), np.float64), engine.empty((n,))
+    arrays = loss, partial, dpred, pred, target
+    engine.device.cuda("losses.cu", "feature_likelihood", 2, 256, *arrays, np.int64(n), engine.device.counters, cost=cost(0))
+    assert relative_error(2 * loss[0], ((pred - target).astype(np.float64) ** 2).sum()) < 1e-6
+    assert np.array_equal(dpred, pred - target)
 
 
 @pytest.mark.parametrize("name", LIKELIHOOD)
