@@ -25,6 +25,7 @@ from vaegan_kernels.files import write_json
 MATRIX_PEAK = {"bf16": 800e12, "tf32": 400e12, "float32": 60e12}
 BANDWIDTH = 3.0e12
 TARGET_FLOPS, TARGET_BYTES = 1.10, 1.30
+TARGET_LAUNCHES = 120  # of paper64, batch 64
 
 
 def floor(flops: float, nbytes: float, precision: str) -> float:

@@ -13,7 +13,7 @@ from kernels.cuda.products.tiles import phase_taps
 from kernels.cuda.products.time_model import Estimate, Tile
 from models.objective import Objective
 
-ASSUMED = ("GAP", "DEPENDENT_GAP", "RAMP", "LATENCY", "LOOP", "STEP", "PORT", "WARPS", "IDLE", "IN_FLIGHT")
+ASSUMED = ("GAP", "DEPENDENT_GAP", "RAMP", "WAIT", "LATENCY", "LOOP", "STEP", "PORT", "WARPS", "IDLE", "IN_FLIGHT")
 
 
 def estimate(launch: Any, board: Board, shared: int, precision: str) -> Estimate:
@@ -22,7 +22,7 @@ def estimate(launch: Any, board: Board, shared: int, precision: str) -> Estimate
     moved = launch.cost.reads + launch.cost.writes
     constants = launch.constexprs
     if not launch.cost.flops:
-        return time_model.passes(board, x * y * z, 32 * launch.warps, moved)
+        return time_model.passes(board, x * y * z, 32 * launch.warps, moved, waits=_waits(launch))
     tile = Tile(constants["BM"] * constants.get("UNITS", 1), constants["BN"], constants["BK"], launch.stages, launch.warps)
     work = launch.cost.flops / (2 * tile.bm * tile.bn * tile.bk)  # programs x steps
     if constants.get("FRACTIONAL"):
@@ -33,6 +33,11 @@ def estimate(launch: Any, board: Board, shared: int, precision: str) -> Estimate
     tma = bool(constants.get("TMA", launch.name == "wgrad_boxes"))
     stored = (launch.cost.writes + sum(_previous(launch))) / (x * y * z * tile.bm * tile.bn)
     return time_model.product(board, precision, tile, classes, tma=tma, shared=shared, moved=moved, stored=stored)
+
+
+def _waits(launch: Any) -> int:
+    """How often the blocks of a launch wait for each other: for sums, and before that for the partial sums that they add up."""
+    return 2 if launch.name in ("bn_statistics_forward", "bn_sums_backward") else int("*uint32" in launch.signature.values())
 
 
 def _previous(launch: Any) -> list[int]:

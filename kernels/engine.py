@@ -17,6 +17,7 @@ What holds for every operation:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,20 @@ class Engine(
         Raises:
             CompilationError: some kernel does not compile. OutOfMemory: as ``body`` itself.
         """
+
+    def together(self) -> AbstractContextManager[None]:
+        """Within it nobody reads a parameter's gradient (dw, dbias), nor what `linear_forward` gives: both are there at the end, so that a
+        GPU can finish all of them at once."""
+        return nullcontext()
+
+    def fixed_weights(self) -> AbstractContextManager[None]:
+        """For a model to keep, and to enter anew in each step: within it no weights of products change, so that a GPU can bring them into
+        the order that its kernels read at once, and only once."""
+        return nullcontext()
+
+    def unchanged(self, array: Array) -> AbstractContextManager[None]:
+        """Within it nobody writes to ``array``, so that a GPU needs to make what its kernels read in place of it only once."""
+        return nullcontext()
 
     def synchronize(self) -> None:
         """Wait for everything that was asked of the device."""

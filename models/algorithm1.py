@@ -56,7 +56,7 @@ def backpropagate(
     # Losses and their errors, at Dis_l and at the logits.
     e_like = pool.take(dis.features[real].shape)
     eng.feature_likelihood(model.losses[LIKE], e_like, dis.features[reconstructed], dis.features[real])
-    train_dec, e_gan = adversarial(model, dis, n, objective, training, rows=generated)
+    train_dec, e_gan, factor = adversarial(model, dis, n, objective, training, rows=generated)
 
     # Backward through Dis, to the 2N generated images.
     e_like = dis.backward_features(e_like, reconstructed, rows=generated)
@@ -64,7 +64,7 @@ def backpropagate(
 
     # Backward through Dec: the combined error for its weights, L_like's own for Enc. Both reach all 2N through joint BN.
     if train_dec:
-        eng.add(e_gan, e_like, e_gan, alpha=objective.gamma)
+        eng.add(e_gan, e_like, e_gan, alpha=objective.gamma, beta=factor)
         dec.backward(e_gan, dx=False, dw=True)
     dz = dec.backward(e_like, dx=True, dw=False)
     dec.release()

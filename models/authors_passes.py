@@ -39,10 +39,12 @@ def backpropagate(
     eng.copy(images[:n], x)
     dec = model.decoder.apply(z[:k], batch(k), out=images[n:])
     dis = shown(model, images, batch(n + k), batch(n + k))
-    train_dec, e_gan = adversarial(model, dis, n, objective, training, rows=slice(n, n + k))
+    train_dec, e_gan, factor = adversarial(model, dis, n, objective, training, rows=slice(n, n + k))
     dis.release()
     from_gan = []
     if train_dec:
+        if factor != 1.0:
+            eng.scale(e_gan, e_gan, factor)
         dec.backward(e_gan, dx=False, dw=True)
         for p in model.decoder.parameters:
             from_gan.append(pool.take(p.shape, eng.wide))

@@ -54,29 +54,26 @@ class Conv(Layer):
         return y, Saved(x, y, (y,) if out is None else ())
 
     def backward(
-        self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None,
+        self, dy: Array, saved: Saved, *, dx: bool, dw: bool, done: Previous | None = None, previous: Previous | None = None,
         rows: slice = slice(None),
     ) -> Array:  # fmt: skip
         """``rows``: the images whose error at x is wanted (all by default)."""
-        if self.activation and sums is None:
+        if self.activation and done is None:
             (self.engine.relu_backward if self.activation == "relu" else self.engine.tanh_backward)(dy, dy, saved.y)
-        if dw:
-            dbias = self.bias.grad if self.bias else None
-            if dbias is not None and sums is not None:
-                self.engine.copy(dbias, sums.reshape(-1))
-                dbias = None
-            self.engine.conv2d_wgrad(self.weight.grad, saved.x, dy, stride=self.stride, dbias=dbias)
-        result = None
-        if dx:
-            result = self.pool.take(saved.x[rows].shape)
-            self.engine.conv2d_dgrad(result, dy[rows], self.weight.compute, stride=self.stride, previous=previous)
+        result = self.pool.take(saved.x[rows].shape) if dx else None
+        with self.engine.unchanged(dy):
+            if dw:
+                dbias = self.bias.grad if self.bias and done is None else None  # else it came with dy
+                self.engine.conv2d_wgrad(self.weight.grad, saved.x, dy, stride=self.stride, dbias=dbias)
+            if dx:
+                self.engine.conv2d_dgrad(result, dy[rows], self.weight.compute, stride=self.stride, previous=previous)
         self.pool.give(dy)
         return result
 
-    def as_previous(self, saved: Saved) -> Previous | None:
+    def as_previous(self, saved: Saved, dw: bool) -> Previous | None:
         if self.activation != "relu":
             return None
-        sums = self.pool.take((1, 1, saved.y.shape[-1]), self.engine.wide)
+        sums = self.bias.grad.reshape(1, 1, -1) if self.bias and dw else None
         return Previous(saved.y, None, None, None, None, None, 0.0, (len(saved.y),), sums)
 
 
@@ -96,7 +93,9 @@ class Linear(Layer):
         self.engine.linear_forward(y, _flat(x), self.weight.compute, self.bias.data)
         return y, Saved(x, y, (y,) if out is None else ())
 
-    def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:
+    def backward(
+        self, dy: Array, saved: Saved, *, dx: bool, dw: bool, done: Previous | None = None, previous: Previous | None = None
+    ) -> Array:  # fmt: skip
         if dw:
             self.engine.linear_wgrad(self.weight.grad, _flat(saved.x), dy, dbias=self.bias.grad)
         result = None
@@ -142,20 +141,28 @@ class BNReLU(Layer):
         own = (mean, var) if pass_.train else ()
         return y, Saved(x, y, (*own, *((y,) if out is None else ())), (x, mean, var, pass_.groups), pass_.train)
 
-    def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:
+    def backward(
+        self, dy: Array, saved: Saved, *, dx: bool, dw: bool, done: Previous | None = None, previous: Previous | None = None
+    ) -> Array:  # fmt: skip
         assert previous is None  # Dis_l is no ReLU's output
         x, mean, var, groups = saved.norm
         dgamma, dbeta = (self.gamma.grad, self.beta.grad) if dw else (None, None)
         self.engine.batch_norm_backward(
             dy, dy, x, saved.y, mean, var, self.gamma.data, groups, eps=self.eps, relu=True, batch_statistics=saved.train,
-            dgamma=dgamma, dbeta=dbeta, sums=sums,
+            dgamma=dgamma, dbeta=dbeta, sums=self._consumed(done),
         )  # fmt: skip
         return dy
 
-    def as_previous(self, saved: Saved) -> Previous | None:
+    def as_previous(self, saved: Saved, dw: bool) -> Previous | None:
         pre, mean, var, groups = saved.norm
         sums = self.pool.take((2, *mean.shape), self.engine.wide)
         return Previous(saved.y, pre, mean, var, self.gamma.data, self.beta.data, self.eps, groups, sums)
+
+    def _consumed(self, done: Previous | None) -> Array:
+        """The sums that came with dy, or None. Back in the pool: nothing is taken from it before they are read."""
+        if done is not None:
+            self.pool.give(done.sums)
+        return done.sums if done else None
 
 
 class _Fused(BNReLU):
@@ -194,7 +201,9 @@ class _Fused(BNReLU):
         own = (mean, var) if pass_.train else ()
         return y, Saved(x, y, (pre, *own, *((y,) if out is None else ())), (pre, mean, var, pass_.groups), pass_.train)
 
-    def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:
+    def backward(
+        self, dy: Array, saved: Saved, *, dx: bool, dw: bool, done: Previous | None = None, previous: Previous | None = None
+    ) -> Array:  # fmt: skip
         pre, mean, var, groups = saved.norm
         joined = saved.source is not None  # with attributes, at which no error is wanted: the product that follows leaves their weights out
         result = self.pool.take((saved.source if joined else saved.x).shape) if dx else None
@@ -202,7 +211,7 @@ class _Fused(BNReLU):
         gradients = (None if update else self.weight.grad, self.gamma.grad, self.beta.grad) if dw else (None, None, None)
         self.operations[1](
             None if joined else flat(result), *gradients, flat(dy), flat(saved.y), flat(pre), mean, var, flat(saved.x),
-            self.weight.compute, self.gamma.data, groups, eps=self.eps, batch_statistics=saved.train, sums=sums,
+            self.weight.compute, self.gamma.data, groups, eps=self.eps, batch_statistics=saved.train, sums=self._consumed(done),
             previous=None if joined else self.flat_previous(previous), **self.options,
         )  # fmt: skip
         if joined and dx:
@@ -281,9 +290,9 @@ class LinearBNReLU(_Fused):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], *self.shape)
 
-    def as_previous(self, saved: Saved) -> Previous | None:
+    def as_previous(self, saved: Saved, dw: bool) -> Previous | None:
         """An image has statistics a unit, position by position: none for a next layer that sums over positions."""
-        return None if self.is_image else super().as_previous(saved)
+        return None if self.is_image else super().as_previous(saved, dw)
 
     flat = staticmethod(_flat)
     flat_previous = staticmethod(_flat_previous)

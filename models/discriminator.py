@@ -6,6 +6,8 @@ pass of its own through the same saved tensors. VAE_Dis_l's L_like may enter at 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from kernels import Array, Previous
 from models.blocks import BNReLU, Conv, ConvBNReLU, Linear, LinearBNReLU
 from models.graph import Application, Sequential
@@ -74,8 +76,9 @@ class DiscriminatorApplication:
         """An error at the logits → the error at images ``rows`` (None: none is wanted); ``fixed`` as in `Application.backward`.
         ``dlogits`` is consumed."""
         assert self._head is not None
-        error = self._head.backward(dlogits, dx=True, dw=dw, fixed=fixed)
-        return self._to_images(error, slice(0, len(error)), dw=dw, rows=rows, fixed=fixed)
+        with self._dis.engine.together() if dw else nullcontext():
+            error = self._head.backward(dlogits, dx=True, dw=dw, fixed=fixed)
+            return self._to_images(error, slice(0, len(error)), dw=dw, rows=rows, fixed=fixed)
 
     def backward_features(self, dfeatures: Array, of: slice, *, rows: slice, dfirst: Array = None) -> Array:
         """An error at the Dis_l of images ``of``, and one at ``first`` of all images or None → the error at images ``rows``; no
@@ -93,31 +96,31 @@ class DiscriminatorApplication:
         for others in (dx[: of.start], dx[of.stop :]):
             if len(others):
                 dis.engine.fill(others, 0)
-        previous = self._body.as_previous()
+        previous = self._body.as_previous(dw)
         assert previous is not None  # the body ends in a ReLU
-        part, sums = self._part(previous, of)
+        part = self._part(previous, of)
         dis.engine.conv2d_dgrad(dx[of], error, dis.metric.weight.compute, stride=2, previous=part)
-        if part.sums is not sums:
+        if part.sums is not previous.sums:
             first, last = _overlap(previous.groups, of)
-            dis.engine.fill(sums, 0)
-            for i in range(len(sums)):
-                dis.engine.copy(sums[i, first:last], part.sums[i])
+            dis.engine.fill(previous.sums, 0)
+            for i in range(len(previous.sums)):
+                dis.engine.copy(previous.sums[i, first:last], part.sums[i])
             dis.pool.give(part.sums)
         dis.pool.give(error)
-        return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows, sums=sums, at_first=dfirst, fixed=fixed)
+        return self._body.backward(dx, dx=rows is not None, dw=dw, rows=rows, done=previous, at_first=dfirst, fixed=fixed)
 
-    def _part(self, previous: Previous, of: slice) -> tuple[Previous, Array]:
-        """``previous`` for the images ``of``, and the sums of all groups: images outside have no error, and add nothing to them."""
+    def _part(self, previous: Previous, of: slice) -> Previous:
+        """``previous`` for the images ``of``, with sums of their groups alone: images outside have no error, and add nothing to them."""
+        if previous.pre is None:
+            return previous._replace(y=previous.y[of], groups=(len(previous.y[of]),))
         first, last = _overlap(previous.groups, of)
         starts = [sum(previous.groups[:i]) for i in range(len(previous.groups) + 1)]
         groups = tuple(min(starts[i + 1], of.stop) - max(starts[i], of.start) for i in range(first, last))
         sums, shape = previous.sums, (len(previous.sums), last - first, previous.sums.shape[2])
         if shape != sums.shape:
             sums = self._dis.pool.take(shape, self._dis.engine.wide)
-        cut = previous._replace(y=previous.y[of], groups=groups, sums=sums)
-        if previous.pre is not None:
-            cut = cut._replace(pre=previous.pre[of], mean=previous.mean[first:last], var=previous.var[first:last])
-        return cut, previous.sums
+        mean, var = previous.mean[first:last], previous.var[first:last]
+        return previous._replace(y=previous.y[of], pre=previous.pre[of], mean=mean, var=var, groups=groups, sums=sums)
 
     def release(self) -> None:
         if self._head:

@@ -42,7 +42,9 @@ class Encoder:
     def apply(self, x: Array, pass_: Pass) -> EncoderApplication:
         """x [N, S, S, C] → an application with ``mu`` and ``logvar`` [N, latent]."""
         trunk = self.trunk.apply(x, pass_)
-        return EncoderApplication(self, trunk, self.mu.forward(trunk.output, pass_), self.logvar.forward(trunk.output, pass_))
+        with self.engine.together():
+            heads = self.mu.forward(trunk.output, pass_), self.logvar.forward(trunk.output, pass_)
+        return EncoderApplication(self, trunk, *heads)
 
 
 class EncoderApplication:
@@ -54,6 +56,10 @@ class EncoderApplication:
 
     def backward(self, dmu: Array, dlogvar: Array) -> None:
         """Gradients of all parameters; both heads' errors meet at the FC layer."""
+        with self._encoder.engine.together():
+            self._backward(dmu, dlogvar)
+
+    def _backward(self, dmu: Array, dlogvar: Array) -> None:
         encoder = self._encoder
         error = encoder.mu.backward(dmu, self._mu, dx=True, dw=True)
         other = encoder.logvar.backward(dlogvar, self._logvar, dx=True, dw=True)

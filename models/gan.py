@@ -29,9 +29,11 @@ def backpropagate(
     eng.copy(images[:n], x)
     dec = model.decoder.apply(z, both._replace(groups=(n,)), out=images[n:])
     dis = shown(model, images, both, both)
-    train_dec, error = adversarial(model, dis, n, objective, training, rows=slice(n, 2 * n))
+    train_dec, error, factor = adversarial(model, dis, n, objective, training, rows=slice(n, 2 * n))
     dis.release()
     if train_dec:
+        if factor != 1.0:
+            eng.scale(error, error, factor)
         dec.backward(error, dx=False, dw=True)
     dec.release()
     pool.give(images, z)
@@ -64,34 +66,32 @@ def shown(model: System, images: Array, body: Pass, head: Pass) -> Any:
     return model.discriminator.apply(seen, body, head, own=True)
 
 
-def adversarial(model: System, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Array]:
-    """L_GAN, the gate and Dis's gradients. Returns whether Dec is trained, and the error of its loss at the generated
-    images ``rows``: −L_GAN's, or the non-saturating loss's.
+def adversarial(model: System, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Array, float]:
+    """L_GAN, the gate and Dis's gradients. Returns whether Dec is trained, and an error at the generated images ``rows`` with a factor:
+    times that, it is that of Dec's loss, −L_GAN or the non-saturating one.
 
     A network that the gate holds back has its gradients left out, where the engine knows the flags in time.
     """
     eng, pool = model.engine, model.pool
     weights, log_eps = objective.weights(n), objective.gan_eps
-    e_dis = pool.take(dis.logits.shape)
-    eng.gan_loss(model.losses[GAN], e_dis, dis.logits, n, weights, log_eps=log_eps)
+    e_dis, losses = pool.take(dis.logits.shape), model.losses[GAN]
+    eng.gan_loss(losses, e_dis, dis.logits, n, weights, log_eps=log_eps)
     train_dec = train_dis = True
     if training:
-        eng.fill(model.flags, 1)
-        if objective.gate:
+        if not objective.gate:
+            eng.fill(model.flags, 1)
+            eng.count_gate(model.gate_counts, model.flags)
+        else:
             eng.equilibrium_gate(
-                model.flags, model.losses[GAN], n, len(dis.logits) - n,
-                equilibrium=objective.equilibrium, margin=objective.margin,
+                model.flags, losses, n, len(dis.logits) - n,
+                equilibrium=objective.equilibrium, margin=objective.margin, counts=model.gate_counts,
             )  # fmt: skip
             if eng.host_memory:
                 train_dec, train_dis = bool(model.flags[0]), bool(model.flags[1])
     minimax, fixed = objective.generator_loss == "minimax", objective.fixed_statistics
-    if minimax:
-        eng.fill(model.losses[GENERATOR], 0)
     if minimax and not fixed:
         e_dec = dis.backward_logits(e_dis, dw=train_dis, rows=rows if train_dec else None)
-        if train_dec:
-            eng.scale(e_dec, e_dec, -1.0 / weights[1])  # Dec ascends L_GAN, and does not see Dis's weight
-        return train_dec, e_dec
+        return train_dec, e_dec, -1.0 / weights[1]  # Dec ascends L_GAN, and does not see Dis's weight
     e_dec = pool.take(dis.logits.shape)
     if minimax:
         eng.scale(e_dec, e_dis, -1.0 / weights[1])
@@ -105,4 +105,4 @@ def adversarial(model: System, dis: Any, n: int, objective: Objective, training:
         e_dec = dis.backward_logits(e_dec, dw=False, rows=rows, fixed=fixed)
     else:
         pool.give(e_dec)
-    return train_dec, e_dec
+    return train_dec, e_dec, 1.0

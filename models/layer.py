@@ -1,14 +1,14 @@
 """The layers of Table 1. A layer is its parameters and two functions; it keeps nothing of a batch.
 
-    forward(x, pass_)                            → (y, saved)
-    backward(dy, saved, dx=, dw=, sums=, previous=) → the error at x, or None where it is not wanted
-    as_previous(saved)                              → what the next layer must know to finish this one's ReLU and batch-norm sums
+    forward(x, pass_)                               → (y, saved)
+    backward(dy, saved, dx=, dw=, done=, previous=) → the error at x, or None where it is not wanted
+    as_previous(saved, dw)                          → what the next layer must know to finish this one's ReLU and batch-norm sums
 
 ``saved`` is what this application of the layer must remember: it belongs to the caller, who may hold several. Arrays come
 from the pool; ``backward`` consumes ``dy`` (overwrites it and hands it back) and writes gradients to ``Parameter.grad``.
 
 A gradient kernel holds the error at a layer's output before it is written: there it is masked by that layer's ReLU and summed for
-its batch norm (`kernels.Previous`), so that the layer's own backward need not read it once more. ``sums`` says that it was.
+its batch norm (`kernels.Previous`), so that the layer's own backward need not read it once more. ``done`` says that it was.
 """
 
 from __future__ import annotations
@@ -69,13 +69,15 @@ class Layer:
         """Apply the layer to x; ``out`` takes y where given (then it stays the caller's)."""
         raise NotImplementedError
 
-    def backward(self, dy: Array, saved: Saved, *, dx: bool, dw: bool, sums: Array = None, previous: Previous | None = None) -> Array:
-        """``sums``: dy came with this layer's ReLU and sums done. ``previous``: the layer before, for which that
-        is done to the error at x."""
+    def backward(
+        self, dy: Array, saved: Saved, *, dx: bool, dw: bool, done: Previous | None = None, previous: Previous | None = None
+    ) -> Array:  # fmt: skip
+        """``done``: what `as_previous` gave to the maker of dy, which came with this layer's ReLU and sums done; consumed. ``previous``: of
+        the layer before, for which that is done to the error at x."""
         raise NotImplementedError
 
-    def as_previous(self, saved: Saved) -> Previous | None:
-        """For the next layer, if this one's output is its only input; ``sums`` is of the pool. None: nothing to be done there."""
+    def as_previous(self, saved: Saved, dw: bool) -> Previous | None:
+        """For the next layer, if this one's output is its only input; ``dw`` as of `backward`. None: nothing to be done there."""
         return None
 
     def release(self, saved: Saved) -> None:

@@ -69,6 +69,7 @@ class System:
         encoder, decoder, discriminator: the networks; None where the system has none.
         loss_names: of the losses that the system has.
         pool: every activation and error comes from it.
+        weights: entered for the time in which a step changes none.
         losses: float64 [5], sums of the last step (`models.objective.LOSSES` names them).
         flags: uint8 [2], the last step's equilibrium gate: (Dec updated, Dis updated).
         noise: of the step in hand, see `models.gan.shown`; None: there is none.
@@ -84,6 +85,7 @@ class System:
         self.engine, self.spec, self.system = engine, spec, system
         self.loss_names = SYSTEMS[system].losses
         self.pool = Pool(engine)
+        self.weights = engine.fixed_weights()
         context = Context(engine, self.pool)
         networks: dict[str, Any] = {
             "encoder": Encoder(context, spec), "decoder": decoder(context, spec), "discriminator": Discriminator(context, spec),

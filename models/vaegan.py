@@ -53,12 +53,14 @@ class VAEGAN(System):
         for p in self.fused:
             p.fused_update = self.optimizer.fused_update(p, lr)
         self.noise = noise
-        step_of(self.system, objective)(self, x, eps, z_p, objective, attributes)
+        with self.weights:
+            step_of(self.system, objective)(self, x, eps, z_p, objective, attributes)
         self.noise = None
         self.optimizer.update(lr, blend)
         for p in self.fused:
             p.fused_update = None
-        self.engine.count_gate(self.gate_counts, self.flags)
+        if not SYSTEMS[self.system].gate:
+            self.engine.count_gate(self.gate_counts, self.flags)
         self.pool.settle()
         self._rows = (len(x), len(x), len(x) if self.system == "gan" else objective.generated(len(x)))
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 import kernels.cuda.device.launcher as launching
-import kernels.cuda.device.parallel as parallel
+import kernels.processes as processes
 from kernels.cuda.device.base import BFLOAT16, Descriptor
 from kernels.ledger import Cost
 
@@ -25,8 +25,8 @@ library, how = sys.argv[1:3]
 launching.WORTHWHILE, launching.available_cores = 1, lambda: 1 if how == "one-core" else 2
 if how in ("nothing", "short-lived"):
     sys.executable = "/no/such/python" if how == "nothing" else "/bin/true"
-workers, start = [], parallel._start
-parallel._start = lambda: workers.append(start()) or workers[-1]
+workers, start = [], processes._start
+processes._start = lambda without: workers.append(start(without)) or workers[-1]
 device = StandInGPU(library)
 a, b, out = (device.empty((64, 64), BFLOAT16) for _ in range(3))
 rest = {"warps": 4, "stages": 2, "cost": Cost(0, 0, 0)}

@@ -59,7 +59,8 @@ def test_batch_norm_backward_sums_what_is_wanted_alone(engine, rng):
     mean, gamma, sums = normal(1, 8), normal(8), normal(2, 1, 8)
     arguments, options = (dx, dy, x, x, mean, engine.asarray(np.ones((1, 8))), gamma, (2,)), {"eps": 1e-5, "relu": True}
     assert names(engine, lambda: engine.batch_norm_backward(*arguments, **options, batch_statistics=False)) == ["bn_backward"]
-    assert len(names(engine, lambda: engine.batch_norm_backward(*arguments, **options))) > 1
+    assert names(engine, lambda: engine.batch_norm_backward(*arguments, **options)) == ["bn_sums_backward"]
+    assert engine.device.launches[0].cost.reads > 4 * x.size * 4  # dy and x twice
     assert names(engine, lambda: engine.batch_norm_backward(*arguments, **options, sums=sums)) == ["bn_backward"]
     found, small = engine.device.launches[0].cost, 4 * (3 * 8 + 2 * 8)
     assert (found.reads, found.writes, found.flops) == (2 * x.size * 4 + small, x.size * 4, 0)
@@ -93,6 +94,7 @@ def test_normal_draws_have_numpys_bits(bf16):
     key = {"seed": 2**64 - 1, "step": 2**40 + 3, "stream": 2**32 - 1}
     for out in (wide, narrow):
         bf16.normal(out, **key)
+    bf16.synchronize()
     assert (wide == philox.normal(wide.shape, **key).astype(FLOAT32)).mean() >= 0.99
     assert np.array_equal(narrow, wide.astype(BFLOAT16))
 
@@ -133,15 +135,6 @@ def test_copy_converts_as_numpy_does(bf16, rng, shift):
 
 
 # ---- grids smaller than the work, the kernels by themselves ----
-
-
-def test_feature_likelihood_goes_round_the_grid(engine, rng):
-    n = 5 * 2048 + 77
-    pred, target = (engine.asarray(rng.standard_normal(n)) for _ in range(2))
-    partial, dpred = engine.empty((2,), np.float64), engine.empty((n,))
-    engine.device.cuda("losses.cu", "feature_likelihood", 2, 256, partial, dpred, pred, target, np.int64(n), cost=cost(0))
-    assert relative_error(partial.sum(), ((pred - target).astype(np.float64) ** 2).sum()) < 1e-6
-    assert np.array_equal(dpred, pred - target)
 
 
 def test_more_images_than_rows_of_the_grid(engine, rng):
@@ -207,8 +200,8 @@ def test_partials_and_packing_refuse(bf16):
         lambda: partials.bn_finalise(dev, row, row, partial, counts, (0, 4), 4),
         lambda: partials.bn_finalise(dev, row, row, partial, counts, (0, 3, 2), 4),
         lambda: partials.bn_finalise(dev, row, row, partial, counts[:5], (0, 6), 4),
-        lambda: partials.bn_sums_finalise(dev, row, partial, (0, 6), 4, None, 0.0),
-        lambda: partials.bn_sums_finalise(dev, wide(1, 1, 3), partial, (0, 6), 3, None, 0.0),
+        lambda: partials.bn_sums_finalise(dev, row, partial, (0, 6), 4, row, 0.0),
+        lambda: partials.bn_sums_finalise(dev, wide(2, 1, 3), partial, (0, 6), 3, wide(1, 3), 0.0),
         lambda: partials.column_sums(dev, wide(3), wide(3, 4)),
         lambda: packing.pack_weights(dev, out((25, 16, 16)), w, mode="backward"),
         lambda: packing.pack_weights(dev, out((25, 2, 16)), w, mode="forward"),
@@ -258,6 +251,7 @@ def test_a_missing_barrier_in_the_statistics_shows(rng, tmp_path, monkeypatch):
         engine = emulated_engine("float32", seed=1000 * seed)
         mean, var = engine.empty((1, 8)), engine.empty((1, 8))
         engine.batch_norm_statistics(mean, var, engine.asarray(x), (300,))
+        engine.synchronize()
         return np.abs(var - x.var(axis=0)).max()
 
     assert all(error(seed) < 1e-5 for seed in range(3))

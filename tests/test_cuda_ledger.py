@@ -6,7 +6,7 @@ import pytest
 from kernel_counts import counted
 from test_cuda_step import TINY, batch, twins
 
-from bench.ledger import TARGET_BYTES, TARGET_FLOPS, ledger, main
+from bench.ledger import TARGET_BYTES, TARGET_FLOPS, TARGET_LAUNCHES, ledger, main
 from bench.minimum import layers, minimum
 from models.networks import network
 from models.objective import Objective
@@ -29,6 +29,7 @@ def test_the_step_of_paper64_meets_its_targets():
     result = ledger("paper64", 64, "bf16")
     assert result["flops_ratio"] <= TARGET_FLOPS
     assert result["bytes_ratio"] <= TARGET_BYTES
+    assert result["launches"] <= TARGET_LAUNCHES
     assert result["minimum_floor_ms"] < result["floor_ms"]
 
 

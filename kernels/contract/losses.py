@@ -101,14 +101,21 @@ class Losses(Contract):
         self._check_labels(labels, *p.shape)
 
     @operation
-    def equilibrium_gate(self, flags: Array, losses: Array, n_real: int, n_generated: int, *, equilibrium: float, margin: float) -> None:
+    def equilibrium_gate(
+        self, flags: Array, losses: Array, n_real: int, n_generated: int, *, equilibrium: float, margin: float,
+        counts: Array | None = None,
+    ) -> None:  # fmt: skip
         """Which of Dec and Dis are updated, from the mean losses a = real, b = generated (the authors' code).
 
         Dis is held back where a or b < equilibrium − margin (it is ahead), Dec where a or b > equilibrium + margin (Dis is
         behind); if neither would be updated, both are.
 
-        Args: flags uint8 [2], output: (Dec, Dis); losses float64 [2] from `gan_loss`; n_real, n_generated: its row counts.
+        Args:
+            flags: uint8 [2], output: (Dec, Dis).
+            losses: float64 [2] from `gan_loss`; n_real, n_generated: its row counts.
+            counts: float64 [3], counted up as by `count_gate`; or None.
         """
+        check_optional("counts", counts, (3,), np.float64)
         check_array("flags", flags, (2,), np.uint8)
         check_array("losses", losses, (2,), np.float64)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from kernels.contract.checks import check_array, check_groups
+from kernels.contract.checks import check_array, check_groups, check_optional
 from kernels.contract.operation import Array
 
 
@@ -25,7 +25,8 @@ class Previous(NamedTuple):
         mean, var: wide [G, C]. gamma, beta: wide [C].
         eps: of the batch norm; 0.0 for ReLU alone.
         groups: image counts that sum to dx's images; one group for ReLU alone.
-        sums: output, wide [2, G, C]; for ReLU alone [1, 1, C] with Σ g.
+        sums: output, wide [2, G, C]; for ReLU alone [1, 1, C] with Σ g, which is the gradient of a bias (`Engine.together`), or None where
+            that is not wanted.
     """
 
     y: Array
@@ -48,7 +49,7 @@ def check_previous(previous: Previous | None, dx: Array, wide: Any) -> None:
     if previous.pre is None:
         if len(previous.groups) != 1:
             raise ValueError(f"previous.groups: got {previous.groups}, expected one group: ReLU alone has no statistics")
-        return check_array("previous.sums", previous.sums, (1, 1, dx.shape[-1]), wide)
+        return check_optional("previous.sums", previous.sums, (1, 1, dx.shape[-1]), wide)
     check_array("previous.pre", previous.pre, dx.shape, dx.dtype)
     c, g = len(previous.gamma), len(previous.groups)
     if dx.shape[-1] % c:

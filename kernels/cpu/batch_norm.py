@@ -156,7 +156,9 @@ def finish_previous(dx: np.ndarray, previous: Previous | None) -> None:
     y, g = previous.y.reshape(shape), dx.reshape(shape)
     cuts, _ = _cuts(y, previous.groups)
     if previous.pre is None:
-        previous.sums[0], _ = _mask_and_sum(_rows(g), _rows(g), None, _rows(y), None, cuts, len(previous.groups))
+        sums, _ = _mask_and_sum(_rows(g), _rows(g), None, _rows(y), None, cuts, len(previous.groups))
+        if previous.sums is not None:
+            previous.sums[0] = sums
         return
     rows = _rows(g)
     sums, products = _mask_and_sum(rows, rows, previous.pre.reshape(-1, c), _rows(y), previous.mean, cuts, len(previous.groups))

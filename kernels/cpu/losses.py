@@ -64,11 +64,16 @@ def softmax_cross_entropy_backward(dlogits: np.ndarray, p: np.ndarray, labels: n
     dlogits[rows, labels[rows]] -= 1
 
 
-def equilibrium_gate(flags: np.ndarray, losses: np.ndarray, n_real: int, n_generated: int, *, equilibrium: float, margin: float) -> None:
+def equilibrium_gate(
+    flags: np.ndarray, losses: np.ndarray, n_real: int, n_generated: int, *, equilibrium: float, margin: float,
+    counts: np.ndarray | None = None,
+) -> None:  # fmt: skip
     a, b = losses[0] / n_real, losses[1] / n_generated
     dis = not (a < equilibrium - margin or b < equilibrium - margin)
     dec = not (a > equilibrium + margin or b > equilibrium + margin)
     flags[:] = (1, 1) if not (dis or dec) else (dec, dis)
+    if counts is not None:
+        count_gate(counts, flags)
 
 
 def count_gate(counts: np.ndarray, flags: np.ndarray) -> None:

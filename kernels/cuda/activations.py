@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from kernels.contract.operation import Array
 from kernels.cuda.device.launch import defines_of
-from kernels.cuda.elementwise import launch_map
+from kernels.cuda.elementwise import Added, launch_map
 from kernels.cuda.operations import Operations
 
 
@@ -26,7 +26,10 @@ class Activations(Operations):
         self._map("tanh_forward", y, x)
 
     def _tanh_backward(self, dx: Array, dy: Array, y: Array) -> None:
-        self._map("tanh_backward", dx, dy, y)
+        added = self.device.taken(Added, dy) if dx is dy else None
+        if added is None:
+            return self._map("tanh_backward", dx, dy, y)
+        launch_map(self.device, "add_tanh_backward", dx, [added.a, added.b, y], *added.numbers, defines=defines_of(dx))
 
     def _sigmoid_forward(self, y: Array, x: Array) -> None:
         self._map("sigmoid_forward", y, x)

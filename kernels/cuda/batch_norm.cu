@@ -11,42 +11,15 @@ constexpr int THREADS = 256, UNROLL = 4;
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
-// V consecutive elements; p is a multiple of 16 bytes where `aligned`.
-template <int V, class T>
-__device__ inline void read(float *v, const T *p, bool aligned) {
-    if constexpr (V == 8)
-        if (aligned) return load8(v, p);
-#pragma unroll
-    for (int k = 0; k < V; ++k) v[k] = to_float(p[k]);
-}
-
-template <int V, class T>
-__device__ inline void write(T *p, const float *v, bool aligned) {
-    if constexpr (V == 8)
-        if (aligned) return store8(p, v);
-#pragma unroll
-    for (int k = 0; k < V; ++k) from_float(p[k], v[k]);
-}
-
-struct Position {  // of a thread
-    i64 group, first, end, rows;  // its chunk; first: its own first row
-    int column, step;             // its first channel; rows from one of its rows to the next
-};
-
-template <int V>
-__device__ inline Position position(const i64 *chunks, int lanes) {
-    const i64 *chunk = chunks + 4 * (i64)blockIdx.x;
-    const int step = blockDim.x / lanes;
-    return {chunk[0], chunk[1] + threadIdx.x / lanes, chunk[2], chunk[3], (int)(blockIdx.y * lanes + threadIdx.x % lanes) * V, step};
-}
-
-__device__ inline float reciprocal_deviation(float var, float eps) { return 1.0f / sqrtf(var + eps); }
+#include "batch_norm.cuh"
+#include "products/finish.cuh"
 
 // partial[chunk] = (Σ x, Σ (x − the chunk's mean)²) and counts[chunk]: Welford's update in a thread, then pairs of threads by
 // Chan et al.'s formula, so that a mean far from 0 costs no digits. shared: 17 values a thread.
 template <int V>
-__device__ inline void statistics(float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, float *shared) {
-    const Position at = position<V>(chunks, lanes);
+__device__ inline void statistics(
+    float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, float *shared, int number, int side) {
+    const Position at = position<V>(chunks, lanes, number, side);
     const bool inside = at.column < c, aligned = aligned16(x);
     float mean[V] = {}, m2[V] = {}, n = 0.0f;
     for (i64 row = at.first; inside && row < at.end; row += UNROLL * at.step) {
@@ -87,106 +60,60 @@ __device__ inline void statistics(float *partial, float *counts, const act_t *x,
         }
         __syncthreads();
     }
-    if (threadIdx.x == 0 && blockIdx.y == 0) counts[blockIdx.x] = n;
+    if (threadIdx.x == 0 && side == 0) counts[number] = n;
     if (threadIdx.x >= lanes || !inside) return;
 #pragma unroll
     for (int k = 0; k < V; ++k) mean[k] *= n;
-    float *out = partial + (i64)blockIdx.x * 2 * c + at.column;
+    float *out = partial + (i64)number * 2 * c + at.column;
     write<V>(out, mean, aligned16(partial));
     write<V>(out + c, m2, aligned16(partial));
+}
+
+__device__ inline void statistics(
+    float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, int vector, float *shared, int number, int side) {
+    if (vector)
+        statistics<8>(partial, counts, x, chunks, c, lanes, shared, number, side);
+    else
+        statistics<1>(partial, counts, x, chunks, c, lanes, shared, number, side);
 }
 
 extern "C" __global__ void bn_statistics(float *partial, float *counts, const act_t *x, const i64 *chunks, int c, int lanes, int vector) {
     after_previous_launch();
     __shared__ float shared[17 * THREADS];
-    if (vector)
-        statistics<8>(partial, counts, x, chunks, c, lanes, shared);
-    else
-        statistics<1>(partial, counts, x, chunks, c, lanes, shared);
+    statistics(partial, counts, x, chunks, c, lanes, vector, shared, blockIdx.x, blockIdx.y);
 }
 
-// y may be x.
-template <int V>
-__device__ inline void forward(
-    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *chunks, int c,
-    int lanes, float eps, bool relu) {
-    const Position at = position<V>(chunks, lanes);
-    if (at.column >= c) return;
-    const bool aligned = aligned16(x) && aligned16(y);
-    float m[V], scale[V], shift[V], spread[V];
-    read<V>(m, mean + at.group * c + at.column, aligned16(mean));
-    read<V>(spread, var + at.group * c + at.column, aligned16(var));
-    read<V>(scale, gamma + at.column, aligned16(gamma));
-    read<V>(shift, beta + at.column, aligned16(beta));
-#pragma unroll
-    for (int k = 0; k < V; ++k) scale[k] *= reciprocal_deviation(spread[k], eps);
-    for (i64 row = at.first; row < at.end; row += UNROLL * at.step) {
-        float v[UNROLL][V];
-#pragma unroll
-        for (int u = 0; u < UNROLL; ++u)
-            if (row + u * at.step < at.end) read<V>(v[u], x + (row + u * at.step) * c + at.column, aligned);
-#pragma unroll
-        for (int u = 0; u < UNROLL; ++u) {
-            if (row + u * at.step >= at.end) continue;
-#pragma unroll
-            for (int k = 0; k < V; ++k) {
-                const float value = (v[u][k] - m[k]) * scale[k] + shift[k];  // x · scale − mean · scale would cancel
-                v[u][k] = relu && value < 0.0f ? 0.0f : value;
-            }
-            write<V>(y + (row + u * at.step) * c + at.column, v[u], aligned);
-        }
-    }
-}
-
-// running ← momentum · running + (1 − momentum) · Σ share · statistics, for mean and variance. shares: [G], sum 1.
-struct Running {
-    float *mean, *var;
-    const double *shares;
-    int groups;
-    double momentum;
-    __device__ inline void move(const float *batch_mean, const float *batch_var, int c, int channel) const {
-        double m = 0.0, v = 0.0;
-        for (int g = 0; g < groups; ++g)
-            m += shares[g] * batch_mean[(i64)g * c + channel], v += shares[g] * batch_var[(i64)g * c + channel];
-        mean[channel] = (float)(momentum * mean[channel] + (1.0 - momentum) * m);
-        var[channel] = (float)(momentum * var[channel] + (1.0 - momentum) * v);
-    }
-};
-
-// With running_mean the first row of blocks also moves the running statistics of its channels.
+// With partial, mean and var are made first.
 extern "C" __global__ void bn_forward(
-    act_t *y, const act_t *x, const float *mean, const float *var, const float *gamma, const float *beta, const i64 *chunks, int c,
-    int lanes, float eps, int relu, int vector, float *running_mean, float *running_var, const double *shares, int groups,
-    double momentum) {
+    act_t *y, const act_t *x, float *mean, float *var, const float *gamma, const float *beta, const i64 *chunks, int c, int lanes, float eps,
+    int relu, int vector, float *running_mean, float *running_var, const double *shares, int groups, double momentum, const float *partial,
+    const float *counts, const int *plan, u32 *counters) {
     after_previous_launch();
-    if (running_mean && blockIdx.x == 0) {
-        const int width = lanes * (vector ? 8 : 1), first = blockIdx.y * width;
-        const Running running = {running_mean, running_var, shares, groups, momentum};
-        for (int k = threadIdx.x; k < width && first + k < c; k += THREADS) running.move(mean, var, c, first + k);
-    }
-    if (vector)
-        forward<8>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
-    else
-        forward<1>(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu);
+    __shared__ double shared[TREE];
+    if (partial) first_of_all(counters, plan[0], [=](int part) { finalise(mean, var, partial, counts, plan, c, part, shared); });
+    forward(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu, vector, {running_mean, running_var, shares, groups, momentum});
 }
 
-// g = dy · [y > 0], or dy where y is null.
-template <int V>
-__device__ inline void masked(float *g, const act_t *dy, const act_t *y, i64 i, bool aligned) {
-    read<V>(g, dy + i, aligned);
-    if (!y) return;
-    float v[V];
-    read<V>(v, y + i, aligned);
-#pragma unroll
-    for (int k = 0; k < V; ++k) g[k] *= v[k] > 0.0f ? 1.0f : 0.0f;
+// The same, and before that bn_statistics of the chunks in sum_chunks [sum_count, 4].
+extern "C" __global__ void bn_statistics_forward(
+    act_t *y, const act_t *x, float *mean, float *var, const float *gamma, const float *beta, const i64 *chunks, int c, int lanes, float eps,
+    int relu, int vector, float *running_mean, float *running_var, const double *shares, int groups, double momentum, float *partial,
+    float *counts, const int *plan, u32 *counters, const i64 *sum_chunks, int sum_count) {
+    after_previous_launch();
+    __shared__ double shared[9 * THREADS];
+    first_of_all(counters + 3, sum_count * gridDim.y, [=](int part) {
+        statistics(partial, counts, x, sum_chunks, c, lanes, vector, (float *)shared, part % sum_count, part / sum_count);
+    });
+    first_of_all(counters, plan[0], [=](int part) { finalise(mean, var, partial, counts, plan, c, part, shared); });
+    forward(y, x, mean, var, gamma, beta, chunks, c, lanes, eps, relu, vector, {running_mean, running_var, shares, groups, momentum});
 }
 
 // partial[chunk] = (Σ g, Σ g · (x − mean)). shared: 16 values a thread.
 template <int V>
 __device__ inline void backward_sums(
     float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes,
-    float *shared) {
-    const Position at = position<V>(chunks, lanes);
+    float *shared, int number, int side) {
+    const Position at = position<V>(chunks, lanes, number, side);
     const bool inside = at.column < c, aligned = aligned16(dy) && aligned16(x) && aligned16(y);
     float sum_g[V] = {}, sum_gx[V] = {}, m[V] = {};
     if (inside) read<V>(m, mean + at.group * c + at.column, aligned16(mean));
@@ -217,84 +144,48 @@ __device__ inline void backward_sums(
         __syncthreads();
     }
     if (threadIdx.x >= lanes || !inside) return;
-    float *out = partial + (i64)blockIdx.x * 2 * c + at.column;
+    float *out = partial + (i64)number * 2 * c + at.column;
 #pragma unroll
     for (int k = 0; k < V; ++k) out[k] = own[2 * k * THREADS], out[c + k] = own[(2 * k + 1) * THREADS];
+}
+
+__device__ inline void backward_sums(
+    float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes, int vector,
+    float *shared, int number, int side) {
+    if (vector)
+        backward_sums<8>(partial, dy, x, y, mean, chunks, c, lanes, shared, number, side);
+    else
+        backward_sums<1>(partial, dy, x, y, mean, chunks, c, lanes, shared, number, side);
 }
 
 extern "C" __global__ void bn_backward_sums(
     float *partial, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const i64 *chunks, int c, int lanes, int vector) {
     after_previous_launch();
     __shared__ float shared[16 * THREADS];
-    if (vector)
-        backward_sums<8>(partial, dy, x, y, mean, chunks, c, lanes, shared);
-    else
-        backward_sums<1>(partial, dy, x, y, mean, chunks, c, lanes, shared);
+    backward_sums(partial, dy, x, y, mean, chunks, c, lanes, vector, shared, blockIdx.x, blockIdx.y);
 }
 
-// dx = γ rstd · (g − Σ g / M − x̂ · Σ (g x̂) / M), sums = (Σ g, Σ g x̂) of each group, M its rows; dx = γ rstd · g with `constant`
-// statistics. y null: dy is g already. dbeta and dgamma, unless null: the sums over the groups. dx may be dy.
-template <int V>
-__device__ inline void backward(
-    act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
-    const float *gamma, const float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, bool constant) {
-    const Position at = position<V>(chunks, lanes);
-    if (at.column >= c) return;
-    if (blockIdx.x == 0 && threadIdx.x < lanes)
-        for (int k = 0; k < V; ++k) {
-            float beta = 0.0f, total = 0.0f;
-            for (i64 i = at.column + k; i < (i64)groups * c; i += c) {
-                if (dbeta) beta += sums[i];
-                if (dgamma) total += sums[(i64)groups * c + i];
-            }
-            if (dbeta) dbeta[at.column + k] = beta;
-            if (dgamma) dgamma[at.column + k] = total;
-        }
-    const bool aligned = aligned16(dx) && aligned16(dy) && aligned16(x) && aligned16(y);
-    float m[V] = {}, scale[V], slope[V] = {}, offset[V] = {}, spread[V];
-    const i64 parameters = at.group * c + at.column;
-    read<V>(spread, var + parameters, aligned16(var));
-    read<V>(scale, gamma + at.column, aligned16(gamma));
-    if (!constant) {
-        read<V>(m, mean + parameters, aligned16(mean));
-        read<V>(offset, sums + parameters, aligned16(sums));
-        read<V>(slope, sums + (i64)groups * c + parameters, aligned16(sums));
-    }
-#pragma unroll
-    for (int k = 0; k < V; ++k) {
-        const float rstd = reciprocal_deviation(spread[k], eps);
-        scale[k] *= rstd;
-        slope[k] *= -scale[k] * rstd / at.rows;
-        offset[k] *= -scale[k] / at.rows;
-    }
-    for (i64 row = at.first; row < at.end; row += UNROLL * at.step) {
-        float g[UNROLL][V], v[UNROLL][V];
-#pragma unroll
-        for (int u = 0; u < UNROLL; ++u) {
-            if (row + u * at.step >= at.end) continue;
-            const i64 i = (row + u * at.step) * c + at.column;
-            masked<V>(g[u], dy, y, i, aligned);
-            if (!constant) read<V>(v[u], x + i, aligned);
-        }
-#pragma unroll
-        for (int u = 0; u < UNROLL; ++u) {
-            if (row + u * at.step >= at.end) continue;
-#pragma unroll
-            for (int k = 0; k < V; ++k) {
-                g[u][k] *= scale[k];
-                if (!constant) g[u][k] += slope[k] * (v[u][k] - m[k]) + offset[k];
-            }
-            write<V>(dx + (row + u * at.step) * c + at.column, g[u], aligned);
-        }
-    }
-}
-
+// With partial, sums are made first.
 extern "C" __global__ void bn_backward(
     act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
-    const float *gamma, const float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector) {
+    const float *gamma, float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector,
+    const float *partial, const int *plan, u32 *counters) {
     after_previous_launch();
-    if (vector)
-        backward<8>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
-    else
-        backward<1>(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant);
+    __shared__ double shared[TREE];
+    if (partial) first_of_all(counters, plan[0], [=](int part) { sums_finalise(sums, partial, plan, var, eps, c, part, shared); });
+    backward(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant, vector);
+}
+
+// The same, and before that bn_backward_sums of the chunks in sum_chunks [sum_count, 4].
+extern "C" __global__ void bn_sums_backward(
+    act_t *dx, float *dgamma, float *dbeta, const act_t *dy, const act_t *x, const act_t *y, const float *mean, const float *var,
+    const float *gamma, float *sums, const i64 *chunks, int c, int groups, int lanes, float eps, int constant, int vector,
+    float *partial, const int *plan, u32 *counters, const i64 *sum_chunks, int sum_count) {
+    after_previous_launch();
+    __shared__ double shared[8 * THREADS];
+    first_of_all(counters + 3, sum_count * gridDim.y, [=](int part) {
+        backward_sums(partial, dy, x, y, mean, sum_chunks, c, lanes, vector, (float *)shared, part % sum_count, part / sum_count);
+    });
+    first_of_all(counters, plan[0], [=](int part) { sums_finalise(sums, partial, plan, var, eps, c, part, shared); });
+    backward(dx, dgamma, dbeta, dy, x, y, mean, var, gamma, sums, chunks, c, groups, lanes, eps, constant, vector);
 }

@@ -11,11 +11,12 @@ from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import THREADS, blocks, channel_layout, constant, defines_of
 from kernels.cuda.operations import Operations
-from kernels.cuda.products.partials import bn_finalise, bn_sums_finalise
+from kernels.cuda.products.partials import Finish, Made, bn_finalise, bn_sums_finalise
 from kernels.ledger import cost
 
 FILE = "batch_norm.cu"
 UNROLL = 4  # rows that a thread loads at once
+APPLIED = 1024, 4  # blocks of a pass, and times UNROLL rows of a thread at most: each block waits for the sums once (`first_of_all`)
 
 
 def _chunks(dev: Device, x: Array, groups: tuple[int, ...], wanted: int, most: int) -> tuple[Any, tuple[int, ...], int, int, int]:
@@ -42,6 +43,17 @@ def _chunks(dev: Device, x: Array, groups: tuple[int, ...], wanted: int, most: i
     return constant(dev, ("rows", groups, per_image, size), make), tuple(starts), lanes, vector, column_blocks
 
 
+def _sum_chunks(finish: Finish) -> tuple[Any, ...]:
+    """The last arguments of the kernels that make the partial sums too."""
+    return (finish.made.chunks, np.int32(len(finish.made.chunks))) if finish.made else ()
+
+
+def _finish_cost(finish: Finish, inputs: list[Any], outputs: list[Any]) -> tuple[list[Any], list[Any]]:
+    """What the work that was held back reads and writes: of ``inputs`` it makes the partial sums, if there are none yet."""
+    partial = [finish.partial, *([] if finish.counts is None else [finish.counts])]
+    return [*partial, *(inputs if finish.made else [])], [*outputs, *(partial if finish.made else [])]
+
+
 class BatchNorm(Operations):
     """Operations of the CUDA engine."""
 
@@ -50,24 +62,31 @@ class BatchNorm(Operations):
         chunks, starts, lanes, vector, column_blocks = _chunks(dev, x, groups, 512, 16)
         partial = dev.scratch("bn.partial", (len(chunks), 2, c), np.float32)
         counts = dev.scratch("bn.counts", (len(chunks),), np.float32)
-        dev.cuda(
-            FILE, "bn_statistics", (len(chunks), column_blocks), THREADS, partial, counts, x, chunks, *map(np.int32, (c, lanes, vector)),
-            cost=cost(0, [x], [partial, counts]), defines=defines_of(x),
-        )  # fmt: skip
-        bn_finalise(dev, mean, var, partial, counts, starts, c)
+
+        def launch() -> None:
+            dev.cuda(
+                FILE, "bn_statistics", (len(chunks), column_blocks), THREADS, partial, counts, x, chunks,
+                *map(np.int32, (c, lanes, vector)), cost=cost(0, [x], [partial, counts]), defines=defines_of(x),
+            )  # fmt: skip
+
+        bn_finalise(dev, mean, var, partial, counts, starts, c, Made(launch, chunks))
 
     def _batch_norm_forward(
         self, y: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...], *,
         eps: float, relu: bool = False, running: Running | None = None,
     ) -> None:  # fmt: skip
-        chunks, _, lanes, vector, column_blocks = _chunks(self.device, x, groups, 2048, 2)
+        finish = self.device.taken(Finish, mean)
+        kernel = "bn_statistics_forward" if finish and finish.made else "bn_forward"
+        chunks, _, lanes, vector, column_blocks = _chunks(self.device, x, groups, *APPLIED)
         kept = [] if running is None else [running.mean, running.var]
+        reads, writes = ([mean, var], []) if finish is None else _finish_cost(finish, [x], [mean, var])
         shares = constant(self.device, ("shares", groups), lambda: np.array(groups, np.float64) / sum(groups)) if kept else None
         self.device.cuda(
-            FILE, "bn_forward", (len(chunks), column_blocks), THREADS, y, x, mean, var, gamma, beta, chunks,
+            FILE, kernel, (len(chunks), column_blocks), THREADS, y, x, mean, var, gamma, beta, chunks,
             *map(np.int32, (x.shape[-1], lanes)), np.float32(eps), *map(np.int32, (relu, vector)),
             *(kept or (None, None)), shares, np.int32(len(groups)), np.float64(running.momentum if running else 0.0),
-            cost=cost(0, [x, mean, var, gamma, beta, *kept], [y, *kept]), defines=defines_of(x),
+            *((None,) * 4 if finish is None else (*finish[:3], self.device.counters, *_sum_chunks(finish))),
+            cost=cost(0, [x, *reads, gamma, beta, *kept], [y, *writes, *kept]), defines=defines_of(x),
         )  # fmt: skip
 
     def _batch_norm_backward(
@@ -82,12 +101,21 @@ class BatchNorm(Operations):
         if sums is None and (batch_statistics or wanted):
             sums = dev.scratch("bn.sums", (2, len(groups), c), np.float32)
             self._backward_sums(sums, dy, x, mask, mean, var, groups, eps)
-        chunks, _, lanes, vector, column_blocks = _chunks(dev, x, groups, 2048, 2)
-        reads = [dy, var, gamma, *([x, mean, sums] if batch_statistics else []), *([mask] if masked else [])]
+        finish = dev.taken(Finish, sums) if sums is not None else None
+        kernel = "bn_sums_backward" if finish and finish.made else "bn_backward"
+        chunks, _, lanes, vector, column_blocks = _chunks(dev, x, groups, *APPLIED)
+        reads = [dy, var, gamma, *([x, mean] if batch_statistics else []), *([mask] if masked else [])]
+        writes = [*wanted]
+        if finish is not None:
+            more, written = _finish_cost(finish, reads, [sums])
+            reads, writes = reads + more, writes + written
+        elif batch_statistics:
+            reads.append(sums)
         dev.cuda(
-            FILE, "bn_backward", (len(chunks), column_blocks), THREADS, dx, dgamma, dbeta, dy, x, mask, mean, var, gamma, sums, chunks,
+            FILE, kernel, (len(chunks), column_blocks), THREADS, dx, dgamma, dbeta, dy, x, mask, mean, var, gamma, sums, chunks,
             *map(np.int32, (c, len(groups), lanes)), np.float32(eps), *map(np.int32, (not batch_statistics, vector)),
-            cost=cost(0, reads, [dx, *wanted]), defines=defines_of(x),
+            *((None,) * 3 if finish is None else (finish.partial, finish.plan, dev.counters, *_sum_chunks(finish))),
+            cost=cost(0, reads, [dx, *writes]), defines=defines_of(x),
         )  # fmt: skip
 
     def _backward_sums(
@@ -97,9 +125,12 @@ class BatchNorm(Operations):
         dev, c = self.device, x.shape[-1]
         chunks, starts, lanes, vector, column_blocks = _chunks(dev, x, groups, 512, 16)
         partial = dev.scratch("bn.partial", (len(chunks), 2, c), np.float32)
-        dev.cuda(
-            FILE, "bn_backward_sums", (len(chunks), column_blocks), THREADS, partial, dy, x, mask, mean, chunks,
-            *map(np.int32, (c, lanes, vector)),
-            cost=cost(0, [dy, x, mean, *([] if mask is None else [mask])], [partial]), defines=defines_of(x),
-        )  # fmt: skip
-        bn_sums_finalise(dev, sums, partial, starts, c, var, eps)
+
+        def launch() -> None:
+            dev.cuda(
+                FILE, "bn_backward_sums", (len(chunks), column_blocks), THREADS, partial, dy, x, mask, mean, chunks,
+                *map(np.int32, (c, lanes, vector)),
+                cost=cost(0, [dy, x, mean, *([] if mask is None else [mask])], [partial]), defines=defines_of(x),
+            )  # fmt: skip
+
+        bn_sums_finalise(dev, sums, partial, starts, c, var, eps, Made(launch, chunks))

@@ -4,7 +4,7 @@ kernels/cpu/elementwise.py.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,22 @@ from kernels.ledger import cost
 
 FILE = "elementwise.cu"
 PER_BLOCK = 16 * THREADS  # elements
+SMALL = 1 << 16  # elements: a copy of so few takes longer to launch than to do
+
+
+class Copied(NamedTuple):
+    """A small copy that is held back: out = x, from float32."""
+
+    out: Array
+    x: Array
+
+
+class Added(NamedTuple):
+    """A sum that is held back: of ``a`` and ``b``, with the numbers of the kernel."""
+
+    a: Array
+    b: Array
+    numbers: tuple[Any, ...]
 
 
 def launch_map(dev: Device, function: str, out: Array, inputs: list[Array], *scalars: Any, defines: tuple[str, ...]) -> None:
@@ -31,7 +47,13 @@ class Elementwise(Operations):
     """Operations of the CUDA engine."""
 
     def _add(self, out: Array, a: Array, b: Array, *, alpha: Any = 1.0, beta: float = 1.0) -> None:
-        launch_map(self.device, "add", out, [a, b], *scalar(alpha), np.float32(beta), defines=defines_of(a))
+        """Held back: tanh's gradient does it too, if that is the next launch."""
+        numbers, defines = (*scalar(alpha), np.float32(beta)), defines_of(a)
+
+        def launch() -> None:
+            launch_map(self.device, "add", out, [a, b], *numbers, defines=defines)
+
+        self.device.hold(out, Added(a, b, numbers), launch)
 
     def _scale(self, out: Array, x: Array, factor: float) -> None:
         launch_map(self.device, "scale", out, [x], np.float32(factor), defines=defines_of(x))
@@ -45,6 +67,11 @@ class Elementwise(Operations):
             )  # fmt: skip
 
     def _copy(self, out: Array, x: Array) -> None:
+        if out.size <= SMALL and out.dtype == self.dtype and x.dtype == np.float32:
+            return self.device.hold(out, Copied(out, x), lambda: self._copy_now(out, x))
+        self._copy_now(out, x)
+
+    def _copy_now(self, out: Array, x: Array) -> None:
         if out.dtype != x.dtype:
             narrow = out.dtype == self.dtype
             return launch_map(self.device, "narrow" if narrow else "widen", out, [x], defines=defines_of(out if narrow else x))

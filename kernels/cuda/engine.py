@@ -7,6 +7,7 @@ recorded, nothing executed): which of them is the device's business alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from kernels.cuda.fused import Fused
 from kernels.cuda.latent import Latent
 from kernels.cuda.losses import Losses
 from kernels.cuda.optimizer import Optimizer
+from kernels.cuda.products.packing import FixedWeights, unchanged
+from kernels.cuda.products.partials import summed_together
 from kernels.cuda.random import Random
 from kernels.engine import Engine
 
@@ -69,6 +72,15 @@ class CUDAEngine(Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwi
         return self.device.upload(np.ascontiguousarray(images, np.uint8))
 
     # ---- execution ----
+
+    def together(self) -> AbstractContextManager[None]:
+        return summed_together(self.device)
+
+    def unchanged(self, array: Array) -> AbstractContextManager[None]:
+        return unchanged(self.device, array)
+
+    def fixed_weights(self) -> AbstractContextManager[None]:
+        return FixedWeights(self.device)
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
         return self.device.record(body)

@@ -3,8 +3,10 @@
 
 constexpr int THREADS = 256;
 
-// z, and KL: sum[block] = the block's part of it, in double; with one block that is the KL itself.
-extern "C" __global__ void reparametrize_forward(act_t *z, double *sum, const float *mu, const float *logvar, const float *eps, i64 n) {
+// z, and KL in double; partial: a number for each block. Then copied = prior, m elements that nothing here depends on.
+extern "C" __global__ void reparametrize_forward(
+    act_t *z, double *kl, double *partial, const float *mu, const float *logvar, const float *eps, i64 n, act_t *copied, const float *prior,
+    i64 m, u32 *counters) {
     after_previous_launch();
     __shared__ double scratch[32];
     double own = 0.0;
@@ -13,8 +15,8 @@ extern "C" __global__ void reparametrize_forward(act_t *z, double *sum, const fl
         z[i] = to_act(m + expf(0.5f * l) * eps[i]);
         own += m * m + (expm1f(l) - l);
     }
-    own = block_sum(own, scratch);
-    if (threadIdx.x == 0) sum[blockIdx.x] = 0.5 * own;
+    for (i64 i = (i64)blockIdx.x * THREADS + threadIdx.x; i < m; i += (i64)gridDim.x * THREADS) copied[i] = to_act(prior[i]);
+    sum_over_blocks(kl, 0.5, own, partial, counters, scratch);
 }
 
 // dμ = dz + μ, d log σ² = ½ (dz · σ ε + σ² − 1): the error that arrives at z plus the gradient of KL.

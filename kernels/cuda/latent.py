@@ -6,6 +6,7 @@ import numpy as np
 
 from kernels.contract.operation import Array
 from kernels.cuda.device.launch import THREADS, blocks, defines_of
+from kernels.cuda.elementwise import Copied
 from kernels.cuda.operations import Operations
 from kernels.ledger import cost
 
@@ -16,16 +17,16 @@ class Latent(Operations):
     """Operations of the CUDA engine."""
 
     def _reparametrize_forward(self, z: Array, kl: Array, mu: Array, logvar: Array, eps: Array) -> None:
-        count = min(256, blocks(mu.size, 32 * THREADS))
-        sums = kl if count == 1 else self.device.scratch("latent.kl", (count,), np.float64)
+        """With a small copy that was held back: that of Z_p, beside which z lies."""
+        copied, prior = self.device.taken(Copied) or Copied(None, None)
+        both = [] if copied is None else [copied]
+        count = min(256, blocks(mu.size, 4 * THREADS))
+        partial = self.device.scratch("latent.kl", (count,), np.float64)
         self.device.cuda(
-            FILE, "reparametrize_forward", count, THREADS, z, sums, mu, logvar, eps, np.int64(mu.size),
-            cost=cost(0, [mu, logvar, eps], [z, sums]), defines=defines_of(z),
+            FILE, "reparametrize_forward", count, THREADS, z, kl, partial, mu, logvar, eps, np.int64(mu.size),
+            copied, prior, np.int64(prior.size if both else 0), self.device.counters,
+            cost=cost(0, [mu, logvar, eps, partial, *([prior] if both else [])], [z, kl, partial, *both]), defines=defines_of(z),
         )  # fmt: skip
-        if count > 1:
-            self.device.cuda(
-                "losses.cu", "sum_partials", 1, THREADS, kl, sums, np.float64(1.0), np.int64(count), cost=cost(0, [sums], [kl])
-            )
 
     def _reparametrize_backward(self, dmu: Array, dlogvar: Array, dz: Array, mu: Array, logvar: Array, eps: Array) -> None:
         self.device.cuda(

@@ -26,7 +26,7 @@ class Linear(Operations):
     """Operations of the CUDA engine."""
 
     def _linear_forward(self, y: Array, x: Array, w: Array, bias: Array | None = None) -> None:
-        matmul(self.device, self.precision, y, x, w, "forward", Epilogue(bias))
+        matmul(self.device, self.precision, y, x, w, "forward", Epilogue(bias, later=True))
 
     def _linear_dgrad(self, dx: Array, dy: Array, w: Array, *, previous: Previous | None = None) -> None:
         matmul(self.device, self.precision, dx, dy, w, "dgrad", Epilogue(previous=previous))

@@ -5,18 +5,9 @@ constexpr int THREADS = 256, PER_BLOCK = THREADS * 8;
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
-// out[0] = factor · Σ partial[0 … count). One block.
-extern "C" __global__ void sum_partials(double *out, const double *partial, double factor, i64 count) {
-    after_previous_launch();
-    __shared__ double scratch[32];
-    double sum = 0.0;
-    for (i64 i = threadIdx.x; i < count; i += THREADS) sum += partial[i];
-    sum = block_sum(sum, scratch);
-    if (threadIdx.x == 0) out[0] = factor * sum;
-}
-
-// dpred = pred − target and partial[block] = Σ (pred − target)², n elements, in steps of the whole grid.
-extern "C" __global__ void feature_likelihood(double *partial, act_t *dpred, const act_t *pred, const act_t *target, i64 n) {
+// loss = ½ Σ (pred − target)² and dpred = pred − target, n elements, in steps of the whole grid. partial: a number for each block.
+extern "C" __global__ void feature_likelihood(
+    double *loss, double *partial, act_t *dpred, const act_t *pred, const act_t *target, i64 n, u32 *counters) {
     after_previous_launch();
     __shared__ double scratch[32];
     const bool aligned = aligned16(dpred) && aligned16(pred) && aligned16(target);
@@ -42,8 +33,7 @@ extern "C" __global__ void feature_likelihood(double *partial, act_t *dpred, con
         }
         sum += squares;  // eight squares in float, the rest in double
     }
-    sum = block_sum(sum, scratch);
-    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+    sum_over_blocks(loss, 0.5, sum, partial, counters, scratch);
 }
 
 struct Term {
@@ -58,9 +48,23 @@ __device__ inline Term log_loss(double l, double e) {
     return {-log(p + e), -p * q / (p + e)};
 }
 
-// losses = (Σ_real −log(σ(l) + e), Σ_generated −log(1 − σ(l) + e)), not weighted; dlogits, unless null, weighted. One block.
+// flags = (Dec, Dis) from the mean losses a (real) and b (generated); if neither would be updated, both are. counts, unless null, +=
+// (1, flags[0], flags[1]). One thread.
+__device__ inline void gate(
+    u8 *flags, double *counts, const double *losses, double n_real, double n_generated, double equilibrium, double margin) {
+    const double a = losses[0] / n_real, b = losses[1] / n_generated;
+    const bool dis = !(a < equilibrium - margin || b < equilibrium - margin);
+    const bool dec = !(a > equilibrium + margin || b > equilibrium + margin);
+    flags[0] = dec || !dis;
+    flags[1] = dis || !dec;
+    if (counts) counts[0] += 1.0, counts[1] += flags[0], counts[2] += flags[1];
+}
+
+// losses = (Σ_real −log(σ(l) + e), Σ_generated −log(1 − σ(l) + e)), not weighted; dlogits, unless null, weighted. With flags, equilibrium_gate
+// follows. One block.
 extern "C" __global__ void gan_loss(
-    double *losses, act_t *dlogits, const float *logits, i64 m, i64 n_real, double weight_real, double weight_generated, double e) {
+    double *losses, act_t *dlogits, const float *logits, i64 m, i64 n_real, double weight_real, double weight_generated, double e,
+    u8 *flags, double *counts, double mean_of_real, double mean_of_generated, double equilibrium, double margin) {
     after_previous_launch();
     __shared__ double scratch[32];
     double real = 0.0, generated = 0.0;
@@ -75,6 +79,7 @@ extern "C" __global__ void gan_loss(
     if (threadIdx.x == 0) {
         losses[0] = real;
         losses[1] = generated;
+        if (flags) gate(flags, counts, losses, mean_of_real, mean_of_generated, equilibrium, margin);
     }
 }
 
@@ -125,15 +130,11 @@ extern "C" __global__ void softmax_cross_entropy_backward(act_t *dlogits, const 
     dlogits[at] = to_act(error);
 }
 
-// flags = (Dec, Dis) from the mean losses a (real) and b (generated); if neither would be updated, both are. One thread.
+// One thread.
 extern "C" __global__ void equilibrium_gate(
-    u8 *flags, const double *losses, double n_real, double n_generated, double equilibrium, double margin) {
+    u8 *flags, double *counts, const double *losses, double n_real, double n_generated, double equilibrium, double margin) {
     after_previous_launch();
-    const double a = losses[0] / n_real, b = losses[1] / n_generated;
-    const bool dis = !(a < equilibrium - margin || b < equilibrium - margin);
-    const bool dec = !(a > equilibrium + margin || b > equilibrium + margin);
-    flags[0] = dec || !dis;
-    flags[1] = dis || !dec;
+    gate(flags, counts, losses, n_real, n_generated, equilibrium, margin);
 }
 
 // counts += (1, flags[0], flags[1]). One thread.

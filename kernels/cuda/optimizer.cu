@@ -22,14 +22,6 @@ struct Entry {
 
 __device__ inline bool aligned16(const void *p) { return ((u64)p & 15) == 0; }
 
-// The compiler cannot know that pointers from the list are to global memory, whose loads and stores are quicker than generic ones. A null
-// pointer is not: it may be said of a pointer only where that is used. On the host the pointer is used, so that a null one shows.
-#ifdef __CUDA_ARCH__
-#define ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
-#else
-#define ASSUME_GLOBAL(p) (void)*(const volatile u8 *)(p)
-#endif
-
 // average ← average + blend · (w − average), of a parameter that is not updated.
 __device__ inline void move_average(const Entry e, i64 chunk, float blend) {
     float *average = e.average;

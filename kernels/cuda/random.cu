@@ -43,8 +43,11 @@ __device__ inline bool odd_flip(u64 seed, u64 step, i64 i) {
 }
 
 // N(0, 1) draws by Box-Muller in double: words (a, b) give r cos(2πv), r sin(2πv), r = sqrt(−2 ln u). One Philox block a thread.
-extern "C" __global__ void normal(act_t *out, u64 seed, const i64 *device_step, u64 step, u32 stream, i64 n) {
+// The grid's second row, if there is one, draws `second`, of the same size and another stream.
+extern "C" __global__ void normal(
+    act_t *out, u64 seed, const i64 *device_step, u64 step, u32 stream, i64 n, act_t *second, u32 second_stream) {
     after_previous_launch();
+    if (blockIdx.y) out = second, stream = second_stream;
     const i64 block = (i64)blockIdx.x * THREADS + threadIdx.x;
     if (4 * block >= n) return;
     const uint4 words = philox(seed, device_step ? (u64)device_step[0] : step, stream, (u32)block);

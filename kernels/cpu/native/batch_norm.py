@@ -30,7 +30,8 @@ def previous_arguments(previous: Previous | None) -> tuple[Any, ...]:
     if previous is None:
         return _NOTHING
     y, pre, mean, var, gamma, _, eps, groups, sums = previous
-    return y, pre, mean, var, eps, *counts(groups), y.shape[-1] if pre is None else len(gamma), sums
+    c = y.shape[-1] if pre is None else len(gamma)
+    return y, pre, mean, var, eps, *counts(groups), c, np.empty(c, np.float32) if sums is None else sums
 
 
 class BatchNorm:

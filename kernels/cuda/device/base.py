@@ -19,6 +19,7 @@ from kernels.contract.operation import Array
 from kernels.cuda.device import arguments
 from kernels.cuda.device.arguments import Descriptor, Refused
 from kernels.cuda.device.chips import Chip, without_tma
+from kernels.cuda.device.held import Holding
 from kernels.engine import OutOfMemory
 from kernels.ledger import Cost
 
@@ -67,7 +68,7 @@ class Launch:
         return f"{self.name} {'×'.join(map(str, self.grid))}"
 
 
-class Device:
+class Device(Holding):
     """Memory and launches of one device.
 
     Attributes:
@@ -98,6 +99,11 @@ class Device:
         """Whether kernels can begin before the launch before has ended: they then wait for it (`after_previous_launch`)."""
         return self.chip.dependent and not self.interpreted
 
+    @functools.cached_property
+    def counters(self) -> Any:
+        """Integers that are 0 before and after every launch; one whose blocks wait for each other counts in them (`first_of_all`)."""
+        return self.upload(np.zeros(6, np.uint32))
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An uninitialised C-contiguous array, aligned to 256 bytes. Raises `OutOfMemory`."""
         raise NotImplementedError
@@ -116,6 +122,7 @@ class Device:
         """Copy host values into a device array of the same shape and dtype. Raises `ValueError` for another, and for a view with gaps."""
         if array.shape != values.shape or array.dtype != values.dtype:
             raise ValueError(f"put: got {values.dtype} {values.shape}, expected {array.dtype} {array.shape}")
+        self.settle()
         self._put(_whole("put", array), np.ascontiguousarray(values))
 
     def _put(self, array: Array, values: np.ndarray) -> None:
@@ -124,6 +131,7 @@ class Device:
     def download(self, array: Array) -> np.ndarray:
         """The values of a device array, after everything launched before. Raises `ValueError` for a view with gaps."""
         array = _whole("download", array)
+        self.settle()
         return np.zeros(array.shape, array.dtype) if self.rehearsing else self._download(array)
 
     def _download(self, array: Array) -> np.ndarray:
@@ -131,6 +139,7 @@ class Device:
 
     def synchronize(self) -> None:
         """Wait for everything launched."""
+        self.settle()
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
         """A function that does what ``body`` does: the same launches on the same arrays at every call, replayed as one graph where it can.
@@ -149,12 +158,14 @@ class Device:
 
     def _rehearsal(self, body: Callable[[], None]) -> list[Launch]:
         """What ``body`` launches."""
+        self.settle()
         noted: list[Launch] = []
         kept, self.launches, self.rehearsing = self.launches, noted, True
         try:
             body()
+            self.settle()
         finally:
-            self.launches, self.rehearsing = kept, False
+            self.launches, self.rehearsing, self._held = kept, False, None
         return noted
 
     def _rehearse(self, launch: Launch, values: dict[str, Any]) -> None:
@@ -231,6 +242,7 @@ class Device:
         self._launch(Launch("cuda", function, file, extents, -(-count // 32), 0, signature, constants, (), defines, shared, cost), values)
 
     def _launch(self, launch: Launch, values: dict[str, Any]) -> None:
+        self.settle()
         if self.rehearsing:
             self._rehearse(launch, values)
         elif launch.kind == "triton":

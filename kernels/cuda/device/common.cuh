@@ -49,6 +49,14 @@ __device__ __forceinline__ void after_previous_launch() {
 #endif
 }
 
+// The compiler cannot know that pointers from a list are to global memory, whose loads and stores are quicker than generic ones. A null
+// pointer is not: it may be said of a pointer only where that is used. On the host the pointer is used, so that a null one shows.
+#ifdef __CUDA_ARCH__
+#define ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
+#else
+#define ASSUME_GLOBAL(p) (void)*(const volatile u8 *)(p)
+#endif
+
 // Eight (four) consecutive elements: 16 bytes a load for bf16, two of 16 for float. p must be aligned to 16 bytes (load4 of bf16: 8).
 __device__ __forceinline__ void load8(float* v, const float* p) {
     float4 a = *(const float4*)p, b = *(const float4*)(p + 4);
@@ -98,4 +106,74 @@ __device__ __forceinline__ T block_sum(T x, T* scratch) {
     T sum = scratch[0];
     for (int warp = 1; warp < warps; warp++) sum += scratch[warp];
     return sum;
+}
+
+// p[0]; what the block that counted there had written behind its fence is seen from now on (PTX ISA, "memory consistency model").
+__device__ __forceinline__ u32 acquire(const u32* p) {
+#ifdef __CUDA_ARCH__
+    u32 value;
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(value) : "l"(p) : "memory");
+    return value;
+#else
+    return *(const volatile u32*)p;
+#endif
+}
+
+// What all blocks of a launch need, made by those of them that come first: work(part) for every part below `parts`, each by one whole
+// block, then every block waits until all are done. No block waits for one that has not begun: a part belongs to a block that is running.
+// What a part writes does not depend on which block does it. counters: three integers that are 0 between launches (`Device.counters`):
+// parts begun, parts done, blocks that need them no more, of which the last sets all three back. A block that comes when all is done
+// waits for one load.
+template <class Work>
+__device__ __forceinline__ void first_of_all(u32* counters, int parts, Work work) {
+    __shared__ u32 part;
+    const bool leader = threadIdx.x == 0;
+    u32 done = 0;
+    while (true) {
+        if (leader) {
+            done = acquire(counters + 1);
+            part = done < parts ? atomicAdd(counters, 1u) : parts;
+        }
+        __syncthreads();
+        if (part >= parts) break;
+        work((int)part);
+        __syncthreads();  // the whole block has written its part, and read which it was
+        if (leader) {
+            __threadfence();  // others see what was written before they see that it was
+            atomicAdd(counters + 1, 1u);
+        }
+    }
+    while (leader && done < parts) {
+        __nanosleep(40);
+        done = acquire(counters + 1);
+    }
+    __syncthreads();
+    if (leader && atomicAdd(counters + 2, 1u) == gridDim.x * gridDim.y * gridDim.z - 1) counters[0] = counters[1] = counters[2] = 0;
+}
+
+// In every thread of a block whether it is the last of its launch to come here: it then sees what all of them wrote before. counters as of
+// `first_of_all`.
+__device__ __forceinline__ bool last_of_all(u32* counters) {
+    __shared__ bool last;
+    __syncthreads();  // the whole block has written
+    if (threadIdx.x == 0) {
+        __threadfence();  // what was written is seen before the count is
+        last = atomicAdd(counters, 1u) == gridDim.x * gridDim.y * gridDim.z - 1;
+        if (last) counters[0] = 0;
+        __threadfence();
+    }
+    __syncthreads();
+    return last;
+}
+
+// out[0] = factor · Σ own over all threads of all blocks, always in the same order, by the last block. partial: a number for each block of a
+// grid of one axis; scratch: 32 of shared memory.
+__device__ __forceinline__ void sum_over_blocks(double* out, double factor, double own, double* partial, u32* counters, double* scratch) {
+    own = block_sum(own, scratch);
+    if (threadIdx.x == 0) partial[blockIdx.x] = own;
+    if (!last_of_all(counters)) return;
+    double sum = 0.0;
+    for (u32 i = threadIdx.x; i < gridDim.x; i += blockDim.x) sum += partial[i];
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) out[0] = factor * sum;
 }

@@ -82,6 +82,7 @@ class CuPyDevice(Device):
 
     def synchronize(self) -> None:
         self._refuse_in_capture("waits")
+        self.settle()
         self.stream.synchronize()
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
@@ -97,18 +98,22 @@ class CuPyDevice(Device):
                     before = self._allocations
                     return body()
                 graph = self._capture(body)
+            self.settle()
             graph.launch(self.stream)
 
         return replay
 
     def _capture(self, body: Callable[[], None]) -> Any:
+        self.settle()
         self._graphs += 1  # from here on an outgrown scratch buffer may be part of a graph
         launches, self.launches = self.launches, None
         with self._frozen(), self.stream:
             self.stream.begin_capture()
             try:
                 body()
+                self.settle()
             except BaseException:
+                self._held = None
                 self._abandon_capture()
                 raise
             finally:

@@ -97,6 +97,7 @@ def recorded(device: Device, *, run: bool = True) -> Iterator[list[Call]]:
     device.rehearsing |= not run
     try:
         yield calls
+        device.settle()
     finally:
         device.rehearsing = before.get("rehearsing", False)
         for name in methods:

@@ -11,12 +11,11 @@ import numpy as np
 
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, boxes_or_pointers
-from kernels.cuda.products import convolve_kernel, tiles
+from kernels.cuda.products import convolve_kernel, partials, tiles
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
 from kernels.cuda.products.few_outputs import few_outputs, takes_few_outputs
 from kernels.cuda.products.images import PIXEL, image_convolve
-from kernels.cuda.products.packing import pack_weights, pad_channels
-from kernels.cuda.products.partials import split_reduce
+from kernels.cuda.products.packing import packed_weights, pad_channels
 from kernels.cuda.products.splits import DOT
 from kernels.cuda.products.time_model import split
 from kernels.ledger import cost
@@ -133,9 +132,7 @@ def _packed(dev: Device, w: Array, lowering: Lowering, channels: int) -> Any:
         return w.reshape(kh * kw, ci, co)
     taps = lowering.kernel[0] * lowering.kernel[1]
     shape = (taps, lowering.columns, channels) if lowering.transposed else (taps, channels, _padded_channels(lowering.columns))
-    packed = dev.scratch("convolve.w", shape, w.dtype)
-    pack_weights(dev, packed, w, mode=lowering.mode or "forward")
-    return packed
+    return packed_weights(dev, "convolve.w", shape, w, lowering.mode or "forward")
 
 
 def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lowering: Lowering, epilogue: Epilogue) -> None:
@@ -162,7 +159,10 @@ def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lower
     count, each = _splits(dev, precision, rows, lowering.columns, sc, chosen) if name == "linear" else (1, kh * kw * tap_steps)
     result, bias = out, epilogue.bias
     if count > 1:
-        result, epilogue = dev.scratch("convolve.partials", (count, *out.shape), np.float32), epilogue._replace(bias=None)
+        later = epilogue.later and out.dtype == np.float32
+        shape = count, *out.shape
+        result = partials.later_partials(dev, "later", shape) if later else dev.scratch("convolve.partials", shape, np.float32)
+        epilogue = epilogue._replace(bias=None)
     plan = prepare(dev, epilogue, result, images=images, positions=ph * pw, phases=phases, columns=lowering.columns, bm=bm)
     taps = sum(a * b for a in tiles.phase_taps(kh) for b in tiles.phase_taps(kw)) if lowering.fractional else kh * kw
     dev.triton(
@@ -177,7 +177,7 @@ def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lower
     )  # fmt: skip
     plan.finish()
     if count > 1:
-        split_reduce(dev, out, result, bias)
+        (partials.reduce_later if later else partials.split_reduce)(dev, out, result, bias)
 
 
 def _tile(dev: Device, precision: str, kind: str, rows: int, columns: int, depth: int, channels: int) -> tiles.Tile:

@@ -160,12 +160,14 @@ class Statistics(NamedTuple):
 
 
 class Epilogue(NamedTuple):
-    """What happens to a result on its way to memory. ``activation``: None, "relu" or "tanh"; ``statistics`` or ``previous``, not both."""
+    """What happens to a result on its way to memory. ``activation``: None, "relu" or "tanh"; ``statistics`` or ``previous``, not both;
+    ``later``: it need not be there before the end of a `summed_together` (`Engine.together`)."""
 
     bias: Array = None
     activation: str | None = None
     statistics: Statistics | None = None
     previous: Previous | None = None
+    later: bool = False
 
 
 NOTHING = Epilogue()
@@ -180,7 +182,7 @@ class Prepared(NamedTuple):
         arguments: `finish_tile`'s from ``out`` to ``eps``.
         constants: its constexprs N, CHANNELS and ACTIVATION.
         reads, writes: arrays (or bytes) that the launch reads and writes because of it, ``out`` included.
-        finish: launches what combines the partial results; call it after the launch.
+        finish: adds up the partial results, or leaves that to the next launch; call it after the launch.
     """
 
     tiles: int
@@ -201,18 +203,21 @@ def prepare(dev: Device, epilogue: Epilogue, out: Array, *, images: int, positio
         columns: of the product; a multiple of out's last axis where they are those of several pixels.
         bm: rows of a tile.
     """
-    bias, activation, statistics, previous = epilogue
+    bias, activation, statistics, previous, _ = epilogue
     groups = statistics.groups if statistics else previous.groups if previous and previous.mean is not None else (images,)
     row_ranges, starts = _row_ranges(dev, tuple(groups), positions, bm)
     tiles = starts[-1]
     reads, writes = [row_ranges.nbytes if row_ranges is not None else 0, bias.nbytes if bias is not None else 0], [out.nbytes]
-    partial = counts = mask = mean = var = gamma = beta = None
+    partial: Any = None
+    counts = mask = mean = var = gamma = beta = None
     channels, eps = out.shape[-1], 0.0
 
     def finish() -> None:
         if statistics:
             partials.bn_finalise(dev, statistics.mean, statistics.var, partial, counts, starts, statistics.mean.shape[1])
-        elif previous:
+        elif previous and mean is None and previous.sums is not None:
+            partials.reduce_later(dev, previous.sums.reshape(-1), partial.reshape(-1, channels))
+        elif previous and mean is not None:
             partials.bn_sums_finalise(dev, previous.sums, partial, starts, channels, previous.var, previous.eps)
 
     if statistics:
@@ -226,7 +231,12 @@ def prepare(dev: Device, epilogue: Epilogue, out: Array, *, images: int, positio
             mask, mean, var = previous.pre, previous.mean, previous.var
             gamma, beta, eps = previous.gamma, previous.beta, float(previous.eps)
             reads += [mean, var, gamma, beta]
-        partial = dev.scratch("epilogue.partial", (phases * tiles, 1 if mean is None else 2, columns), np.float32)
+        shape = phases * tiles, 1 if mean is None else 2, columns
+        partial = (
+            dev.scratch("epilogue.partial", shape, np.float32)
+            if mean is not None
+            else partials.later_partials(dev, "epilogue.partial", shape)
+        )
         reads.append(mask)
         writes.append(partial)
     arguments = (out, bias, partial, counts, mask, mean, var, gamma, beta, eps)

@@ -11,7 +11,7 @@ from kernels.cuda.device.chips import Chip
 from kernels.cuda.device.launch import power_of_two
 from kernels.cuda.products import few_outputs_kernel, tiles
 from kernels.cuda.products.epilogue import Epilogue
-from kernels.cuda.products.packing import pack_weights
+from kernels.cuda.products.packing import packed_weights
 from kernels.cuda.products.splits import DOT
 from kernels.cuda.products.tiles import Tile
 from kernels.ledger import cost
@@ -57,8 +57,7 @@ def few_outputs(dev: Device, precision: str, out: Array, src: Array, w: Array, *
     kh, kw = w.shape[:2]
     depth = src.shape[3]
     columns = MOST_OUTPUTS * power_of_two(kw)
-    weights = dev.scratch("few_outputs.weights", (kh, columns, depth), src.dtype)
-    pack_weights(dev, weights, w, mode="columns" if kind == "forward" else "columns_dgrad1")
+    weights = packed_weights(dev, "few_outputs.weights", (kh, columns, depth), w, "columns" if kind == "forward" else "columns_dgrad1")
     rows = images * height * width
     chosen = _tile(dev.chip, precision, rows, columns, kh, depth, width)
     programs = tiles.programs(chosen, rows, columns)

@@ -13,7 +13,7 @@ from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.products import images_kernel
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
-from kernels.cuda.products.packing import pack_weights, pad_images
+from kernels.cuda.products.packing import packed_weights, with_border
 from kernels.cuda.products.splits import DOT, LONG, covered, launch_splits
 from kernels.cuda.products.tiles import wgrad_tile
 from kernels.ledger import cost
@@ -47,8 +47,7 @@ def image_convolve(
         "image", rows=images * oh * ow, columns=columns, depth=kh * kw * PIXEL, channels=PIXEL, chip=dev.chip, precision=precision
     )
     k, padded = -(-kh * kw * PIXEL // bk) * bk, -(-columns // bn) * bn
-    weights = dev.scratch("image.weights", (1, k, padded), src.dtype)
-    pack_weights(dev, weights, w, mode="image" if kind == "forward" else "image_dgrad1")
+    weights = packed_weights(dev, "image.weights", (1, k, padded), w, "image" if kind == "forward" else "image_dgrad1")
     plan = prepare(dev, epilogue, out, images=images, positions=oh * ow, phases=1, columns=columns, bm=bm)
     buffer, first = _with_border(dev, src, kh, kw)
     read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * PIXEL * src.dtype.itemsize
@@ -101,6 +100,5 @@ def _with_border(dev: Device, src: Array, kh: int, kw: int) -> tuple[Any, Any]:
     images, height, width, _ = src.shape
     border = max(kh, kw) // 2
     wide = width + 2 * border
-    buffer = dev.scratch("image.source", (images, height + 2 * border, wide, PIXEL), src.dtype)
-    pad_images(dev, buffer, src, border)
+    buffer = with_border(dev, src, (images, height + 2 * border, wide, PIXEL), border)
     return buffer, buffer.reshape(-1)[((border - kh // 2) * wide + border - kw // 2) * PIXEL :]

@@ -27,12 +27,12 @@ __device__ inline i64 origin(int mode, int t, int k, int n, int kh, int kw, int 
     return in < ci && out < co ? ((i64)t * ci + in) * co + out : -1;
 }
 
-// dst [taps, rows, columns] from w. A block moves SIDE × SIDE elements of one tap through shared memory, so that both the reading,
-// along k where the mode transposes, and the writing, along n, are of consecutive elements. Grid: (blocks of columns, of rows, taps).
-extern "C" __global__ void pack_weights(act_t *dst, const act_t *w, int mode, int kh, int kw, int ci, int co, int rows, int columns) {
-    after_previous_launch();
-    __shared__ float square[SIDE][SIDE + 1];
-    const int t = blockIdx.z, first_k = blockIdx.y * SIDE, first_n = blockIdx.x * SIDE;
+// dst [taps, rows, columns] from w: SIDE × SIDE elements of tap t, of the (x, y)-th square. They go through shared memory, so that both
+// the reading, along k where the mode transposes, and the writing, along n, are of consecutive elements.
+__device__ inline void pack(
+    act_t *dst, const act_t *w, int mode, int kh, int kw, int ci, int co, int rows, int columns, int x, int y, int t,
+    float (*square)[SIDE + 1]) {
+    const int first_k = y * SIDE, first_n = x * SIDE;
     const bool transposed = mode == DGRAD1 || mode == PHASES || mode == IMAGE_DGRAD1;
     for (int i = threadIdx.x; i < SIDE * SIDE; i += THREADS) {
         const int k = transposed ? i % SIDE : i / SIDE, n = transposed ? i / SIDE : i % SIDE;
@@ -50,6 +50,32 @@ extern "C" __global__ void pack_weights(act_t *dst, const act_t *w, int mode, in
         store8(out, v);
     else
         for (int i = 0; i < 8 && n + i < columns; ++i) out[i] = to_act(v[i]);
+}
+
+// Grid: (blocks of columns, of rows, taps).
+extern "C" __global__ void pack_weights(act_t *dst, const act_t *w, int mode, int kh, int kw, int ci, int co, int rows, int columns) {
+    after_previous_launch();
+    __shared__ float square[SIDE][SIDE + 1];
+    pack(dst, w, mode, kh, kw, ci, co, rows, columns, blockIdx.x, blockIdx.y, blockIdx.z, square);
+}
+
+// An entry of the list: 6 words of 8 bytes, as pack_weights has them.
+struct Packing {
+    act_t *dst;
+    const act_t *w;
+    int mode, kh, kw, ci, co, rows, columns, unused;
+};
+
+// Several weights in one launch. blocks [·, 4]: entry of the list, and the block's place in that one's grid.
+extern "C" __global__ void pack_list(const u64 *list, const int *blocks) {
+    after_previous_launch();
+    __shared__ float square[SIDE][SIDE + 1];
+    const int *block = blocks + 4 * (i64)blockIdx.x;
+    const Packing p = ((const Packing *)list)[block[0]];
+    act_t *dst = p.dst;
+    const act_t *w = p.w;
+    ASSUME_GLOBAL(dst), ASSUME_GLOBAL(w);
+    pack(dst, w, p.mode, p.kh, p.kw, p.ci, p.co, p.rows, p.columns, block[1], block[2], block[3], square);
 }
 
 // dst [N, DH, DW, DC] from src [N, H, W, C] set in at (border, border), zeros elsewhere; eight consecutive elements of dst a thread.

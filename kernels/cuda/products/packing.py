@@ -2,16 +2,111 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 
 from kernels.contract.checks import check_array
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
-from kernels.cuda.device.launch import THREADS, blocks, check_values, defines_of
+from kernels.cuda.device.launch import THREADS, blocks, check_values, constant, defines_of
 from kernels.ledger import cost
 
 FILE = "products/packing.cu"
+SIDE = 32  # of the square that a block packs
 MODES = {"forward": 0, "dgrad1": 1, "phases": 2, "image": 3, "image_dgrad1": 4, "columns": 5, "columns_dgrad1": 6}
+
+
+KEPT = 1 << 22  # bytes of packed weights at most that `FixedWeights` keeps from one step to the next
+
+
+class FixedWeights:
+    """A context in which weights do not change: what was packed in it once is packed in one launch whenever it is entered again.
+
+    Attributes:
+        weights: what was packed, by address, shape and order: (array, weights, mode).
+        images: ranges of addresses that do not change now (`unchanged`): each one's number, and what was made of arrays in it.
+    """
+
+    def __init__(self, dev: Device):
+        self._dev = dev
+        self.weights: dict[Any, tuple[Array, Array, str]] = {}
+        self.images: dict[tuple[int, int], tuple[int, dict[Any, Any]]] = {}
+
+    def __enter__(self) -> None:
+        if self.weights:
+            self._pack(tuple(self.weights))
+        self._dev.fixed = self
+
+    def __exit__(self, *_: object) -> None:
+        self.images.clear()
+        self._dev.fixed = None
+
+    def packed(self, shape: tuple[int, ...], w: Array, mode: str) -> Any:
+        """w by `pack_weights` in an array of ``shape``."""
+        name = self._dev._address(w), w.shape, mode, shape
+        if name not in self.weights:
+            self.weights[name] = self._dev.empty(shape, w.dtype), w, mode
+            self._pack((name,))
+        return self.weights[name][0]
+
+    def _pack(self, names: tuple[Any, ...]) -> None:
+        dev, words, squares = self._dev, [], []
+        chosen = [self.weights[name] for name in names]
+        for row, (dst, w, mode) in enumerate(chosen):
+            numbers = np.array([MODES[mode], *w.shape, *dst.shape[1:], 0], np.int32).view(np.uint64)
+            words.append((dev._address(dst), dev._address(w), *numbers.tolist()))
+            x, y = blocks(dst.shape[2], SIDE), blocks(dst.shape[1], SIDE)
+            squares += [(row, i, j, tap) for tap in range(len(dst)) for j in range(y) for i in range(x)]
+        key = tuple(words)
+        table = constant(dev, ("packings", key), lambda: np.array(words, np.uint64))
+        places = constant(dev, ("squares of packings", key), lambda: np.array(squares, np.int32))
+        dev.cuda(
+            FILE, "pack_list", len(squares), THREADS, table, places,
+            cost=cost(0, [w for _, w, _ in chosen], [dst for dst, _, _ in chosen]), defines=defines_of(chosen[0][0]),
+        )  # fmt: skip
+
+
+def packed_weights(dev: Device, key: str, shape: tuple[int, ...], w: Array, mode: str) -> Any:
+    """w in an array of ``shape``, by `pack_weights`: scratch of ``key``; within `FixedWeights` one that is packed once a step."""
+    kept: FixedWeights | None = dev.fixed
+    if kept is not None and math.prod(shape) * w.dtype.itemsize <= KEPT:
+        return kept.packed(shape, w, mode)
+    dst = dev.scratch(key, shape, w.dtype)
+    pack_weights(dev, dst, w, mode=mode)
+    return dst
+
+
+@contextmanager
+def unchanged(dev: Device, array: Array) -> Iterator[None]:
+    """Within it nobody writes to ``array``; within `FixedWeights` too, `with_border` makes a copy of it, or of a part, once."""
+    kept: FixedWeights | None = dev.fixed
+    if kept is None:
+        yield
+        return
+    start = dev._address(array)
+    span, taken = (start, start + array.nbytes), [number for number, _ in kept.images.values()]
+    kept.images[span] = min(set(range(len(taken) + 1)) - set(taken)), {}
+    try:
+        yield
+    finally:
+        kept.images.pop(span, None)
+
+
+def with_border(dev: Device, src: Array, shape: tuple[int, ...], border: int) -> Any:
+    """src by `pad_images` in an array of ``shape``."""
+    kept: FixedWeights | None = dev.fixed
+    start = dev._address(src)
+    found = [made for span, made in kept.images.items() if span[0] <= start and start + src.nbytes <= span[1]] if kept else []
+    number, made = found[0] if found else ("", {})
+    name = start, src.shape, shape, border
+    if name not in made:
+        made[name] = dev.scratch(f"image.source {number} {len(made)}", shape, src.dtype)
+        pad_images(dev, made[name], src, border)
+    return made[name]
 
 
 def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:
@@ -49,7 +144,7 @@ def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:
         raise ValueError(f"w: got shape {w.shape}, expected at most 4 channels for mode {mode!r}")
     taps, rows, columns = dst.shape
     dev.cuda(
-        FILE, "pack_weights", (blocks(columns, 32), blocks(rows, 32), taps), THREADS,
+        FILE, "pack_weights", (blocks(columns, SIDE), blocks(rows, SIDE), taps), THREADS,
         dst, w, *map(np.int32, (MODES[mode], kh, kw, ci, co, rows, columns)), cost=cost(0, [w], [dst]), defines=defines_of(dst),
     )  # fmt: skip
 

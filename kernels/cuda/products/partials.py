@@ -8,7 +8,9 @@ every run.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,6 +47,50 @@ def split_reduce(dev: Device, out: Array, partials: Array, bias: Array = None) -
     )  # fmt: skip
 
 
+def later_partials(dev: Device, key: str, shape: tuple[int, ...]) -> Any:
+    """float32 scratch for partial sums, for `reduce_later`. Within `summed_together` each has its own."""
+    return dev.scratch(key if dev.unfinished is None else f"unfinished {len(dev.unfinished)}", shape, np.float32)
+
+
+def reduce_later(dev: Device, out: Array, partials: Array, bias: Array = None) -> None:
+    """As `split_reduce`; within `summed_together` at its end. Args: float32 all; partials of `later_partials`."""
+    if dev.unfinished is None:
+        return split_reduce(dev, out, partials, bias)
+    check_array("partials", partials, (len(partials), *out.shape), np.float32)
+    dev.unfinished.append((out, partials, bias))
+
+
+@contextmanager
+def summed_together(dev: Device) -> Iterator[None]:
+    """Adds up at its end, in one launch, what `reduce_later` was given within it; the same bits. Inside another it does nothing."""
+    if dev.unfinished is not None:
+        yield
+        return
+    dev.unfinished = []
+    try:
+        yield
+        entries = dev.unfinished
+    finally:
+        dev.unfinished = None
+    if entries:
+        _reduce_all(dev, entries)
+
+
+def _reduce_all(dev: Device, entries: list[tuple[Array, Array, Array]]) -> None:
+    words, chunks = [], []
+    for row, (out, partials, bias) in enumerate(entries):
+        grid, lanes = split_grid(out.size, len(partials), dev.chip.multiprocessors)
+        addresses = (0 if array is None else dev._address(array) for array in (out, partials, bias))
+        words.append((*addresses, out.size, out.shape[-1], len(partials), lanes))
+        chunks += [(row, block) for block in range(grid)]
+    numbers = tuple(words)
+    table = constant(dev, ("sums", numbers), lambda: np.array(numbers, np.uint64))
+    of_block = constant(dev, ("blocks of sums", numbers), lambda: np.array(chunks, np.int32))
+    outs, partials, biases = zip(*entries, strict=True)
+    reads = [*partials, *(bias for bias in biases if bias is not None)]
+    dev.cuda(FILE, "split_reduce_list", len(chunks), THREADS, table, of_block, cost=cost(0, reads, outs))
+
+
 def split_grid(entries: int, splits: int, multiprocessors: int) -> tuple[int, int]:
     """(blocks, threads that share an element) of `split_reduce`: as many as fill the device twice, each with four splits to add."""
     each, lanes = 4 if entries % 4 == 0 else 1, 1
@@ -53,30 +99,54 @@ def split_grid(entries: int, splits: int, multiprocessors: int) -> tuple[int, in
     return blocks(entries * lanes, each * THREADS), lanes
 
 
-def _reduction(
-    dev: Device, partial: Array, chunk_starts: tuple[int, ...], channels: int
-) -> tuple[Any, int, int, int, int, tuple[int, int], int]:
-    """How to sum ``partial``: (starts on the device, phases, column blocks, width, vector; grid, threads).
+class Made(NamedTuple):
+    """Partial sums of batch_norm.cu: ``launch`` makes them, or whoever takes that over; of the chunks in ``chunks`` [T, 4]."""
 
-    With ``vector`` 1 a thread has four channels, else one; ``width`` threads are arranged along the channels.
+    launch: Callable[[], None]
+    chunks: Array
+
+
+class Finish(NamedTuple):
+    """Partial sums that are still to be added up, for the launch that needs the sums (`Device.hold`).
+
+    Attributes:
+        partial, counts: as of `bn_finalise`; counts None where there are none.
+        plan: int32, how: struct Plan of finish.cuh.
+        parts: blocks that share the work.
+        made: how partial and counts are to be made, where that is still to be done too.
     """
+
+    partial: Array
+    counts: Array
+    plan: Array
+    parts: int
+    made: Made | None = None
+
+
+def _plan(dev: Device, partial: Array, counts: Array, chunk_starts: tuple[int, ...], channels: int) -> Finish:
+    """How to add up ``partial``: a thread has four channels where four divide them, else one."""
     chunks, columns = chunk_starts[-1], partial.shape[-1]
     if chunk_starts[0] != 0 or any(a >= b for a, b in zip(chunk_starts[:-1], chunk_starts[1:], strict=True)):
         raise ValueError(f"chunk_starts: got {chunk_starts}, expected 0 and then larger and larger numbers")
     if len(partial) % chunks or columns % channels:
         raise ValueError(f"partial: got shape {partial.shape}, expected a multiple of {chunks} chunks and of {channels} columns")
-    phases, k = len(partial) // chunks, columns // channels
+    groups, phases, k = len(chunk_starts) - 1, len(partial) // chunks, columns // channels
     terms = phases * k * max(b - a for a, b in zip(chunk_starts[:-1], chunk_starts[1:], strict=True))
     vector = int(channels % 4 == 0)
-    lanes = min(256 if vector else 128, power_of_two(blocks(terms, 4)))  # threads that share a channel
-    width = max(2 if vector else 8, THREADS // lanes)  # at least 32 bytes of neighbours; at most 2048 channels a block
-    starts = constant(dev, ("starts", chunk_starts), lambda: np.array(chunk_starts, np.int32))
-    grid = blocks(channels, width * (4 if vector else 1)), len(chunk_starts) - 1
-    return starts, phases, k, width, vector, grid, width * lanes
+    lanes = min(THREADS // 2, power_of_two(blocks(terms, 4)))  # threads that share a channel
+    width = THREADS // lanes
+    parts = groups * blocks(channels, width * (4 if vector else 1))
+    numbers = parts, groups, phases, k, width, vector, *chunk_starts
+    return Finish(partial, counts, constant(dev, ("plan", numbers), lambda: np.array(numbers, np.int32)), parts)
 
 
-def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Array, chunk_starts: tuple[int, ...], channels: int) -> None:
+def bn_finalise(
+    dev: Device, mean: Array, var: Array, partial: Array, counts: Array, chunk_starts: tuple[int, ...], channels: int,
+    made: Made | None = None,
+) -> None:  # fmt: skip
     """Mean and biased variance of each group from chunks' sums and squares about the chunks' own means (Chan et al. 1979).
+
+    Held back (`Device.hold`): the batch norm's forward does it, if it is the next launch.
 
     Args:
         mean, var: float32 [G, C], outputs.
@@ -84,6 +154,7 @@ def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Ar
         counts: float32 [P·T], rows that each chunk summed; a chunk with 0 is not read.
         chunk_starts: G + 1 numbers from 0 to T.
         channels: C.
+        made: how partial and counts are to be made; None: they are.
 
     Raises:
         ValueError: a shape or dtype that does not fit.
@@ -93,44 +164,54 @@ def bn_finalise(dev: Device, mean: Array, var: Array, partial: Array, counts: Ar
     check_array("var", var, (groups, channels), np.float32)
     check_array("partial", partial, (len(partial), 2, partial.shape[-1]), np.float32)
     check_array("counts", counts, (len(partial),), np.float32)
-    starts, phases, k, width, vector, grid, threads = _reduction(dev, partial, chunk_starts, channels)
-    dev.cuda(
-        FILE, "bn_finalise", grid, threads,
-        mean, var, partial, counts, starts, *map(np.int32, (groups, phases, k, channels, width, vector)),
-        cost=cost(0, [partial, counts], [mean, var]),
-    )  # fmt: skip
+    finish = _plan(dev, partial, counts, chunk_starts, channels)._replace(made=made)
+
+    def launch() -> None:
+        if made:
+            made.launch()
+        dev.cuda(
+            FILE, "bn_finalise", finish.parts, THREADS, mean, var, partial, counts, finish.plan, np.int32(channels),
+            cost=cost(0, [partial, counts], [mean, var]),
+        )  # fmt: skip
+
+    dev.hold(mean, finish, launch)
 
 
 def bn_sums_finalise(
-    dev: Device, sums: Array, partial: Array, chunk_starts: tuple[int, ...], channels: int, var: Array, eps: float
-) -> None:
-    """Σ g and Σ g x̂ of each group from the chunks' Σ g and Σ g·(x − mean).
+    dev: Device, sums: Array, partial: Array, chunk_starts: tuple[int, ...], channels: int, var: Array, eps: float,
+    made: Made | None = None,
+) -> None:  # fmt: skip
+    """Σ g and Σ g x̂ of each group from the chunks' Σ g and Σ g·(x − mean). Held back for the batch norm's backward, as `bn_finalise`.
 
     Args:
-        sums: float32 [2, G, C], output; [1, G, C] with var None.
-        partial: float32 [P·T, 2, k·C]; with var None [P·T, 1 or 2, k·C], of which the first row counts.
-        chunk_starts, channels: as in `bn_finalise`.
-        var: float32 [G, C], or None where there is no batch norm.
+        sums: float32 [2, G, C], output.
+        partial: float32 [P·T, 2, k·C].
+        chunk_starts, channels, made: as in `bn_finalise`.
+        var: float32 [G, C].
         eps: of the batch norm.
 
     Raises:
         ValueError: a shape or dtype that does not fit.
     """
-    groups, rows = len(chunk_starts) - 1, partial.shape[1]
-    check_array("sums", sums, (1 if var is None else 2, groups, channels), np.float32)
-    check_array("partial", partial, (len(partial), rows if var is None else 2, partial.shape[-1]), np.float32)
-    if var is not None:
-        check_array("var", var, (groups, channels), np.float32)
-    starts, phases, k, width, vector, grid, threads = _reduction(dev, partial, chunk_starts, channels)
-    dev.cuda(
-        FILE, "bn_sums_finalise", grid, threads,
-        sums, partial, starts, var, np.float32(eps), *map(np.int32, (groups, phases, rows, k, channels, width, vector)),
-        cost=cost(0, [partial.nbytes // rows if var is None else partial], [sums]),
-    )  # fmt: skip
+    groups = len(chunk_starts) - 1
+    check_array("sums", sums, (2, groups, channels), np.float32)
+    check_array("partial", partial, (len(partial), 2, partial.shape[-1]), np.float32)
+    check_array("var", var, (groups, channels), np.float32)
+    finish = _plan(dev, partial, None, chunk_starts, channels)._replace(made=made)
+
+    def launch() -> None:
+        if made:
+            made.launch()
+        dev.cuda(
+            FILE, "bn_sums_finalise", finish.parts, THREADS, sums, partial, finish.plan, var, np.float32(eps), np.int32(channels),
+            cost=cost(0, [partial, var], [sums]),
+        )  # fmt: skip
+
+    dev.hold(sums, finish, launch)
 
 
 def column_sums(dev: Device, out: Array, matrix: Array) -> None:
-    """out[c] = Σ_rows matrix[row, c]. Args: out float32 [C]; matrix [rows, C], float32 or the engine's dtype.
+    """out[c] = Σ_rows matrix[row, c], a gradient (`reduce_later`). Args: out float32 [C]; matrix [rows, C], float32 or bf16.
 
     Raises:
         ValueError: a shape or dtype that does not fit.
@@ -143,10 +224,10 @@ def column_sums(dev: Device, out: Array, matrix: Array) -> None:
     lanes, vector, column_blocks = channel_layout(columns)
     step = 4 * THREADS // lanes
     chunk_rows = step * min(16, blocks(rows, step * blocks(512, column_blocks)))
-    partial = dev.scratch("column_sums", (blocks(rows, chunk_rows), 1, columns), np.float32)
+    partial = later_partials(dev, "column_sums", (blocks(rows, chunk_rows), columns))
     dev.cuda(
         FILE, "column_partials", (len(partial), column_blocks), THREADS,
         partial, matrix, np.int64(rows), np.int64(chunk_rows), *map(np.int32, (columns, lanes, vector)),
         cost=cost(0, [matrix], [partial]), defines=defines_of(matrix),
     )  # fmt: skip
-    bn_sums_finalise(dev, out.reshape(1, 1, channels), partial, (0, len(partial)), channels, None, 0.0)
+    reduce_later(dev, out, partial.reshape(-1, channels))

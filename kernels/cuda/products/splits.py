@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
-from kernels.cuda.products.partials import split_reduce
+from kernels.cuda.products.partials import later_partials, reduce_later
 from kernels.cuda.products.time_model import Tile, split
 from kernels.ledger import cost
 
@@ -37,11 +35,11 @@ def launch_splits(
     """
     bm, bn, bk, stages, warps = tile
     count, each, _ = split(grid[0] * grid[1], steps, tile, dw.size, dev.chip, precision)
-    out = dw if count == 1 else dev.scratch("wgrad.partials", (count, *dw.shape), np.float32)
+    out = dw if count == 1 else later_partials(dev, "wgrad.partials", (count, *dw.shape))
     dev.triton(
         kernel, (*grid, count), out, *operands, each, warps=warps, stages=stages,
         cost=cost(grid[0] * grid[1] * steps * 2 * bm * bn * bk, read, [out]),
         **constexprs, PRECISION=DOT[precision], INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent,
     )  # fmt: skip
     if count > 1:
-        split_reduce(dev, dw, out)
+        reduce_later(dev, dw, out)

@@ -23,6 +23,8 @@ from kernels.cuda.products.partials import split_grid
 GAP, DEPENDENT_GAP = 1.2e-6, 0.3e-6
 #: Seconds until a launch's blocks run and have their first operands, and from the first block's end to the last's.
 RAMP = 1.0e-6
+#: Seconds in which the blocks of a launch wait for the sums that the first of them make (`first_of_all`).
+WAIT = 2.5e-6
 #: Seconds between a load and its value, from memory.
 LATENCY = 0.8e-6
 #: Share of the matrix rate that a full main loop reaches: operands by descriptor, or by pointers.
@@ -129,12 +131,14 @@ def product(
     return Estimate(around + seconds, waves, program, bound if seconds > around else "launch")
 
 
-def passes(board: Board, blocks: int, threads: int, nbytes: float) -> Estimate:
-    """A launch that loads, computes a little and stores; ``nbytes`` in all, from the L2 cache where they are less than half of it."""
+def passes(board: Board, blocks: int, threads: int, nbytes: float, *, waits: int = 0) -> Estimate:
+    """A launch that loads, computes a little and stores; ``nbytes`` in all, from the L2 cache where they are less than half of it.
+
+    ``waits``: how often its blocks wait for what the first of them make."""
     fits = min(blocks, board.multiprocessors * (32 * board.warps // threads))
     rate = board.l2 / 2 if nbytes < board.l2_bytes / 2 else board.bandwidth
     rate = min(rate, fits * threads * IN_FLIGHT / LATENCY)
-    seconds = LATENCY + nbytes / rate
+    seconds = LATENCY + nbytes / rate + waits * WAIT
     waves = blocks / max(1, fits)
     around = overhead(board)
     return Estimate(around + seconds, waves, seconds / max(1.0, waves), "memory" if seconds > around else "launch")

@@ -32,7 +32,8 @@ DYNAMIC = re.compile(r"extern\s+__shared__\s+(?:(?:__align__|alignas)\s*\(\s*\d+
 def function(file: str, name: str, defines: tuple[str, ...]) -> tuple[Callable[..., bytes | None], list[str]]:
     """A kernel of ``file`` as a host function, and its parameters' types ("*f4", "i4").
 
-    The function takes (void*[arguments], unsigned[6] grid and block, shared bytes, seed) and returns an error text or None.
+    The function takes (void*[arguments], unsigned[6] grid and block, shared bytes, seed, uint64[n][2] address and bytes of the arrays that
+    blocks share, n) and returns an error text or None.
 
     Raises:
         RuntimeError: no compiler, a compile error, or no such kernel in the file.
@@ -42,7 +43,8 @@ def function(file: str, name: str, defines: tuple[str, ...]) -> tuple[Callable[.
         run, describe = library[f"run_{name}"], library[f"describe_{name}"]
     except AttributeError:
         raise RuntimeError(f'{file}: has no extern "C" __global__ void {name}') from None
-    run.restype, run.argtypes = ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64]
+    run.restype = ctypes.c_char_p
+    run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint]
     described = ctypes.create_string_buffer(4096)
     describe(described)
     return run, described.value.decode().split(",")[:-1]
@@ -52,8 +54,9 @@ def function(file: str, name: str, defines: tuple[str, ...]) -> tuple[Callable[.
 def _library(file: str, defines: tuple[str, ...]) -> Any:
     text = source_of(file)
     glue = 'template <> struct emulation::Code<bf16> { static constexpr const char* text = "V2"; };\n' + "".join(
-        f'extern "C" const char* run_{name}(void** values, const unsigned* extents, unsigned shared, uint64_t seed) {{ '
-        f"return emulation::launch([](void* v) {{ emulation::call({name}, (void**)v); }}, values, extents, shared, seed); }}\n"
+        f'extern "C" const char* run_{name}(void** values, const unsigned* extents, unsigned shared, uint64_t seed, '
+        "const uint64_t* arrays, unsigned n) { "
+        f"return emulation::launch([](void* v) {{ emulation::call({name}, (void**)v); }}, values, extents, shared, seed, arrays, n); }}\n"
         f'extern "C" void describe_{name}(char* out) {{ emulation::describe_all({name}, out); }}\n'
         for name in kernels_of(text)
     )

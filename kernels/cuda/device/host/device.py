@@ -1,7 +1,9 @@
 """The emulated GPU: NumPy memory, Triton's interpreter, and CUDA C compiled by g++ with `host/emulation.h`. For tests.
 
 Stricter than a GPU where it can be: memory is NaN until written, each array has a red zone on both sides that is checked after each
-launch, arguments must have the types of the CUDA C function, and a barrier that not all threads reach is an error.
+launch, arguments must have the types of the CUDA C function, and a barrier that not all threads reach is an error. A launch that is
+given the device's counters has blocks that wait for each other: they see what another wrote from its fence on only, and the counters must
+be 0 again.
 """
 
 from __future__ import annotations
@@ -97,9 +99,16 @@ class HostDevice(Device):
         held = [_by_value(value) for value in args]
         pointers = (ctypes.c_void_p * max(1, len(held)))(*(ctypes.addressof(cell) for cell in held))
         self.seed += 1
-        message = run(pointers, (ctypes.c_uint * 6)(*launch.grid, *threads), launch.shared, self.seed)
+        # blocks that wait for each other see no more of what others wrote than a GPU promises
+        waits = any(value is self.__dict__.get("counters") for value in args if value is not None)
+        arrays = [value for value in args if isinstance(value, np.ndarray)] if waits else []
+        shared = (ctypes.c_uint64 * (2 * len(arrays)))(*(n for a in arrays for n in (a.ctypes.data, a.nbytes)))
+        message = run(pointers, (ctypes.c_uint * 6)(*launch.grid, *threads), launch.shared, self.seed, shared, len(arrays))
         if message:
             raise RuntimeError(f"{launch.name} ({launch.source}): {message.decode()}")
+        if waits and self.counters.any():
+            left, self.counters[...] = self.counters.tolist(), 0
+            raise RuntimeError(f"{launch.name} ({launch.source}): left its counters at {left}: the next launch would not wait")
         self._check_zones(launch.name, values)
 
     def _require_on_device(self, kernel: str, values: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 // CUDA C on the host, for tests: each thread of a block is a fiber, run in shuffled order from one barrier to the next. Shared memory
 // holds NaN bytes when a block starts; blocks run in shuffled order, one after the other. Found this way: a barrier that not all
-// threads reach, threads that depend on an order, reads of unwritten memory, an index outside a fixed array, a misaligned vector. Not
-// found: races between barriers that every tried order survives.
+// threads reach, threads that depend on an order, reads of unwritten memory, an index outside a fixed array, a misaligned vector, and
+// where blocks wait for each other a missing fence or a wait that need not end. Not found: races between barriers that every tried order
+// survives.
 #pragma once
 #include <signal.h>
 #include <sys/mman.h>
@@ -234,7 +235,59 @@ static void stray(int, siginfo_t* info, void*) {
     fail(text);
 }
 
-static const char* launch(void (*kernel)(void*), void** values, const unsigned* extents, unsigned shared, uint64_t seed) {
+// Arrays of a launch whose blocks wait for each other. What a block writes is in `published`, which the next block begins with, from its
+// __threadfence() on. What it writes later, or has not fenced when it counts (an atomic operation), is `late`: only the next launch sees it.
+struct Array {
+    char *memory, *published, *late, *is_late;
+    size_t size;
+};
+static Array* arrays;
+static unsigned array_count;
+
+static void each_array(void (*f)(Array&)) {
+    for (unsigned i = 0; i < array_count; i++) f(arrays[i]);
+}
+static void fence() {
+    each_array([](Array& a) {
+        for (size_t i = 0; i < a.size; i++)
+            if (a.memory[i] != a.published[i] && !(a.is_late[i] && a.memory[i] == a.late[i])) a.published[i] = a.memory[i], a.is_late[i] = 0;
+    });
+}
+static void be_late(Array& a) {
+    for (size_t i = 0; i < a.size; i++)
+        if (a.memory[i] != a.published[i]) a.late[i] = a.memory[i], a.is_late[i] = 1;
+}
+static void hide(Array& a) {  // behind a block
+    be_late(a);
+    memcpy(a.memory, a.published, a.size);
+}
+static void reveal(Array& a) {  // behind the last one
+    for (size_t i = 0; i < a.size; i++)
+        if (a.is_late[i]) a.memory[i] = a.late[i];
+    free(a.published), free(a.late), free(a.is_late);
+}
+static void share(const uint64_t* given, unsigned n) {
+    arrays = (Array*)calloc(n + 1, sizeof(Array)), array_count = n;
+    for (unsigned i = 0; i < n; i++) {
+        const size_t size = given[2 * i + 1];
+        arrays[i] = {(char*)given[2 * i], (char*)malloc(size + 1), (char*)malloc(size + 1), (char*)calloc(size + 1, 1), size};
+        memcpy(arrays[i].published, arrays[i].memory, size);
+    }
+}
+// An atomic operation: what it wrote all see at once.
+template <class T>
+static T changed(T* p, T value) {
+    const T old = *p;
+    each_array(be_late);
+    *p = value;
+    for (unsigned i = 0; i < array_count; i++)
+        if ((char*)p >= arrays[i].memory && (char*)p < arrays[i].memory + arrays[i].size)
+            memcpy(arrays[i].published + ((char*)p - arrays[i].memory), p, sizeof(T));
+    return old;
+}
+
+static const char* launch(
+    void (*kernel)(void*), void** values, const unsigned* extents, unsigned shared, uint64_t seed, const uint64_t* given, unsigned n) {
     gridDim = {extents[0], extents[1], extents[2]}, blockDim = {extents[3], extents[4], extents[5]};
     count = blockDim.x * blockDim.y * blockDim.z;
     body = kernel, body_argument = values, message[0] = 0, random_state = seed;
@@ -257,16 +310,20 @@ static const char* launch(void (*kernel)(void*), void** values, const unsigned* 
     for (uint64_t prime : {7919ull, 104729ull, 1299709ull})
         if (blocks % prime) step = prime % blocks ? prime : 1;  // coprime to the count: every block once, out of order
     bool good = true;
+    share(given, n);
     for (uint64_t i = 0; i < blocks && good; i++, block = (block + step) % blocks) {
         blockIdx = {(unsigned)(block % gridDim.x), (unsigned)(block / gridDim.x % gridDim.y), (unsigned)(block / gridDim.x / gridDim.y)};
         memset(dynamic_shared, 0xff, shared + 128);
         good = run_block();
+        each_array(hide);
         for (unsigned k = shared; good && k < shared + 128; k++)
             if ((unsigned char)dynamic_shared[k] != 0xff) {
                 good = false;
                 snprintf(message, sizeof message, "wrote past its %u bytes of dynamic shared memory", shared);
             }
     }
+    each_array(reveal);
+    free(arrays), array_count = 0;
     free(raw);
     sigaction(SIGSEGV, &former[0], nullptr), sigaction(SIGBUS, &former[1], nullptr);
     sigaltstack(&former_stack, nullptr);
