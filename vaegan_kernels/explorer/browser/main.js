@@ -144,7 +144,7 @@ function setUpMap() {
     const found = await backend.point(shown.model, at), [px, py] = shown.places[at], scale = canvas.clientWidth / canvas.width;
     shown.found = {at, ...found};
     paint(tip.querySelector("canvas"), found.image);
-    const has = Object.entries(shown.map.attributes).filter(([, v]) => v[at]).map(([name]) => words_(name));
+    const has = Object.entries(shown.map.attributes).filter(([, v]) => v[at]).map(([name]) => readable(name));
     tip.querySelector("figcaption").textContent = has.slice(0, 4).join(", ") || `image ${at}`;
     tip.hidden = false;
     tip.style.left = `${Math.min(Math.max(0, px * scale - 52), canvas.clientWidth - 104)}px`;
@@ -202,7 +202,7 @@ function setUpMap() {
     } finally {
       $("draw-map").disabled = false;
     }
-    $("colour").replaceChildren(...Object.keys(shown.map.attributes).map(name => make("option", {value: name, textContent: words_(name)})));
+    $("colour").replaceChildren(...Object.keys(shown.map.attributes).map(name => make("option", {value: name, textContent: readable(name)})));
     $("colour-label").hidden = !$("colour").options.length;
     $("map-frame").hidden = false;
     paintMap();

@@ -20,14 +20,14 @@ function philox(counter, key) {  // ten rounds of Philox4x32 (kernels/philox.py)
   return [c0, c1, c2, c3];
 }
 
-function words(count, seed) {
+function uint32(count, seed) {
   const found = [], key = [seed >>> 0, Math.floor(seed / 2 ** 32)];
   for (let block = 0; found.length < count; block++) found.push(...philox([block, PRIOR, 0, 0], key));
   return found.slice(0, count);
 }
 
 function prior(count, latent, seed) {  // z ~ N(0, I): `count` Float32Arrays, as Model.prior
-  const total = count * latent, drawn = words(total + total % 2, seed), flat = new Float32Array(total + total % 2);
+  const total = count * latent, drawn = uint32(total + total % 2, seed), flat = new Float32Array(total + total % 2);
   for (let i = 0; i < flat.length; i += 2) {
     const r = Math.sqrt(-2 * Math.log((drawn[i] + 0.5) / 2 ** 32)), angle = 2 * Math.PI * ((drawn[i + 1] + 0.5) / 2 ** 32);
     flat[i] = r * Math.cos(angle);
@@ -37,7 +37,7 @@ function prior(count, latent, seed) {  // z ~ N(0, I): `count` Float32Arrays, as
 }
 
 function examplesOf(rows, count, seed) {  // `count` of the rows of attributes, as Model.examples
-  const drawn = words(2 * rows.length, seed), order = rows.map((_, i) => i);
+  const drawn = uint32(2 * rows.length, seed), order = rows.map((_, i) => i);
   order.sort((a, b) => drawn[2 * a] - drawn[2 * b] || drawn[2 * a + 1] - drawn[2 * b + 1] || a - b);
   return Array.from({length: count}, (_, i) => rows[order[i % order.length]]);
 }

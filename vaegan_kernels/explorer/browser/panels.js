@@ -34,7 +34,7 @@ function setUpSliders() {
   $("attributes-tools").hidden = !(names.length + switches.length);
   $("sliders").replaceChildren(...names.map(name => {
     const output = make("output", {textContent: "0"}), input = make("input", {type: "range", min: -3, max: 3, step: 0.05, value: 0});
-    const label = make("label", {}, make("span", {textContent: words_(name)}), output);
+    const label = make("label", {}, make("span", {textContent: readable(name)}), output);
     input.id = `slider-${name}`;
     label.htmlFor = input.id;
     input.oninput = () => {
@@ -49,19 +49,19 @@ function setUpSliders() {
   $("switches").replaceChildren(...switches.map(name => {
     const box = make("input", {type: "checkbox", indeterminate: true});
     box.onchange = () => { state.switches[name] = box.checked ? 1 : -1; changed(); };
-    return make("div", {className: "switch", dataset: {name}}, make("label", {}, make("span", {textContent: words_(name)}), box));
+    return make("div", {className: "switch", dataset: {name}}, make("label", {}, make("span", {textContent: readable(name)}), box));
   }));
   for (const [name, strength] of Object.entries(state.strengths)) setSlider(name, strength);
   for (const [name, value] of Object.entries(state.switches)) setSwitch(name, value);
 }
 
-const words_ = name => name.replaceAll("_", " ");
+const readable = name => name.replaceAll("_", " ");
 
 function related(name) {  // attributes whose vectors point much the same way, or the other
   const model = ready().find(one => one.directions[name]), own = model.directions[name];
   const found = Object.entries(model.directions).filter(([other]) => other !== name).map(([other, v]) => [other, cosine(own, v)]);
   const near = found.filter(([, c]) => Math.abs(c) >= 0.3).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, 3);
-  return near.length ? "with " + near.map(([other, c]) => `${words_(other)} ${c > 0 ? "+" : "−"}${Math.abs(c).toFixed(2)}`).join(", ") : "";
+  return near.length ? "with " + near.map(([other, c]) => `${readable(other)} ${c > 0 ? "+" : "−"}${Math.abs(c).toFixed(2)}`).join(", ") : "";
 }
 
 function setSlider(name, strength) {
@@ -81,7 +81,7 @@ function setSwitch(name, value) {  // null: as the picture has it
 function setUpAttributes() {
   $("search").oninput = () => {
     const text = $("search").value.trim().toLowerCase();
-    for (const row of document.querySelectorAll(".slider, .switch")) row.hidden = !words_(row.dataset.name).toLowerCase().includes(text);
+    for (const row of document.querySelectorAll(".slider, .switch")) row.hidden = !readable(row.dataset.name).toLowerCase().includes(text);
   };
   $("reset").onclick = () => {
     Object.keys(state.strengths).forEach(name => setSlider(name, 0));
