@@ -54,7 +54,7 @@ def test_modules(script):
 
 def test_names(script):
     assert complete(script, "tr") == complete(script, "-m", "vaegan_kernels", "tr") == ["train"]
-    assert complete(script, "ex") == ["experiments", "export"]
+    assert complete(script, "ex") == ["experiments", "explore", "export"]
     experiments = [name.split(".")[1] for name in commands.names() if "." in name]
     assert complete(script, "experiments", "c") == ["celeba"] and complete(script, "-m", "vaegan_kernels", "experiments", "") == experiments
     top = {name.split(".")[0] for name in commands.names()}

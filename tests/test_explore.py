@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import os
-import threading
+import shutil
 import time
 
 import numpy as np
@@ -18,9 +18,8 @@ from PIL import Image
 from vaegan_kernels import explore, load_model
 from vaegan_kernels.data.images import read_square
 from vaegan_kernels.explorer import server as serving
-from vaegan_kernels.explorer.routes import Routes
 from vaegan_kernels.explorer.shown import principal
-from vaegan_kernels.explorer.worker import Busy, Worker
+from vaegan_kernels.explorer.training import Training
 from vaegan_kernels.pictures.figures import to_uint8
 from vaegan_kernels.shell.errors import UserError
 
@@ -118,15 +117,57 @@ def test_a_training_is_followed(site, run_folder):
     assert json.loads(ask(site, "training?run=0")[2])["steps"][-1] == 7  # the line that is being written is not read yet
 
 
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [('{"step": 2, "prior": "abc", "like": [1], "gan_real": {"a": 1}}\n', 2), ("[" * 100_000 + "\n", 1), ('{"step": NaN}\n', 1),
+     ('{"step": "2"}\n', 1), ("\x00\xff\n", 1), ('{"step": 3, "like": Infinity}\n', 3)],
+    ids=["words", "deep", "nan", "text", "noise", "infinite"],
+)  # fmt: skip
+def test_metrics_of_strangers(tmp_path, text, last):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "like": 3.5, "prior": 1}\n' + text, encoding="latin-1")
+    found = Training(tmp_path).about()
+    assert found["steps"][-1] == last
+    numbers = [x for curve in found["curves"] for series in curve["series"].values() for x in series]
+    assert all(x is None or isinstance(x, int | float) for x in numbers) and json.dumps(found, allow_nan=False)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.mkdir()
+    assert Training(tmp_path).about()["steps"] == []
+    metrics.rmdir()
+    os.mkfifo(metrics)
+    assert Training(tmp_path).about()["steps"] == []
+
+
+def test_grids_that_are_elsewhere_are_not_listed(tmp_path):
+    (tmp_path / "secret").mkdir()
+    photo().save(tmp_path / "secret" / "step_000007.png")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "samples").symlink_to(tmp_path / "secret")
+    (run / "reconstructions").mkdir()
+    for name in ("step_" + "9" * 200, "step_٣", "step_000005"):
+        photo().save(run / "reconstructions" / f"{name}.png")
+    training = Training(run)
+    assert training.about()["grids"] == {"samples": [], "reconstructions": [5]} and training.grid("samples", 7) is None
+
+
+def test_a_folder_of_weights_has_no_training(tmp_path, run_folder):
+    (tmp_path / "weights").mkdir()
+    shutil.copy(run_folder / "checkpoint.h5", tmp_path / "weights")
+    assert shown(tmp_path / "weights").runs[0].training is None
+
+
 def test_a_run_that_has_not_saved_yet(tmp_path):
     run = tmp_path / "run"
     (run / "samples").mkdir(parents=True)
     (run / "metrics.jsonl").write_text('{"step": 1, "like": 3.5}\n')
     routes = shown(run)
     about = json.loads(routes.answer("GET", "models", {}, b"").body)[0]
-    assert "size" not in about and "no checkpoint.h5" in about["problem"]
+    assert "size" not in about and about["problem"] == "no checkpoint yet"
     assert json.loads(routes.answer("GET", "training", {"run": "0"}, b"").body)["steps"] == [1]
-    with pytest.raises(UserError, match="no checkpoint.h5"):
+    with pytest.raises(UserError, match="no checkpoint yet"):
         routes.answer("POST", "decode", {"run": "0"}, bytes(4))
 
 
@@ -142,47 +183,12 @@ def test_a_new_checkpoint_is_read(tmp_path, run_folder):
     assert run.version == 1 and run.model is not None and "checkpoint.h5" in run.problem  # the old one goes on being shown
 
 
-def test_a_full_queue_says_so(run_folder):
-    worker, go = Worker(waiting=2), threading.Event()
-    threads = [threading.Thread(target=worker.call, args=(go.wait,)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.05)
-    try:
-        with pytest.raises(Busy, match="2 requests wait already"):
-            worker.call(int)
-        with serving.Server(Routes([], worker), "127.0.0.1", 0) as server:
-            server.routes.models = None
-            server.routes._routes["GET", "busy"] = (lambda: worker.call(int), {})
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-            thread.start()
-            status, headers, _ = ask(server, "busy")
-            server.shutdown()
-            thread.join()
-        assert (status, headers["Retry-After"]) == (503, "1")
-    finally:
-        go.set()
-        for thread in threads:
-            thread.join()
-
-
-def test_the_worker_hands_on_what_is_raised_and_forgets_who_left():
-    worker, go, done = Worker(), threading.Event(), []
-    with pytest.raises(ZeroDivisionError):
-        worker.call(lambda: 1 // 0)
-    with pytest.raises(TimeoutError):
-        worker.call(lambda: (_ for _ in ()).throw(TimeoutError("its own")))
-    with pytest.raises(Busy, match="no answer"):
-        worker.call(go.wait, 0.05)
-    with pytest.raises(Busy):
-        worker.call(lambda: done.append("asked by one who left"), 0.05)
-    go.set()
-    assert worker.call(lambda: 5) == 5 and not done
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("faces", "--data", "nowhere"), "error: nowhere: no such file or folder"),
+        (("faces", "--host", "http://localhost"), "error: --host: got 'http://localhost', expected the one name"),
+        (("faces", "--host", "localhost:9000"), "error: --host: got 'localhost:9000', expected the one name"),
         (("nowhere",), "error: no such checkpoint: nowhere"),
         (("faces", "--port", "70000"), "error: --port: got 70000, expected 1 to 65535, or 0 for any that is free"),
         (("faces", "--port", "x"), "error: --port: got 'x', expected a whole number"),
@@ -196,6 +202,22 @@ def test_the_worker_hands_on_what_is_raised_and_forgets_who_left():
 def test_bad_arguments(arguments, expected, capsys):
     assert call(explore.main, *arguments, "--no-browser", "--engine", "numpy") == 2
     assert one_line(capsys.readouterr().err).startswith(expected)
+
+
+def test_names_tell_runs_apart(tmp_path):
+    for name in ("a/run", "b/run"):
+        (tmp_path / name).mkdir(parents=True)
+    assert explore.names_of(["faces", str(tmp_path / "a/run")]) == ["faces", "run"]
+    assert explore.names_of([str(tmp_path / "a/run"), str(tmp_path / "b/run")]) == ["a/run", "b/run"]
+    assert explore.names_of(["faces", "faces"]) == ["faces (1)", "faces (2)"]
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "127.1", "127.0.0.2", "0:0:0:0:0:0:0:1"])
+def test_hosts_as_browsers_write_them(site, host):
+    with serving.Server(site.routes, host, 0) as server:
+        address, port = server.server_address[:2]
+        written = {"LOCALHOST": "localhost", "127.1": "127.0.0.1", "0:0:0:0:0:0:0:1": "[::1]"}.get(host, host)
+        assert f"{written}:{port}" in server.hosts and server.local and f"http://{written}" in server.url.replace("127.1", "127.0.0.1")
 
 
 def test_a_port_in_use(capsys, site, monkeypatch):

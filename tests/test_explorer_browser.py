@@ -66,7 +66,7 @@ def test_sliders_do_what_edit_does(page, models):
     shows(page, canvas("edited", 0), to_uint8(models[0].decode(z[:1])))  # it has no vectors
     click(page, "#edit-all")
     shows(page, samples(1), to_uint8(models[1].decode(z + change)))
-    assert text_of(page, "[data-name='Black_Hair'] small").startswith("with Blond Hair −0.89")
+    assert text_of(page, "[data-name='Black_Hair'] small").startswith("moves along: Blond Hair −0.89")
     move(page, "#search", "hat")
     shown = page.execute_script("return Array.from(document.querySelectorAll('.slider')).filter(e => !e.hidden).map(e => e.dataset.name)")
     assert shown == ["Wearing_Hat"]
@@ -129,7 +129,7 @@ def test_a_photo_is_rebuilt(page, models, tmp_path, size):
 )
 def test_a_broken_upload_gets_a_message(driver, site, tmp_path, name, content, expected):
     driver.get(site.url)
-    until(lambda: driver.find_elements("css selector", "#samples canvas"))
+    until(lambda: text_of(driver, "#picture-name"))
     (tmp_path / name).write_bytes(content)
     upload(driver, tmp_path / name)
     until(lambda: expected in text_of(driver, "#status"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from app_case import call, write_tiny
-from browser_case import canvas, click, complaints, move, samples, shows, text_of, until
+from browser_case import asked, canvas, click, complaints, move, samples, shows, text_of, until
 from explorer_case import PLACE, served
 
+from vaegan_kernels import attribute_vectors as make_vectors
 from vaegan_kernels import load_model, train
 from vaegan_kernels.pictures.figures import to_uint8
 
@@ -23,10 +26,23 @@ def test_a_training_is_followed(driver, tmp_path):
         move(driver, "#trainings input[type=range]", 0)
         until(lambda: text_of(driver, "#trainings output") == "step 3")
         move(driver, "#trainings input[type=range]", 1)
+        click(driver, "#draw-map")
+        until(lambda: "40 images" in text_of(driver, "#map-state"))
+        driver.execute_script("document.querySelector('#seed').focus()")
         assert call(train.main, "--resume", live, "--engine", "numpy", "--quiet") == 0
         until(lambda: "Step 9" in text_of(driver, "#trainings .faint") and text_of(driver, "#trainings output") == "step 9")
         until(lambda: "step 9," in text_of(driver, "#runs"))
         shows(driver, samples(0), to_uint8(load_model(live, **PLACE).sample(24)))
+        assert "draw the map again" in text_of(driver, "#map-state") and not driver.find_element("css selector", "#map").is_displayed()
+        assert driver.execute_script("return document.activeElement.id") == "seed"
+        asked(driver)
+        time.sleep(4.5)  # two more polls: nothing new, so nothing is read again
+        paths = [url.rsplit("/", 1)[1].split("?")[0] for url in asked(driver)]
+        assert paths and set(paths) == {"training"}
+        attribute_vectors(live)
+        until(lambda: len(driver.find_elements("css selector", ".slider")) == 2)  # another form of the run: the panels are made anew
+        (live / "checkpoint.h5").unlink()
+        until(lambda: "no checkpoint.h5" in text_of(driver, "#runs") and "no checkpoint.h5" in text_of(driver, "#trainings .faint"))
     assert not complaints(driver)
 
 
@@ -37,8 +53,13 @@ def test_a_run_without_a_checkpoint_is_followed(driver, tmp_path):
     with served(run) as site:
         driver.get(site.url)
         until(lambda: "Step 2" in (driver.find_elements("css selector", "#trainings .faint") or [driver])[0].get_attribute("textContent"))
-        assert "no checkpoint.h5" in text_of(driver, "#runs")
+        assert text_of(driver, "#runs") == "young: no checkpoint yet"
+        assert not driver.find_element("css selector", "#picture-panel").is_displayed()
     assert not complaints(driver)
+
+
+def attribute_vectors(run):
+    assert call(make_vectors.main, run, "--engine", "numpy", "--quiet") == 0
 
 
 @pytest.mark.parametrize("system", ["conditional", "gan"])

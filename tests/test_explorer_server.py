@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 import urllib.parse
 import zlib
 
@@ -200,7 +197,12 @@ def bomb():
 @pytest.mark.parametrize("path", ["preview", "encode?run=1&left=0&top=0&side=1"])
 def test_broken_uploads_get_a_line(site, path, body):
     found = ask(site, path, body)
-    assert found[0] == 415 and error_of(found).startswith("not a readable image (") and "\n" not in error_of(found)
+    assert (
+        found[0] == 415
+        and error_of(found).startswith("not a readable image")
+        and " object at 0x" not in error_of(found)
+        and "\n" not in error_of(found)
+    )
 
 
 def test_large_uploads_are_refused_unread(site):
@@ -228,45 +230,6 @@ def test_bodies_of_unknown_length_are_refused(site, headers):
         b"0\r\n\r\n",
     )
     assert answer.split(b"\r\n")[0].split()[1] in (b"411", b"413") and answer.count(b"HTTP/1.1") == 1
-
-
-def test_slow_senders_are_left(site, monkeypatch):
-    assert serving.Handler.timeout == serving.SILENCE
-    monkeypatch.setattr(serving, "SENDING", 0.3)
-    monkeypatch.setattr(serving.Handler, "timeout", 0.3)
-    port = site.server_address[1]
-    head = (
-        f"POST /{site.token}/preview HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nOrigin: http://127.0.0.1:{port}\r\nContent-Length: 999\r\n\r\n"
-    )
-    start = time.monotonic()
-    raw(site, head.encode(), b"a")  # and then nothing
-    raw(site, f"GET /{site.token}/ HTTP/1.1\r\nHost: ".encode())
-    raw(site)
-    assert time.monotonic() - start < 4 and serving.SILENCE <= 30
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:  # a byte now and then does not keep it either
-        connection.sendall(head.encode())
-        try:
-            for _ in range(40):
-                connection.sendall(b"a")
-                time.sleep(0.05)
-            answer = connection.recv(1000)
-        except ConnectionError:
-            answer = b"408"
-        assert b"408" in answer
-    assert ask(site, "models")[0] == 200
-
-
-def test_many_connections_do_not_become_many_threads(site):
-    before = threading.active_count()
-    connections = [socket.create_connection(site.server_address[:2], timeout=5) for _ in range(3 * serving.CONNECTIONS)]
-    try:
-        time.sleep(0.5)
-        assert threading.active_count() - before <= serving.CONNECTIONS
-    finally:
-        for connection in connections:
-            connection.close()
-    time.sleep(0.3)
-    assert ask(site, "models")[0] == 200
 
 
 def test_nothing_is_written(site, run_folder):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 import webbrowser
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaegan_kernels.shell.cli import CHECKPOINT, Parser, add_place, add_weights, place_of, run_main, tell, whole_number
@@ -49,30 +51,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"got {len(arguments.runs)} runs, expected at most {MOST}")
     if arguments.port is not None and not 0 <= arguments.port < 65536:
         raise UserError(f"--port: got {arguments.port}, expected 1 to 65535, or 0 for any that is free")
-    if arguments.host in ("", "0.0.0.0", "::", "*"):
+    if arguments.host in ("", "0.0.0.0", "::", "*") or any(mark in arguments.host for mark in "/[]@ ") or arguments.host.count(":") == 1:
         raise UserError(f"--host: got {arguments.host!r}, expected the one name or address that the page is to be opened by")
 
+    from vaegan_kernels.data import check_source
     from vaegan_kernels.explorer.routes import Routes
     from vaegan_kernels.explorer.shown import Shown
     from vaegan_kernels.explorer.worker import Worker
 
+    warnings.filterwarnings("ignore", module="PIL")  # of photos: the terminal is the user's
     worker = Worker()
     runs = [Shown(run, worker, data=arguments.data, weights=arguments.weights, place=place_of(arguments)) for run in arguments.runs]
-    for run in runs:
+    for run, name in zip(runs, names_of(arguments.runs), strict=True):
+        run.name = name
         try:
             worker.call(run.load, None)
-        except UserError as error:
-            if run.training is None or not run.training.about()["steps"]:
+        except UserError:
+            if run.training is None:
                 raise
-            run.problem = str(error)  # a run that has not saved yet is followed
+            run.follow()
+            tell(f"{run.path}: {run.problem}; the page follows its training")
+        if arguments.data is not None and run.model is not None:
+            size, _, channels = run.model.image_shape
+            check_source(arguments.data, image_size=size, channels=channels)
     with listening(Routes(runs, worker), arguments.host, arguments.port) as server:
-        if arguments.host not in ("127.0.0.1", "localhost", "::1"):
+        if not server.local:
             tell(f"warning: --host {arguments.host}: whoever learns the address below can use the page, and it is not encrypted")
         print(f"{' and '.join(arguments.runs)}: {server.url}   (Ctrl-C ends it)", flush=True)
         if not arguments.no_browser and has_display():
             webbrowser.open(server.url)
         server.serve_forever()
     return 0
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """What the page calls the runs: as much of the ends of their paths as differs, and a number where they are the same."""
+    parts = [Path(path).resolve().parts if Path(path).exists() else (path,) for path in paths]
+    length = 1
+    while len({one[-length:] for one in parts}) < len(set(parts)):
+        length += 1
+    names = ["/".join(one[-length:]) for one in parts]
+    return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def has_display() -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import IO, Any
 
@@ -33,8 +34,9 @@ class Mended(np.ndarray):
     """Pixels of a JPEG that lacks its last bytes."""
 
 
-def open_image(stream: IO[bytes], smallest: int = 0) -> Image.Image:
+def open_image(stream: IO[bytes], smallest: int = 0, check: Callable[[Image.Image], None] = lambda image: None) -> Image.Image:
     """Open a picture in its stored modes, upright. ``smallest``: a JPEG may be decoded reduced, down to this many pixels a side.
+    ``check`` may refuse it before it is decoded.
 
     ``info["mended"]`` is set where it is a JPEG that lacks its last bytes.
 
@@ -44,6 +46,7 @@ def open_image(stream: IO[bytes], smallest: int = 0) -> Image.Image:
     image: Image.Image = Image.open(stream, formats=formats())
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+    check(image)
     if smallest and image.mode in ("L", "RGB") and min(image.size) >= 2 * smallest:
         image.draft(image.mode, (smallest, smallest))
     try:
@@ -176,18 +179,22 @@ def _square(image: Image.Image, image_size: int, channels: int) -> np.ndarray:
     return _resized(image, (image.width - side) // 2, (image.height - side) // 2, side, image_size, channels)
 
 
-def read_crop(stream: IO[bytes], crop: tuple[float, float, float], image_size: int, channels: int) -> np.ndarray:
+def read_crop(
+    stream: IO[bytes], crop: tuple[float, float, float], image_size: int, channels: int,
+    check: Callable[[Image.Image], None] = lambda image: None,
+) -> np.ndarray:  # fmt: skip
     """A square of any picture as uint8 [image_size,image_size,channels]: the whole one is what `read_square` reads.
 
     Args:
         crop: its left and upper edge, and its side (0 to 1], in units of the picture's shorter side; moved inside where it is not.
+        check: as of `open_image`.
 
     Raises one of READ_ERRORS, ValueError for numbers that are no square.
     """
     left, top, part = crop
     if not (0 < part <= 1 and math.isfinite(left) and math.isfinite(top)):
         raise ValueError(f"crop: got {left:g}, {top:g}, {part:g}, expected left, top and a side from 0 to 1")
-    image = open_image(stream, smallest=math.ceil(3 * image_size / part))
+    image = open_image(stream, math.ceil(3 * image_size / part), check)
     shorter = min(image.size)
     side = max(1, round(part * shorter))
     x, y = (min(max(round(at * shorter), 0), length - side) for at, length in zip((left, top), image.size, strict=True))
@@ -199,9 +206,9 @@ def _resized(image: Image.Image, left: int, top: int, side: int, image_size: int
     return to_pixels(image.resize((image_size, image_size), Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
-def read_preview(stream: IO[bytes], longest: int) -> Image.Image:
-    """Any picture as RGB, its longer side at most ``longest`` pixels. Raises one of READ_ERRORS."""
-    image = to_mode(open_image(stream, smallest=longest), 3)
+def read_preview(stream: IO[bytes], longest: int, check: Callable[[Image.Image], None]) -> Image.Image:
+    """Any picture as RGB, its longer side at most ``longest`` pixels; ``check`` as of `open_image`. Raises one of READ_ERRORS."""
+    image = to_mode(open_image(stream, longest, check), 3)
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return image
 

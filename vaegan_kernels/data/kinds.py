@@ -76,6 +76,14 @@ def picture_kind(path: str) -> str | None:
     return f"{what} ({_PACKAGES.get(found, 'this Pillow cannot read them')})"
 
 
+def unreadable(head: bytes) -> str:
+    """Why a file with these first 32 bytes is no picture that can be read, and what would help, if anything."""
+    found = format_of(head)
+    if not found:
+        return "it is none, or one to be saved as JPEG or PNG first"
+    return "its contents are damaged" if found in formats() else f"{found} ({_PACKAGES.get(found, 'this Pillow cannot read them')})"
+
+
 def format_of(head: bytes) -> str:
     """The format that the first 32 bytes of a file tell, as Pillow calls it, or ""."""
     for start, name in (

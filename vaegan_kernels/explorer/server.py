@@ -7,6 +7,8 @@ token that only who started the server has seen. Nothing that is asked names a f
 
 from __future__ import annotations
 
+import io
+import ipaddress
 import json
 import os
 import secrets
@@ -15,6 +17,7 @@ import socketserver
 import threading
 import time
 import urllib.parse
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -50,10 +53,12 @@ class Server(ThreadingHTTPServer):
         super().__init__((host, port), Handler)
         self.routes = routes
         self.token = secrets.token_urlsafe(24)
-        bound = self.server_address[1]
-        names = {host, "127.0.0.1", "localhost"} if host == "127.0.0.1" else {host}
-        self.hosts = {f"{f'[{name}]' if ':' in name else name}:{bound}" for name in names}
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{bound}/{self.token}/"
+        address, bound = str(self.server_address[0]), self.server_address[1]
+        self.local = ipaddress.ip_address(address).is_loopback
+        names = {host.lower(), address, *(("localhost",) if address in ("127.0.0.1", "::1") else ())}  # as browsers write them
+        shown = address if ":" in address else host.lower()
+        self.hosts = {f"{_in_url(name)}:{bound}" for name in names} | {_in_url(name) for name in names if bound == 80}
+        self.url = f"http://{_in_url(shown)}:{bound}/{self.token}/"
         self._free = threading.BoundedSemaphore(CONNECTIONS)
 
     def server_bind(self) -> None:
@@ -79,6 +84,24 @@ class Server(ThreadingHTTPServer):
         """Whoever went away in the middle needs no traceback here."""
 
 
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+class Patient(socket.SocketIO):
+    """What a connection sends, until a moment: who sends a byte now and then is not waited for."""
+
+    until = 0.0
+
+    def readinto(self, buffer: Any) -> int | None:
+        """As the base class. Raises TimeoutError."""
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("too slow")
+        self._sock.settimeout(left)  # type: ignore[attr-defined]
+        return super().readinto(buffer)
+
+
 class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
@@ -87,6 +110,23 @@ class Handler(BaseHTTPRequestHandler):
     timeout = SILENCE
     disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms for the other side to confirm the first
     server_version, sys_version = "vaegan", ""
+
+    def setup(self) -> None:
+        """As the base class, but that reading has an end."""
+        super().setup()
+        self.rfile.close()
+        self.sending = Patient(self.connection, "rb")
+        self.rfile = io.BufferedReader(self.sending)
+
+    def handle_one_request(self) -> None:
+        """As the base class: the request's head must have come within `SILENCE`."""
+        self.sending.until = time.monotonic() + SILENCE
+        super().handle_one_request()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses: answered as all else is, in one line."""
+        self.close_connection = True
+        self._send(code, _told(message or self.responses[HTTPStatus(code)][0]))
 
     def do_GET(self) -> None:
         """The page, and what it reads."""
@@ -102,12 +142,12 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bytes | None) -> None:
         try:
             path, query = self._checked()
-            if path == "":
+            if path == "" and self.command == "GET":
                 answer = Answer("text/html; charset=utf-8", served())
             else:
                 answer = self.server.routes.answer(self.command, path, query, self._body() if body is None else body)
         except Refused as error:
-            self._send(error.status, _told(str(error)))
+            self._send(error.status, _told(str(error)), error.headers)
         except (UserError, ValueError) as error:
             self._send(400, _told(str(error)))
         except Busy as error:
@@ -124,12 +164,17 @@ class Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1 or hosts[0].lower() not in self.server.hosts:
             raise Refused(403, "this server is called otherwise")
+        if self.command == "GET" and (self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers):
+            self.close_connection = True  # what nobody reads would be taken for the next request
+            raise Refused(400, "a question has no body")
         if self.command == "POST" and self.headers.get_all("Origin", []) != [f"http://{hosts[0].lower()}"]:
             raise Refused(403, "sent by a page of another origin")
         parts = urllib.parse.urlsplit(self.path)
         _, token, *rest = f"{parts.path}//".split("/", 3)
         if not secrets.compare_digest(token.encode(), self.server.token.encode()):
             raise Refused(404, "open the address that the command printed: its path is a key")
+        if parts.path == f"/{token}" and self.command == "GET":
+            raise Refused(308, "with a slash at its end", {"Location": f"/{token}/"})
         path = parts.path.removeprefix(f"/{token}").removeprefix("/")
         if path and self.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):  # the page itself may be a link elsewhere
             raise Refused(403, "asked by a page of another origin")
@@ -143,27 +188,28 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         """The request's body. Raises `Refused`."""
-        length = self.headers.get("Content-Length", "")
-        if self.headers.get("Transfer-Encoding") or not (length.isascii() and length.isdigit() and len(length) < 12):
+        length, *more = self.headers.get_all("Content-Length", [""])
+        if more or "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit() and len(length) < 12):
             self.close_connection = True
             raise Refused(411, "how long the body is must be said")
         if int(length) > LARGEST:
             self.close_connection = True
             raise Refused(413, f"{int(length) / 2**20:.1f} MB, at most {LARGEST >> 20} MB are taken")
-        until, parts, left = time.monotonic() + SENDING, [], int(length)
-        while left:
-            part = self.rfile.read1(min(left, 1 << 16)) if time.monotonic() < until else b""
-            if not part:
-                self.close_connection = True
-                raise Refused(408, "the body did not come")
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+        self.sending.until = time.monotonic() + SENDING
+        try:
+            body = self.rfile.read(int(length))
+        except TimeoutError:
+            body = b""
+        if len(body) < int(length):
+            self.close_connection = True
+            raise Refused(408, "the body did not come")
+        return body
 
     def _send(self, status: int, answer: Answer, more: dict[str, str] | None = None) -> None:
         if status >= 400 and self.command == "POST":
             self.close_connection = True  # what is left of its body is not read
         try:
+            self.connection.settimeout(SENDING)
             self.send_response(status)
             for name, value in (HEADERS | (more or {})).items():
                 self.send_header(name, value)

@@ -6,7 +6,6 @@ Axes: N images, S pixels a side, C channels, L latent numbers, A attributes of a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,16 @@ class Shown:
 
     def __init__(self, path: str, worker: Worker, *, data: str | None, weights: str | None, place: dict[str, Any]) -> None:
         self.path, self.worker, self.data, self.weights, self.place = path, worker, data, weights, place
-        self.training = Training(Path(path)) if Path(path).is_dir() else None
+        training = Training(Path(path)) if Path(path).is_dir() else None
+        self.training = training if training and training.begun else None
+        self.name = about.name_of(path)
         self.model: Model | None = None
         self.vectors: dict[str, np.ndarray] = {}
         self.version = 0  # goes up with each checkpoint that was read
         self.problem = ""  # with the last one, in one line
         self._seen: tuple[int, int] | None = None  # of the checkpoint that was read last: when it was written, its size
         self._map: dict[str, Any] | None = None
-        self._pictures = np.empty(0, np.uint8), np.empty(0, np.float32)  # of the map: [N, S, S, C], mu [N, L]
+        self._points: tuple[np.ndarray, ...] = ()  # of the map: images [N, S, S, C], mu [N, L], attributes [N, A]
         self._lock = threading.Lock()
 
     def load(self) -> None:
@@ -58,17 +59,17 @@ class Shown:
             self.load()
             self.problem = ""
         except UserError as error:
-            self.problem = str(error)
+            self.problem = str(error) if self.model or not self.training else "no checkpoint yet"
 
     def about(self) -> dict[str, Any]:
         """What the page must know of it: JSON."""
-        found = {"name": about.name_of(self.path), "version": self.version, "training": self.training is not None, "problem": self.problem}
+        found = {"name": self.name, "version": self.version, "training": self.training is not None, "problem": self.problem}
         return found if self.model is None else found | about.describe(self.model, self.vectors)
 
     def known(self) -> Model:
         """The model. Raises `UserError` while there is none."""
         if self.model is None:
-            raise UserError(self.problem or "the run has saved no checkpoint yet")
+            raise UserError(self.problem or "no checkpoint yet")
         return self.model
 
     def decode(self, rows: np.ndarray) -> np.ndarray:
@@ -76,15 +77,15 @@ class Shown:
         model = self.known()
         return to_uint8(model.decode(rows[:, : model.latent], rows[:, model.latent :] if model.attribute_names else None))
 
-    def encode(self, picture: Callable[[int, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(uint8 [S, S, 3], mu float32 [L]) of ``picture(S, C)``, uint8 [S, S, C]. Of a conditional model with the mean attributes.
+    def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(uint8 [S, S, 3], mu float32 [L], the mean attributes [A] that a conditional model was given) of ``image``, uint8 [S, S, C].
 
-        Raises `UserError` for a model without an encoder, and what ``picture`` raises.
+        Raises `UserError` for a model without an encoder, ValueError for an image of another model.
         """
         model = self.known()
-        image = picture(model.image_shape[0], model.image_shape[2])[None]
-        mean = model.mean_attributes()[None] if model.attribute_names else None
-        return to_uint8(image)[0], np.asarray(model.encode(image, mean)[0][0], np.float32)
+        mean = model.mean_attributes() if model.attribute_names else np.empty(0, np.float32)
+        mu = model.encode(image[None], mean[None] if len(mean) else None)[0][0]
+        return to_uint8(image[None])[0], np.asarray(mu, np.float32), mean
 
     def map(self) -> dict[str, Any]:
         """The map of the data, as JSON: ``done`` (0 to 1), an ``error``, or x, y [N] and the ``attributes``, {name: [N] of 0 and 1}.
@@ -97,39 +98,46 @@ class Shown:
                 threading.Thread(target=self._draw_map, args=(self._map, self.known()), name="map", daemon=True).start()
             return self._map
 
-    def point(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(uint8 [S, S, 3], mu float32 [L]) of an image on the map. Raises `UserError` for one that is not there."""
-        images, mu = self._pictures
-        if not 0 <= index < len(mu):
-            raise UserError(f"index: got {index}, the map has {len(mu)} images")
-        return to_uint8(images[index : index + 1])[0], mu[index]
+    def point(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(uint8 [S, S, 3], mu float32 [L], attributes [A]) of an image on the map. Raises `UserError` for one that is not there."""
+        with self._lock:
+            points = self._points if self._map is not None and "x" in self._map else ()
+        count = len(points[0]) if points else 0
+        if not 0 <= index < count:
+            raise UserError(f"index: got {index}, the map has {count} images")
+        images, mu, given = points
+        return to_uint8(images[index : index + 1])[0], mu[index], given[index]
 
     def _draw_map(self, state: dict[str, Any], model: Model) -> None:
+        points: tuple[np.ndarray, ...] = ()
         try:
-            found = self._mapped(state, model)
+            found, points = self._mapped(state, model)
         except Exception as error:
             found = {"error": " ".join(str(error).split()) or type(error).__name__}
         with self._lock:
-            if self._map is state:
-                self._map = found
+            if self._map is state:  # else another checkpoint was read meanwhile
+                self._map, self._points = found, points
 
-    def _mapped(self, state: dict[str, Any], model: Model) -> dict[str, Any]:
+    def _mapped(self, state: dict[str, Any], model: Model) -> tuple[dict[str, Any], tuple[np.ndarray, ...]]:
         if not model.has_encoder:
             raise UserError(f"a model of the system {model.system} has no encoder, so images have no place on a map")
         dataset = data_of(model, self.data, quiet=True, limit=ON_THE_MAP)
-        given = dataset.attributes_of(model.attribute_names) if model.attribute_names else None
+        absent = [name for name in model.attribute_names if name not in dataset.attribute_names]
+        if absent:
+            raise UserError(f"{dataset.name} has no attribute {absent[0]!r}, which the model is given; --data takes other images")
+        given = dataset.attributes_of(model.attribute_names)  # [N, 0] where the model takes none
         parts = []
         for start in range(0, len(dataset), BATCH):
             rows = slice(start, start + BATCH)
-            encoded = lambda rows=rows: model.encode(dataset.images[rows], None if given is None else given[rows])  # noqa: E731
+            encoded = lambda rows=rows: model.encode(dataset.images[rows], given[rows] if given.shape[1] else None)  # noqa: E731
             parts.append(self.worker.call(encoded)[0])
             state["done"] = min(1.0, (start + BATCH) / len(dataset))
         mu = np.concatenate(parts).astype(np.float32)
-        self._pictures = dataset.images, mu
         x, y = principal(mu).T
         values = np.empty((len(mu), 0)) if dataset.attributes is None else dataset.attributes
         columns = {name: (values[:, k] > 0).astype(int).tolist() for k, name in enumerate(dataset.attribute_names)}
-        return {"x": x.round(4).tolist(), "y": y.round(4).tolist(), "attributes": columns, "data": dataset.name}
+        found = {"x": x.round(4).tolist(), "y": y.round(4).tolist(), "attributes": columns, "data": dataset.name}
+        return found, (np.asarray(dataset.images), mu, given)
 
 
 def principal(mu: np.ndarray) -> np.ndarray:

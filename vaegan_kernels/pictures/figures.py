@@ -84,7 +84,7 @@ def step_name(step: int) -> str:
 
 def drawn_steps(folder: Path) -> list[tuple[int, Path]]:
     """(step, file) of the grids in a folder, by step."""
-    found = [(re.fullmatch(r"step_(\d+)\.png", path.name), path) for path in folder.glob("step_*.png")]
+    found = [(re.fullmatch(r"step_([0-9]{1,12})\.png", path.name), path) for path in folder.glob("step_*.png")]
     return sorted((int(match[1]), path) for match, path in found if match)
 
 

@@ -12,6 +12,7 @@ from vaegan_kernels.files import write_atomically
 
 # Keys whose values depend on the machine's speed; all others are the same in a resumed run.
 TIMING = ("images_per_second", "seconds")
+LONGEST = 1 << 26  # bytes that a follower takes at once; a longer line is passed over
 
 
 def append_metrics(path: Path, line: dict[str, Any]) -> None:
@@ -36,7 +37,7 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
     """A line; None for one that is cut off or none of ours."""
     try:
         line = json.loads(text.decode("utf-8", "replace"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
 
@@ -50,7 +51,10 @@ class Follower:
         self._read = 0, 0  # the file's number, bytes
 
     def lines(self) -> list[dict[str, Any]]:
-        """All whole lines, oldest first; not to be changed."""
+        """All whole lines, oldest first; not to be changed. None of what is no file, or cannot be read."""
+        if not self.path.is_file():  # a pipe would keep its reader waiting
+            self._lines, self._read = [], (0, 0)
+            return self._lines
         try:
             with open(self.path, "rb") as file:
                 state = os.fstat(file.fileno())
@@ -58,11 +62,10 @@ class Follower:
                 if number != state.st_ino or start > state.st_size:
                     self._lines, start = [], 0
                 file.seek(start)
-                text = file.read()
-        except FileNotFoundError:
-            self._lines, self._read = [], (0, 0)
+                text = file.read(LONGEST)
+        except OSError:
             return self._lines
-        whole = text.rfind(b"\n") + 1
+        whole = text.rfind(b"\n") + 1 or (len(text) if len(text) == LONGEST else 0)
         self._lines += filter(None, map(_parsed, text[:whole].splitlines()))
         self._read = state.st_ino, start + whole
         return self._lines

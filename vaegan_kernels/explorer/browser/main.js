@@ -7,13 +7,15 @@ function setUpPhoto() {
   const can = ready().some(model => model.encoder);
   $("no-encoder").hidden = can;
   $("photo-tools").hidden = !can;
+  document.documentElement.ondragover = event => event.preventDefault();  // a photo that is dropped does not replace the page
+  document.documentElement.ondrop = event => event.preventDefault();
   if (!can) return;
   $("file").onchange = attempt(() => takeFile($("file").files[0]).finally(() => $("file").value = ""));
   $("file-label").onkeydown = event => { if (event.key === "Enter" || event.key === " ") $("file").click(); };
-  const panel = $("photo-panel");
-  panel.ondragover = event => { event.preventDefault(); panel.classList.add("drop"); };
-  panel.ondragleave = () => panel.classList.remove("drop");
-  panel.ondrop = attempt(event => {
+  const page = document.documentElement, panel = $("photo-panel");
+  page.ondragover = event => { event.preventDefault(); panel.classList.add("drop"); };
+  page.ondragleave = () => panel.classList.remove("drop");
+  page.ondrop = attempt(event => {
     event.preventDefault();
     panel.classList.remove("drop");
     return takeFile(event.dataTransfer.files[0]);
@@ -43,7 +45,6 @@ function setUpPhoto() {
     $("zoom").value = Number($("zoom").value) * Math.exp(-event.deltaY / 500);
     readCrop();
   };
-  setUpCamera();
 }
 
 function moveBy(x, y) {  // the square, in pixels of the picture
@@ -79,9 +80,9 @@ function readCrop() {  // the sliders' square, drawn, encoded
 const encodePhoto = latest(async () => {
   const opened = photo.opened, crop = photo.crop, none = state.models.map(() => null);
   const taken = {name: photo.name, index: null, z: none.slice(), attributes: none.slice(), originals: none.slice()};
-  for (const model of ready()) {
-    const found = model.encoder ? await backend.encode(model, opened, crop) : {z: new Float32Array(model.latent), image: null};
-    [taken.z[model.index], taken.originals[model.index], taken.attributes[model.index]] = [found.z, found.image, model.mean];
+  for (const model of ready().filter(one => one.encoder)) {
+    const found = await backend.encode(model, opened, crop);
+    [taken.z[model.index], taken.originals[model.index], taken.attributes[model.index]] = [found.z, found.image, found.attributes];
   }
   await pick(taken);
 });
@@ -115,7 +116,9 @@ function setUpCamera() {
 }
 
 function setUpMap() {
-  const shown = {model: null, map: null, at: null, places: []}, canvas = $("map"), tip = $("map-tip");
+  const shown = {model: null, version: null, map: null, at: null, places: []}, canvas = $("map"), tip = $("map-tip");
+  $("map-frame").hidden = true;
+  $("map-state").textContent = "";
   $("map-panel").hidden = !backend.map || !ready().some(model => model.encoder);
   if ($("map-panel").hidden) return;
   const choices = ready().filter(model => model.encoder);
@@ -144,8 +147,8 @@ function setUpMap() {
     const found = await backend.point(shown.model, at), [px, py] = shown.places[at], scale = canvas.clientWidth / canvas.width;
     shown.found = {at, ...found};
     paint(tip.querySelector("canvas"), found.image);
-    const has = Object.entries(shown.map.attributes).filter(([, v]) => v[at]).map(([name]) => readable(name));
-    tip.querySelector("figcaption").textContent = has.slice(0, 4).join(", ") || `image ${at}`;
+    const names = Object.entries(shown.map.attributes).filter(([, v]) => v[at]).map(([name]) => readable(name));
+    tip.querySelector("figcaption").textContent = names.slice(0, 4).join(", ") || `image ${at}`;
     tip.hidden = false;
     tip.style.left = `${Math.min(Math.max(0, px * scale - 52), canvas.clientWidth - 104)}px`;
     tip.style.top = py * scale > canvas.clientHeight / 2 ? `${py * scale - 150}px` : `${py * scale + 14}px`;
@@ -163,10 +166,11 @@ function setUpMap() {
   };
   const take = attempt(async () => {
     if (shown.at === null) return;
-    const at = shown.at, z = [], originals = [], attributes = [];
-    for (const model of state.models) {
-      const found = !model.size ? {} : model === shown.model ? await backend.point(model, at) : {z: new Float32Array(model.latent), image: null};
-      [z[model.index], originals[model.index], attributes[model.index]] = [found.z ?? null, found.image ?? null, model.mean];
+    const at = shown.at, own = await backend.point(shown.model, at), file = await fileOf(own.image), whole = {left: 0, top: 0, side: 1};
+    const [z, originals, attributes] = [0, 1, 2].map(() => state.models.map(() => null));
+    for (const model of ready().filter(one => one.encoder)) {
+      const found = model === shown.model ? own : await backend.encode(model, {file}, whole);
+      [z[model.index], originals[model.index], attributes[model.index]] = [found.z, found.image, found.attributes];
     }
     await pick({name: `Image ${at} of ${shown.map.data}`, index: null, z, originals, attributes});
   });
@@ -182,6 +186,7 @@ function setUpMap() {
     return move(order[(here + step + order.length) % order.length]);
   };
   $("colour").onchange = paintMap;
+  matchMedia("(prefers-color-scheme: dark)").onchange = () => shown.map && paintMap();
   $("map-run").onchange = () => $("draw-map").onclick();
   $("draw-map").onclick = attempt(async () => {
     shown.model = state.models[Number($("map-run").value)];
@@ -208,6 +213,15 @@ function setUpMap() {
     paintMap();
   });
 }
+
+async function fileOf(rgb) {  // pixels as a PNG
+  const canvas = make("canvas");
+  paint(canvas, rgb);
+  return new Promise(done => canvas.toBlob(done, "image/png"));
+}
+
+const ago = seconds => seconds === null ? "" : [[86400, "days"], [3600, "hours"], [60, "minutes"], [1, "seconds"]]
+  .filter(([unit]) => seconds >= 2 * unit || unit === 1).map(([unit, name]) => `, ${Math.round(seconds / unit)} ${name} ago`)[0];
 
 function setUpTraining() {
   const followed = state.models.filter(model => model.training);
@@ -244,8 +258,12 @@ function setUpTraining() {
         slider.max = Math.max(0, steps.length - 1);
         if (atEnd) slider.value = slider.max;
         slider.parentElement.hidden = !steps.length;
-        const last = found.steps.at(-1), age = found.age === null ? "" : found.age < 120 ? `${Math.round(found.age)} s ago` : `${Math.round(found.age / 60)} min ago`;
-        about.textContent = last === undefined ? "No step yet." : `Step ${last.toLocaleString("en")}, ${age}. ${found.problem}`;
+        const last = found.steps.at(-1), step = last === undefined ? "No step yet." : `Step ${last.toLocaleString("en")}${ago(found.age)}.`;
+        about.textContent = `${step} ${found.problem}`;
+        if (found.problem !== model.problem) {
+          model.problem = found.problem;
+          describeAll();
+        }
         charts.replaceChildren(...found.curves.map(curve => chart(curve, found.steps)));
         if (found.age !== null && found.age < 120) wait = 2000;
         if (found.version !== model.version) await reload();
@@ -266,7 +284,7 @@ function chart(curve, steps) {  // an SVG of the series over the steps
   svg.setAttribute("viewBox", "0 0 100 100");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  const last = series.map(([label, v]) => `${label} ${v.at(-1)?.toPrecision(3) ?? "not a number"}`).join(", ");
+  const last = series.map(([label, v], i) => `${series.length > 1 ? ["—", "- -", "···"][i] : ""} ${label} ${v.at(-1)?.toPrecision(3) ?? "not a number"}`).join(", ");
   svg.setAttribute("aria-label", `${curve.title}: ${last}`);
   for (const [, v] of series) {
     const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
@@ -274,26 +292,33 @@ function chart(curve, steps) {  // an SVG of the series over the steps
     line.setAttribute("points", points.filter(Boolean).map(p => p.map(c => c.toFixed(2)).join(",")).join(" "));
     svg.append(line);
   }
-  return make("div", {}, make("p", {}, make("b", {textContent: curve.title}), make("span", {textContent: last})), svg);
+  const value = x => (log ? 10 ** x : x).toPrecision(2), range = values.length ? `${value(low)} to ${value(high)}${log ? ", log" : ""}` : "";
+  const under = make("p", {className: "faint"}, make("span", {textContent: range}), make("span", {textContent: `step ${steps.at(-1)?.toLocaleString("en") ?? 0}`}));
+  return make("div", {}, make("p", {}, make("b", {textContent: curve.title}), make("span", {textContent: last})), svg, under);
 }
 
 function describe(model) {
   if (!model.size) return `${model.name}: ${model.problem || "no checkpoint yet"}`;
+  const problem = model.problem ? ` (${model.problem})` : "";
   const kind = `${model.size} × ${model.size}, ${model.system}${model.condition.length ? ", conditional" : ""}`;
-  return `${model.name}: step ${model.step.toLocaleString("en")}, ${kind}${model.weights === "average" ? ", averaged weights" : ""}`;
+  return `${model.name}: step ${model.step.toLocaleString("en")}, ${kind}${model.weights === "average" ? ", averaged weights" : ""}${problem}`;
 }
 
-async function load() {  // what is known of the runs
+const describeAll = () => $("runs").textContent = state.models.map(describe).join("  ·  ");
+
+async function load() {  // what is known of the runs: the same objects, anew
   state.models = (await backend.models()).map((model, index) => {
-    const known = state.models[index], directions = {}, condition = model.condition || [];
+    const known = state.models[index] ?? {}, directions = Object.create(null), condition = model.condition || [];
     rowsOf(floats(model.directions || ""), model.latent).forEach((row, i) => directions[model.vectors[i]] = row);
     const examples = rowsOf(floats(model.examples || ""), condition.length);
-    return {...known, ...model, index, directions, condition, examples, mean: floats(model.mean || "")};
+    return Object.assign(known, model, {index, directions, condition, examples, mean: floats(model.mean || "")});
   });
-  $("runs").textContent = state.models.map(describe).join("  ·  ");
+  describeAll();
 }
 
 async function show() {  // the panels, for the runs that have a model
+  document.querySelectorAll(".column").forEach(column => column.hidden = !ready().length);
+  state.ends = [null, null];
   $("pictures").replaceChildren(...ready().map(model => strip(model, [["original", "original"], ["plain", "as it is"], ["edited", "with the sliders"]])));
   setUpSliders();
   setUpWalk();
@@ -305,14 +330,20 @@ async function show() {  // the panels, for the runs that have a model
   await drawn;
 }
 
+const form = model => JSON.stringify([model.size, model.channels, model.latent, model.encoder, model.condition, model.vectors]);
+
 async function reload() {  // a run in training has saved
-  const before = state.models.map(model => model.latent);
+  const before = state.models.map(form), versions = state.models.map(model => model.version);
   await load();
-  if (state.models.some((model, k) => model.latent !== before[k])) {
+  if (state.models.some((model, k) => form(model) !== before[k])) {  // another network, or attribute vectors
     await show();
-    return pick(state.samples[0]);
+    return ready().length ? pick(state.samples[0]) : undefined;
   }
-  setUpSliders();
+  if (state.models.some((model, k) => model.version !== versions[k])) {  // the map was of other weights
+    const drawn = !$("map-frame").hidden;
+    setUpMap();
+    if (drawn) $("map-state").textContent = "The run has saved: draw the map again.";
+  }
   return Promise.all([updateSamples(), update(), updateWalk()]);
 }
 
@@ -322,15 +353,23 @@ attempt(async () => {
   let linked = null;
   try {
     linked = restore(location.hash.slice(1));
-  } catch {
-    say("The link is of other runs, or was cut.", "link");
+  } catch (error) {
+    say(error.message, "link");
   }
   setUpAttributes();
   setUpPicture();
-  state.seed = Math.max(0, Math.floor(Number(new URLSearchParams(location.hash.slice(1)).get("seed")) || 0));
+  setUpCamera();
+  state.seed = seedOf(new URLSearchParams(location.hash.slice(1)).get("seed"));
   await show();
-  $("new-seed").onclick = () => draw(Math.floor(Math.random() * 2 ** 31)).then(() => pick(state.samples[0]));
-  $("seed").onchange = () => draw(Math.max(0, Math.floor(Number($("seed").value) || 0)));
+  const redraw = seed => draw(seed).then(() => pick(state.samples[0]));
+  $("new-seed").onclick = () => redraw(Math.floor(Math.random() * 2 ** 31));
+  $("seed").onchange = () => redraw(seedOf($("seed").value));
+  window.onhashchange = attempt(async () => {
+    const picture = restore(location.hash.slice(1));
+    if (!picture) return;
+    setUpSliders();
+    await pick(picture);
+  }, "link");
   $("edit-all").onchange = updateSamples;
   if (ready().length) await pick(linked || state.samples[0]);
   setUpTraining();

@@ -123,6 +123,6 @@ const backend = {
     const data = Float32Array.from({length: model.channels * pixels}, (_, i) => image[3 * (i % pixels) + Math.floor(i / pixels)] / 127.5 - 1);
     const inputs = {images: [[1, model.channels, model.size, model.size], data]};
     if (model.condition.length) inputs.attributes = joined([model.mean]);
-    return {image, z: Float32Array.from((await run("encoder", inputs)).mu.data)};
+    return {image, z: Float32Array.from((await run("encoder", inputs)).mu.data), attributes: model.mean};
   },
 };

@@ -16,9 +16,9 @@ async function ask(path, body) {
   return answer;
 }
 
-function encoded(buffer, model) {  // {image, z} of an image and mu, one behind the other
-  const pixels = 3 * model.size ** 2;
-  return {image: new Uint8Array(buffer, 0, pixels), z: new Float32Array(buffer.slice(pixels))};
+function encoded(buffer, model) {  // {image, z, attributes} of an image, mu and attributes, one behind the other
+  const pixels = 3 * model.size ** 2, numbers = new Float32Array(buffer.slice(pixels));
+  return {image: new Uint8Array(buffer, 0, pixels), z: numbers.slice(0, model.latent), attributes: numbers.slice(model.latent)};
 }
 
 const backend = {
@@ -40,7 +40,7 @@ const backend = {
     return {file, picture: await createImageBitmap(await (await ask("preview", file)).blob())};
   },
 
-  async encode(model, photo, crop) {  // {image, z} of a square: left, top, side in units of the photo's shorter side
+  async encode(model, photo, crop) {  // {image, z, attributes} of a square: left, top, side in units of the photo's shorter side
     const query = `run=${model.index}&left=${crop.left.toFixed(5)}&top=${crop.top.toFixed(5)}&side=${crop.side.toFixed(5)}`;
     return encoded(await (await ask(`encode?${query}`, photo.file)).arrayBuffer(), model);
   },

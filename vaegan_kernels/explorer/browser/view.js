@@ -6,6 +6,7 @@ const $ = id => document.getElementById(id);
 // A picture: {name, z: [one a run], attributes: [one a run], originals: [RGB bytes or null, one a run], index: of the samples or null}.
 const state = {models: [], seed: 0, samples: [], picture: null, ends: [null, null], strengths: {}, switches: {}};
 const ready = () => state.models.filter(model => model.size);
+const has = (picture, model) => Boolean(picture && picture.z[model.index]);  // a run without an encoder has no z of a photo
 
 function make(tag, properties = {}, ...children) {
   const {dataset, ...rest} = properties, element = Object.assign(document.createElement(tag), rest);
@@ -87,6 +88,7 @@ const figure = (caption, kind) => make("figure", {}, make("canvas", {dataset: {k
 
 function strip(model, kinds) {  // a run's row of pictures
   const title = ready().length > 1 ? [make("h3", {textContent: model.name})] : [];
+  title.push(make("p", {className: "none", textContent: "This run has no encoder, and cannot show it."}));
   return make("div", {className: "strip", dataset: {run: model.index}}, ...title, ...kinds.map(([kind, caption]) => figure(caption, kind)));
 }
 
@@ -97,15 +99,19 @@ const update = latest(async () => {  // the picture, as it is and with the slide
   if (!picture) return;
   $("picture-name").textContent = picture.name;
   for (const model of ready()) {
+    const frame = $("pictures").querySelector(`[data-run="${model.index}"]`);
+    frame.classList.toggle("without", !has(picture, model));
+    if (!has(picture, model)) continue;
     const [plain, changed] = await backend.decode(model, [rowOf(model, picture, {}, {}), rowOf(model, picture)]);
     const original = picture.originals[model.index], shown = canvasOf("pictures", model, "original");
     shown.parentElement.hidden = !original;
+    frame.querySelector('[data-kind="plain"] + figcaption').textContent = original ? "rebuilt" : "as it is";
     if (original) paint(shown, original);
     paint(canvasOf("pictures", model, "plain"), plain);
     paint(canvasOf("pictures", model, "edited"), changed);
   }
   const first = ready()[0];
-  if (document.activeElement !== $("numbers")) {
+  if (document.activeElement !== $("numbers") && has(picture, first)) {
     $("numbers").value = Array.from(rowOf(first, picture).slice(0, first.latent), x => x.toFixed(4)).join(", ");
   }
 });
@@ -119,6 +125,7 @@ const updateSamples = latest(async () => {
 });
 
 function pick(picture) {
+  say("");
   state.picture = picture;
   for (const button of $("samples").querySelectorAll("button")) {
     button.ariaPressed = String(Number(button.dataset.index) === picture.index);
@@ -127,6 +134,7 @@ function pick(picture) {
 }
 
 function changed() {  // a slider or a switch
+  say("");
   if ($("edit-all").checked) updateSamples();
   return update();
 }
@@ -140,7 +148,7 @@ const updateWalk = latest(async () => {  // A and B have the sliders' share in t
     return;
   }
   const here = between(Number($("scrubber").value));
-  for (const model of ready()) {
+  for (const model of ready().filter(one => has(a, one) && has(b, one))) {
     const images = await backend.decode(model, [a, here, b].map(picture => rowOf(model, picture, {}, {})));
     ["a", "here", "b"].forEach((kind, i) => paint(canvasOf("walk-pictures", model, kind), images[i]));
   }
@@ -150,6 +158,6 @@ function between(t) {  // the picture at t on the way from A to B
   const [a, b] = state.ends, mix = (u, v) => u.map((x, i) => (1 - t) * x + t * v[i]);
   return {
     name: `${Math.round(100 * t)} % from ${a.name} to ${b.name}`, index: null, originals: state.models.map(() => null),
-    z: a.z.map((z, k) => z && walk(z, b.z[k], t)), attributes: a.attributes.map((row, k) => row && mix(row, b.attributes[k])),
+    z: a.z.map((z, k) => z && b.z[k] && walk(z, b.z[k], t)), attributes: a.attributes.map((row, k) => row && b.attributes[k] && mix(row, b.attributes[k])),
   };
 }
