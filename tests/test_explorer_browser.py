@@ -66,7 +66,7 @@ def test_sliders_do_what_edit_does(page, models):
     shows(page, canvas("edited", 0), to_uint8(models[0].decode(z[:1])))  # it has no vectors
     click(page, "#edit-all")
     shows(page, samples(1), to_uint8(models[1].decode(z + change)))
-    assert text_of(page, "[data-name='Black_Hair'] small").startswith("moves along: Blond Hair −0.89")
+    assert text_of(page, "[data-name='Black_Hair'] small").startswith("faces only; moves along: Blond Hair −0.89")
     move(page, "#search", "hat")
     shown = page.execute_script("return Array.from(document.querySelectorAll('.slider')).filter(e => !e.hidden).map(e => e.dataset.name)")
     assert shown == ["Wearing_Hat"]

@@ -277,6 +277,8 @@ function setUpTraining() {
   }
 }
 
+const short = x => Number(x.toPrecision(3)).toLocaleString("en");
+
 function chart(curve, steps) {  // an SVG of the series over the steps
   const series = Object.entries(curve.series), log = curve.scale === "log";
   const values = series.flatMap(([, v]) => v).filter(x => x !== null && (!log || x > 0)).map(x => log ? Math.log10(x) : x);
@@ -284,7 +286,7 @@ function chart(curve, steps) {  // an SVG of the series over the steps
   svg.setAttribute("viewBox", "0 0 100 100");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  const last = series.map(([label, v], i) => `${series.length > 1 ? ["—", "- -", "···"][i] : ""} ${label} ${v.at(-1)?.toPrecision(3) ?? "not a number"}`).join(", ");
+  const last = series.map(([label, v], i) => `${series.length > 1 ? ["—", "- -", "···"][i] : ""} ${label} ${v.at(-1) === null ? "not a number" : short(v.at(-1))}`).join(", ");
   svg.setAttribute("aria-label", `${curve.title}: ${last}`);
   for (const [, v] of series) {
     const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
@@ -292,7 +294,7 @@ function chart(curve, steps) {  // an SVG of the series over the steps
     line.setAttribute("points", points.filter(Boolean).map(p => p.map(c => c.toFixed(2)).join(",")).join(" "));
     svg.append(line);
   }
-  const value = x => (log ? 10 ** x : x).toPrecision(2), range = values.length ? `${value(low)} to ${value(high)}${log ? ", log" : ""}` : "";
+  const value = x => short(log ? 10 ** x : x), range = values.length ? `${value(low)} to ${value(high)}${log ? ", log" : ""}` : "";
   const under = make("p", {className: "faint"}, make("span", {textContent: range}), make("span", {textContent: `step ${steps.at(-1)?.toLocaleString("en") ?? 0}`}));
   return make("div", {}, make("p", {}, make("b", {textContent: curve.title}), make("span", {textContent: last})), svg, under);
 }

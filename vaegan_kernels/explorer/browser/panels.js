@@ -45,7 +45,9 @@ function setUpSliders() {
       changed();
     };
     input.ondblclick = () => { input.value = 0; input.oninput(); };
-    const near = make("small", {textContent: related(name)});
+    const owners = ready().filter(model => model.directions[name]).map(model => model.name);
+    const only = owners.length < ready().length ? [`${owners.join(", ")} only`] : [];
+    const near = make("small", {textContent: [...only, related(name)].filter(Boolean).join("; ")});
     return make("div", {className: "slider", dataset: {name}}, label, input, near);
   }));
   $("no-switch").hidden = !switches.length;
