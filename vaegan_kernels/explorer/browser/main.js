@@ -342,7 +342,7 @@ async function reload() {  // a run in training has saved
     return ready().length ? pick(state.samples[0]) : undefined;
   }
   if (state.models.some((model, k) => model.version !== versions[k])) {  // the map was of other weights
-    const drawn = !$("map-frame").hidden;
+    const drawn = !$("map-frame").hidden || $("map-state").textContent;
     setUpMap();
     if (drawn) $("map-state").textContent = "The run has saved: draw the map again.";
   }
