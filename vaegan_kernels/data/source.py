@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.networks import NETWORKS
-from vaegan_kernels.data.cache import CacheDir
+from vaegan_kernels.data.cache_folder import CacheDir
 from vaegan_kernels.data.dataset import FITS, Dataset, Progress, check_shape, limited
 from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES
 from vaegan_kernels.data.drawn.faces import COUNT, load_faces
@@ -173,7 +173,7 @@ def load_dataset(
     source: Source, *, image_size: int, channels: int, seed: int = 0, limit: int | None = None, cache_dir: CacheDir = None,
     progress: Progress | None = None, workers: int | None = None, landmarks: str | Path | None = None, fit: str = "crop",
 ) -> Dataset:  # fmt: skip
-    """Load images with their splits, attributes and labels into memory.
+    """Load images with their splits, attributes and labels: into memory, but those of a packed file, all of which are wanted, stay in it.
 
     Args:
         source: None for the built-in faces; the folder or archive of one of `KINDS`; any folder of images; a packed .h5.
@@ -199,7 +199,7 @@ def load_dataset(
     path = Path(str(source))
     if kind == "packed":
         _check_packed(path, image_size, channels)
-        dataset = read_packed(path)
+        dataset = read_packed(path, progress=progress)
         return dataset if limit is None or limit >= len(dataset) else dataset.take(limited(dataset.splits, limit))
     load = KINDS[kind].load if kind in KINDS else load_folder
     return load(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
+from vaegan_kernels.data.cache import cached
+from vaegan_kernels.data.cache_folder import CacheDir, key_of
 from vaegan_kernels.data.dataset import Dataset, Progress, limited
 from vaegan_kernels.data.drawn.face_drawing import draw_face
 from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES, draw_traits

@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
+from vaegan_kernels.data.cache import cached
+from vaegan_kernels.data.cache_folder import CacheDir, key_of
 from vaegan_kernels.data.dataset import Dataset, Progress, hashed_splits, limited
 from vaegan_kernels.data.formats.folder import collect, list_images
 from vaegan_kernels.data.images import READ_ERRORS, read_celeba

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
+from vaegan_kernels.data.cache import cached
+from vaegan_kernels.data.cache_folder import CacheDir, key_of
 from vaegan_kernels.data.dataset import PADDED, Dataset, Progress, hashed_splits, limited
 from vaegan_kernels.data.images import READ_ERRORS, Mended, read_square
 from vaegan_kernels.data.kinds import is_junk, picture_kind

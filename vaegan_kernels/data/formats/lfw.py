@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
+from vaegan_kernels.data.cache import cached
+from vaegan_kernels.data.cache_folder import CacheDir, key_of
 from vaegan_kernels.data.dataset import Dataset, Progress, limited
 from vaegan_kernels.data.formats.folder import collect, list_images
 from vaegan_kernels.data.formats.landmarks import mean_shape, read_landmarks, similarity

@@ -12,6 +12,7 @@ label_names  UTF-8 strings [classes] (the same)
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -23,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from kernels.cache import replace
-from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset
+from vaegan_kernels.data import checked
+from vaegan_kernels.data.dataset import ATTRIBUTE_TYPES, Dataset, Progress
 from vaegan_kernels.files import probe_folder, refused_name
-from vaegan_kernels.hdf5 import array_of, first_line, reading
+from vaegan_kernels.hdf5 import array_of, first_line, mapped, place_of, reading
 from vaegan_kernels.hdf5_probe import trust
 from vaegan_kernels.shell.errors import UserError
 
@@ -71,6 +73,8 @@ def write_packed(path: str | Path, dataset: Dataset) -> None:
             os.fsync(stream.fileno())
         replace(temporary, path)
         trust(path)
+        if dataset.images.nbytes > checked.SMALL:
+            checked.remember(path, checked.facts(path, dataset.fingerprint))
     except (OSError, RuntimeError) as error:
         reason = _reason(error)
         raise UserError(f"{path}: cannot be written: {reason}; nothing was kept, free some space or write elsewhere") from error
@@ -117,8 +121,13 @@ def packed_splits(path: str | Path) -> np.ndarray:
         return np.asarray(_plain(file, Path(path), "splits", np.uint8, 1)[...])
 
 
-def read_packed(path: str | Path) -> Dataset:
-    """Read a packed file into memory.
+def read_packed(path: str | Path, *, progress: Progress | None = None, verify: bool = False) -> Dataset:
+    """Open a packed file. Its images stay where they are, and are read when they are looked at (`hdf5.mapped`), unless they were not
+    written by this program, which leaves them in one piece.
+
+    Args:
+        progress: called with the images checked, and all.
+        verify: all bytes are held against the fingerprint, also where `checked.known` says that they were.
 
     Raises:
         UserError: missing, truncated, damaged or foreign file; the message is one line.
@@ -126,7 +135,9 @@ def read_packed(path: str | Path) -> Dataset:
     path = Path(path)
     try:
         with _opened(path) as file:
-            images = _images(file, path)[...]
+            found = _images(file, path)
+            _check_places(file, path)
+            images = pages if (pages := mapped(found, path)) is not None else found[...]
             splits = _plain(file, path, "splits", np.uint8, 1)[...]
             attributes: np.ndarray | None = None
             names: tuple[str, ...] = ()
@@ -142,14 +153,27 @@ def read_packed(path: str | Path) -> Dataset:
         if attributes is not None and attributes.dtype == np.int8 and not np.isin(attributes, (-1, 1)).all():
             raise ValueError("attributes other than +1 and -1")
         dataset = Dataset(
-            str(header["name"]), images, splits, attributes, names, preprocessing, int(header["skipped"]),
+            str(header["name"]), images, splits, attributes, names, preprocessing, int(header["skipped"]), str(header["fingerprint"]),
             labels=labels, label_names=label_names,
         )  # fmt: skip
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: is damaged ({first_line(error)}); pack the images again") from error
-    if dataset.fingerprint != header["fingerprint"]:
-        raise UserError(f"{path}: is damaged: its contents do not match its fingerprint; pack the images again")
+    large = images.nbytes > checked.SMALL
+    if verify or not (large and checked.known(path, dataset.fingerprint)):
+        facts = checked.facts(path, dataset.fingerprint)
+        if dataset.compute_fingerprint(progress if progress is not None and large else lambda done, total: None) != dataset.fingerprint:
+            raise UserError(f"{path}: is damaged: its contents do not match its fingerprint; pack the images again")
+        if large:
+            checked.remember(path, facts)
     return dataset
+
+
+def _check_places(file: Any, path: Path) -> None:
+    """Raise UserError where two arrays lie at the same place: what one of them is, the other cannot be."""
+    arrays = [array_of(file, name, path) for name in ("images", "splits", "attributes", "labels")]
+    places = sorted(place for array in arrays if array is not None and (place := place_of(array)) is not None)
+    if any(one[1] > other[0] for one, other in itertools.pairwise(places)):
+        raise UserError(f"{path}: is damaged: two of its arrays lie at the same place; pack the images again")
 
 
 @contextmanager

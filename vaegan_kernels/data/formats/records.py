@@ -12,7 +12,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
+from vaegan_kernels.data.cache import cached
+from vaegan_kernels.data.cache_folder import CacheDir, key_of
 from vaegan_kernels.data.dataset import Dataset, Progress, limited
 from vaegan_kernels.data.formats.members import Members, explained
 from vaegan_kernels.data.images import square_of_array
