@@ -221,3 +221,52 @@ class SafeFile(io.RawIOBase):
             except OSError as error:
                 self.error = error
         return None
+
+
+class FileOver(SafeFile):
+    """A file that HDF5 writes anew although bytes lie in it already: to HDF5 it is empty, and what HDF5 does not write stays."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.end = self.at = 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = self.file.seek(offset + (0, self.at, self.end)[whence])
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def truncate(self, size: int | None = None) -> int:
+        self.end = self.at if size is None else size
+        return self.end
+
+    def write(self, data: Any) -> int:
+        self.at += super().write(data)
+        self.end = max(self.end, self.at)
+        return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        self.at += count
+        return count
+
+    def close_over(self) -> None:
+        """Give the file its length. Raises OSError where something could not be written."""
+        self._try(self.file.truncate, self.end)
+        self._try(self.file.flush)
+        if self.error is not None:
+            raise self.error
+
+
+def taken(descriptor: int) -> bool:
+    """Lock an open file or folder until it is closed; true where another process has it. Does nothing where there are no such locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):  # Windows; a network disk without locks
+        return False
+    return False

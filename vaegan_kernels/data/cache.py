@@ -5,12 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from vaegan_kernels.data.cache_folder import CacheDir, cache_folder
-from vaegan_kernels.data.dataset import Dataset
+from vaegan_kernels.data.cache_folder import CacheDir, cache_folder, key_of
+from vaegan_kernels.data.dataset import Dataset, Progress, limited
 from vaegan_kernels.data.formats.packed import read_packed, write_packed
+from vaegan_kernels.data.plan import Plan, gather
 from vaegan_kernels.shell.errors import UserError
 
 _log = logging.getLogger("vaegan_kernels")
+
+
+def load(plan: Plan, *, limit: int | None, cache_dir: CacheDir, progress: Progress | None, workers: int | None) -> Dataset:
+    """The pictures of ``plan``, at most ``limit`` of them: decoded, or taken from the cache if nothing has changed."""
+    key = key_of(plan.facts if plan.stamps is None else [plan.facts, plan.stamps, limit])
+    return cached(cache_dir, plan.stem, key, lambda: gather(plan, limited(plan.splits, limit), progress, workers))
 
 
 def cached(cache_dir: CacheDir, stem: str, key: str, make: Callable[[], Dataset]) -> Dataset:
