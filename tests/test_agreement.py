@@ -13,16 +13,15 @@ from vaegan_kernels import evaluate, train
 from vaegan_kernels.data import load_dataset
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES
-from vaegan_kernels.data.drawn.faces import COUNT, draw_chunk, face_splits
+from vaegan_kernels.data.drawn.faces import COUNT, draw_chunk, face_splits, plan_faces
 from vaegan_kernels.measures.agreement import JUDGE, NAMES, QUESTIONS, agreement, answers, judge, reduced, truth_of
 
 
 def drawn(count, size=32):
     """The first ``count`` test images of the built-in faces, and what is true of them."""
     chosen = np.flatnonzero(face_splits(COUNT) == 2)[:count]
-    pixels, attributes = zip(*draw_chunk([(0, int(i), size, 3) for i in chosen]), strict=True)
-    columns = [ATTRIBUTE_NAMES.index(name) for name in NAMES]
-    return np.stack(pixels), np.array(attributes)[:, columns]
+    plan, columns = plan_faces(image_size=size, channels=3), [ATTRIBUTE_NAMES.index(name) for name in NAMES]
+    return np.stack(draw_chunk([(0, int(i), size, 3) for i in chosen])), plan.attributes(chosen)[:, columns]
 
 
 @pytest.fixture(scope="module")

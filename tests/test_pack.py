@@ -74,7 +74,7 @@ def test_existing_output_is_kept_unless_told(pictures, tmp_path):
 
 
 def test_output_is_checked_before_decoding(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack, "load_dataset", lambda *a, **k: pytest.fail("decoded first"))
+    monkeypatch.setattr(pack, "plan_of", lambda *a, **k: pytest.fail("decoded first"))
     with pytest.raises(UserError, match="is a folder"):
         pack.main([str(pictures), str(tmp_path)])
     with pytest.raises(UserError, match="cannot be written"):

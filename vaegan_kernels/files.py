@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import secrets
 import shlex
 import shutil
 import sys
@@ -23,12 +24,13 @@ NOT_MEASURED = "not measured"  # what tables say of a measure that cannot be had
 TEMPORARY = ".tmp"  # suffix of a file that is being written; left behind only by a kill, removed by the next start
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any], *, shared: bool = False) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to the disk, then rename it to ``path``.
 
     A kill at any moment leaves the old file or the new one, never half of one. If writing fails the temporary file is removed.
+    ``shared``: others may be writing it at the same time, also on other machines.
     """
-    temporary = path.with_name(path.name + TEMPORARY)
+    temporary = path.with_name(f"{path.name}{f'.{secrets.token_hex(4)}' if shared else ''}{TEMPORARY}")
     try:
         with open(temporary, "wb") as file:
             write(file)
@@ -146,11 +148,11 @@ def check_output(path: str | Path, *, overwrite: bool, flag: str = "--out", suff
     return path
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write ``value`` atomically. NumPy numbers become plain ones, numbers that are not finite become null."""
+def write_json(path: Path, value: Mapping[str, Any], *, shared: bool = False) -> None:
+    """Write ``value`` by `write_atomically`. NumPy numbers become plain ones, numbers that are not finite become null."""
     text = json.dumps(plain(value), indent=2) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: file.write(text.encode()), shared=shared)
 
 
 def plain(value: Any) -> Any:
@@ -221,3 +223,52 @@ class SafeFile(io.RawIOBase):
             except OSError as error:
                 self.error = error
         return None
+
+
+class FileOver(SafeFile):
+    """A file that HDF5 writes anew although bytes lie in it already: to HDF5 it is empty, and what HDF5 does not write stays."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.end = self.at = 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = self.file.seek(offset + (0, self.at, self.end)[whence])
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def truncate(self, size: int | None = None) -> int:
+        self.end = self.at if size is None else size
+        return self.end
+
+    def write(self, data: Any) -> int:
+        self.at += super().write(data)
+        self.end = max(self.end, self.at)
+        return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        self.at += count
+        return count
+
+    def close_over(self) -> None:
+        """Give the file its length. Raises OSError where something could not be written."""
+        self._try(self.file.truncate, self.end)
+        self._try(self.file.flush)
+        if self.error is not None:
+            raise self.error
+
+
+def taken(descriptor: int) -> bool:
+    """Lock an open file or folder until it is closed; true where another process has it. Does nothing where there are no such locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):  # Windows; a network disk without locks
+        return False
+    return False

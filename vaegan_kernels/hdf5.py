@@ -101,6 +101,27 @@ def array_of(file: Any, name: str, path: Path) -> Any:
     return place
 
 
+def place_of(array: Any) -> tuple[int, int] | None:
+    """(first byte, byte behind the last) of an h5py.Dataset in its file, where it lies there in one piece as it is in memory; else None."""
+    start = None if array.chunks is not None else array.id.get_offset()
+    return None if start is None or array.id.get_storage_size() != array.nbytes else (start, start + array.nbytes)
+
+
+def mapped(array: Any, path: Path) -> np.ndarray | None:
+    """An array of `array_of` as pages of the file, read when they are looked at; None where that cannot be had.
+
+    The first and the last row are held against what the library reads.
+    """
+    place = place_of(array)
+    if place is None or place[1] > path.stat().st_size or not array.nbytes:
+        return None
+    try:
+        pages = np.asarray(np.memmap(path, array.dtype, "r", place[0], array.shape))
+    except (OSError, ValueError):  # a file system that maps nothing
+        return None
+    return pages if all(np.array_equal(pages[row], array[row]) for row in (0, -1)) else None
+
+
 def checksum(array: np.ndarray) -> int:
     """A number that no change of one value leaves the same: the CRC-32 of sums over blocks of 4 KiB, many times as fast as of all bytes."""
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)

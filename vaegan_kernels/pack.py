@@ -1,18 +1,26 @@
-"""``python -m vaegan_kernels.pack SOURCE OUT.h5``: decode a source of images once, into one file that loads at once."""
+"""``python -m vaegan_kernels.pack SOURCE OUT.h5``: decode sources of images once, into one file that loads at once."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.data import SPLITS, Dataset, check_source, describe_source, load_dataset, write_packed
+from vaegan_kernels.data import SPLITS, Dataset, check_source, describe_source, read_packed
 from vaegan_kernels.data.dataset import FITS, Progress, check_shape
 from vaegan_kernels.data.formats.packed import check_writable
+from vaegan_kernels.data.joined import joined
+from vaegan_kernels.data.packing import Packing
+from vaegan_kernels.data.plan import Plan
+from vaegan_kernels.data.source import plan_of
 from vaegan_kernels.shell.cli import Parser, run_main, whole_number
 from vaegan_kernels.shell.errors import UserError
 
@@ -20,6 +28,8 @@ _EXAMPLES = """examples:
   python -m vaegan_kernels.pack ~/pictures faces64.h5 --image-size 64
   python -m vaegan_kernels.pack cifar-10-python.tar.gz cifar32.h5 --image-size 32
   python -m vaegan_kernels.pack lfw lfw64.h5 --landmarks landmarks.txt
+  python -m vaegan_kernels.pack holidays weddings old64.h5 both64.h5
+  python -m vaegan_kernels.pack --verify both64.h5
   python -m vaegan_kernels.pack celeba celeba64.h5 && python -m vaegan_kernels.train --data celeba64.h5 --network paper64
 """
 
@@ -28,16 +38,17 @@ def make_parser() -> Parser:
     """The command line of pack."""
     p = Parser(
         prog="python -m vaegan_kernels.pack",
-        description="Decode a source of images once, into one file that loads at once.",
+        usage="%(prog)s [options] SOURCE [SOURCE ...] OUT.h5\n       %(prog)s --verify FILE.h5 [FILE.h5 ...]",
+        description="Decode sources of images once, into one file that loads at once. What was killed goes on with the same command.",
         epilog=_EXAMPLES,
     )
     files = p.add_argument_group("files")
     files.add_argument(
-        "source", metavar="SOURCE", help="any folder of images; the folder or official archive of CelebA, LFW, CIFAR-10, STL-10, MNIST or "
-        "Fashion-MNIST (docs/data.md); a packed .h5; or: faces (the built-in set)",
+        "paths", nargs="+", metavar="PATH", help="SOURCE: any folder of images; the folder or official archive of CelebA, LFW, CIFAR-10, "
+        "STL-10, MNIST or Fashion-MNIST (docs/data.md); a packed .h5; or: faces (the built-in set). The last one: the packed file to write",
     )  # fmt: skip
-    files.add_argument("out", metavar="OUT.h5", type=Path, help="the packed file to write")
     files.add_argument("--overwrite", action="store_true", help="replace OUT.h5 if it is there")
+    files.add_argument("--verify", action="store_true", help="write nothing: hold every byte of packed files against their fingerprints")
     images = p.add_argument_group("images")
     images.add_argument("--image-size", type=whole_number, default=64, metavar="S", help="pixels a side (default: %(default)s)")
     images.add_argument("--channels", type=whole_number, default=3, metavar="C", help="3 colour, 1 grey (default: %(default)s)")
@@ -56,8 +67,8 @@ def make_parser() -> Parser:
 
 
 @contextmanager
-def show_progress(what: str) -> Iterator[Progress]:
-    """A bar on a terminal; piped, a line every few seconds."""
+def show_progress(*what: str) -> Iterator[list[Progress]]:
+    """For each of ``what`` one to call: a bar on a terminal; piped, a line every few seconds."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -65,10 +76,14 @@ def show_progress(what: str) -> Iterator[Progress]:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            tasks = [bar.add_task(name, total=None, visible=False) for name in what]
+            yield [partial(_move, bar, task) for task in tasks]
     else:
-        yield _plain_lines(what)
+        yield [_plain_lines(name) for name in what]
+
+
+def _move(bar: Any, task: Any, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total, visible=True)
 
 
 def _plain_lines(what: str, every: float = 5.0) -> Callable[[int, int], None]:
@@ -83,7 +98,7 @@ def _plain_lines(what: str, every: float = 5.0) -> Callable[[int, int], None]:
     return report
 
 
-def summary(dataset: Dataset, out: Path) -> str:
+def summary(dataset: Dataset, out: Path, not_kept: Sequence[str] = ()) -> str:
     """What was packed, for a person."""
     n, size, _, channels = dataset.images.shape
     splits = ", ".join(f"{len(dataset.split(name))} {name}" for name in SPLITS)
@@ -97,6 +112,7 @@ def summary(dataset: Dataset, out: Path) -> str:
             f"splits      {splits}",
             f"attributes  {attributes}",
             f"labels      {labels_of(dataset)}",
+            *(f"not kept    {what}" for what in not_kept),
             f"written     {out} ({out.stat().st_size / 1e6:.1f} MB)",
         )
     )
@@ -113,36 +129,72 @@ def labels_of(dataset: Dataset) -> str:
     return f"{len(counts)} classes ({classes}), {len(dataset) - len(known)} unlabelled"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; ``argv`` without the program's name. Raises UserError before anything is decoded where it can be known."""
-    args = make_parser().parse_args(argv)
-    source = None if args.source == "faces" and not Path("faces").exists() else args.source
+def verify(paths: Sequence[Path]) -> int:
+    """Hold packed files against their fingerprints. Raises UserError for the first that is not whole."""
+    for path in paths:
+        with show_progress("checking") as (progress,):
+            dataset = read_packed(path, progress=progress, verify=True)
+        print(f"{path}: whole, {len(dataset)} images, fingerprint {dataset.fingerprint}", flush=True)
+    return 0
+
+
+def check(args: argparse.Namespace) -> tuple[list[str | None], Path]:
+    """(sources, OUT.h5). Raises UserError for what cannot be done, before anything is listed or decoded."""
+    *words, last = args.paths
+    if not words:
+        raise UserError("missing argument: OUT.h5, the packed file to write (see --help)")
     check_shape(args.image_size, args.channels, args.limit)
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers: got {args.workers}, expected at least 1")
     if args.seed < 0:
         raise UserError(f"--seed: got {args.seed}, expected 0 or more")
-    if args.out.exists() and not args.out.is_dir() and not args.overwrite:
-        raise UserError(f"{args.out}: exists already; choose another name, or replace it with --overwrite")
-    check_source(source, image_size=args.image_size, channels=args.channels, landmarks=args.landmarks, fit=args.fit)
-    check_writable(args.out)
-    kind, count = describe_source(source, args.image_size)
-    print(f"{kind}: {count} images", flush=True)
-    with show_progress("drawing" if source is None else "decoding") as progress:
-        dataset = load_dataset(
-            source,
-            image_size=args.image_size,
-            channels=args.channels,
-            seed=args.seed,
-            limit=args.limit,
-            cache_dir=False,
-            progress=progress,
-            workers=args.workers,
-            landmarks=args.landmarks,
-            fit=args.fit,
-        )
-    write_packed(args.out, dataset)
-    print(summary(dataset, args.out))
+    sources = [None if word == "faces" and not Path("faces").exists() else word for word in words]
+    places = [source and os.path.realpath(source) for source in sources]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise UserError(f"{words[i]}: is given twice; its images would be there twice")
+    if os.path.realpath(last) in places:
+        raise UserError(f"{last}: is a source too; write to another file")
+    return sources, Path(last)
+
+
+def plans_of(sources: Sequence[str | None], args: argparse.Namespace) -> list[Plan]:
+    """The plan of each source, which is told. Raises UserError for one that cannot be used."""
+    size = {"image_size": args.image_size, "channels": args.channels}
+    options = {**size, "landmarks": args.landmarks, "fit": args.fit}
+    plans = []
+    for source in sources:
+        kind, count = describe_source(source, args.image_size)
+        where = f" in {source}" if len(sources) > 1 and source is not None else ""
+        print(f"{kind}: {count} images{where}", flush=True)
+        with show_progress("checking") as (progress,):
+            plans.append(plan_of(source, **options, seed=args.seed, progress=progress))
+    return plans
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; ``argv`` without the program's name. Raises UserError before anything is decoded where it can be known."""
+    args = make_parser().parse_args(argv)
+    if args.verify:
+        return verify([Path(path) for path in args.paths])
+    sources, out = check(args)
+    refusal = UserError(f"{out}: exists already; choose another name, or replace it with --overwrite")
+    refused = out.exists() and not out.is_dir() and not args.overwrite
+    if refused and not out.with_name(f".{out.name}.part.log").exists():
+        raise refusal
+    for source in sources:
+        check_source(source, image_size=args.image_size, channels=args.channels, landmarks=args.landmarks, fit=args.fit)
+    check_writable(out)
+    plan = joined(plans_of(sources, args))
+    packing = Packing(plan, out, args.limit)
+    if not packing.ended():
+        if refused:
+            raise refusal
+        if packing.begun():
+            print(f"going on after {packing.done} of {len(packing.chosen)}, which an earlier call has done", flush=True)
+        with show_progress("drawing" if sources == [None] else "decoding", "checking") as (progress, checking):
+            packing.run(progress=progress, checking=checking, workers=args.workers)
+    print(summary(read_packed(out), out, plan.not_kept))
     return 0
 
 

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
 
-from vaegan_kernels.data.dataset import Dataset
+from vaegan_kernels.data.cache_folder import CacheDir, cache_folder, key_of
+from vaegan_kernels.data.dataset import Dataset, Progress, limited
 from vaegan_kernels.data.formats.packed import read_packed, write_packed
+from vaegan_kernels.data.plan import Plan, gather
 from vaegan_kernels.shell.errors import UserError
 
-CacheDir = str | Path | Literal[False] | None
 _log = logging.getLogger("vaegan_kernels")
 
 
-def cache_folder(cache_dir: CacheDir = None) -> Path | None:
-    """The cache's folder: ``cache_dir``, else $VAEGAN_KERNELS_CACHE, $XDG_CACHE_HOME/vaegan-kernels or ~/.cache/vaegan-kernels.
-
-    None where ``cache_dir`` is False: no cache.
-    """
-    if cache_dir is False:
-        return None
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if own := os.environ.get("VAEGAN_KERNELS_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "vaegan-kernels"
-
-
-def key_of(facts: Any) -> str:
-    """16 hexadecimal digits that name ``facts`` (JSON-able)."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+def load(plan: Plan, *, limit: int | None, cache_dir: CacheDir, progress: Progress | None, workers: int | None) -> Dataset:
+    """The pictures of ``plan``, at most ``limit`` of them: decoded, or taken from the cache if nothing has changed."""
+    key = key_of(plan.facts if plan.stamps is None else [plan.facts, plan.stamps, limit])
+    return cached(cache_dir, plan.stem, key, lambda: gather(plan, limited(plan.splits, limit), progress, workers))
 
 
 def cached(cache_dir: CacheDir, stem: str, key: str, make: Callable[[], Dataset]) -> Dataset:

@@ -1,4 +1,4 @@
-"""The data set in memory, and the rules that every source shares: splits, limits, sizes."""
+"""The data set, and the rules that every source shares: splits, limits, sizes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ SPLITS = ("train", "validation", "test")  # codes 0, 1, 2, as in CelebA's list_e
 FITS = ("crop", "pad")  # what becomes of a picture that is no square
 PADDED = "none, padded with white"  # what ``preprocessing["crop"]`` says of the second
 ATTRIBUTE_TYPES = (np.dtype(np.int8), np.dtype(np.float32))
+BLOCK = 1 << 24  # bytes of images that are looked at together where all may be too many
 Progress = Callable[[int, int], None]  # (done, total)
 
 
@@ -23,7 +24,7 @@ class Dataset:
     """Images with their splits, attributes and labels. n images of S x S pixels, C channels, A attributes."""
 
     name: str
-    images: np.ndarray  # uint8 [n,S,S,C]
+    images: np.ndarray  # uint8 [n,S,S,C]; of a packed file its own pages, read when they are looked at: never to be copied whole
     splits: np.ndarray  # uint8 [n], an index into SPLITS
     attributes: np.ndarray | None = None  # [n,A]: int8, +1 or -1, or float32, real-valued
     attribute_names: tuple[str, ...] = ()
@@ -105,13 +106,19 @@ class Dataset:
             columns.append(self.attributes[:, self.attribute_names.index(name)])
         return np.stack(columns, axis=1).astype(np.float32) if columns else np.empty((len(self), 0), np.float32)
 
-    def compute_fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, over shapes, images, splits, attributes, attribute names and, if any, labels and their names."""
+    def compute_fingerprint(self, progress: Progress = lambda done, total: None) -> str:
+        """SHA-256, in hexadecimal, over shapes, images, splits, attributes, attribute names and, if any, labels and their names.
+
+        The images are read a block at a time: there may be more of them than memory. ``progress``: called with the images done, and all.
+        """
         digest = hashlib.sha256()
         for array in (self.images, self.splits, self.attributes):
             if array is not None:
                 digest.update(f"{array.dtype.str}{array.shape};".encode())
-                digest.update(np.ascontiguousarray(array).data)
+                for block in blocks(array):
+                    digest.update(np.ascontiguousarray(array[block]).data)
+                    if array is self.images:
+                        progress(block.stop, len(self))
         digest.update("\n".join(self.attribute_names).encode())
         if self.labels is not None:  # after all else: data without labels keeps the fingerprint that it had before there were labels
             digest.update(f"\nlabels{self.labels.shape};".encode())
@@ -126,6 +133,12 @@ class Dataset:
             self.name, self.images[indices], self.splits[indices], attributes, self.attribute_names, dict(self.preprocessing), self.skipped,
             labels=None if self.labels is None else self.labels[indices], label_names=self.label_names,
         )  # fmt: skip
+
+
+def blocks(array: np.ndarray, size: int = BLOCK) -> list[slice]:
+    """The rows of ``array`` in pieces of about ``size`` bytes."""
+    step = max(1, size // max(1, array[:1].nbytes))
+    return [slice(start, min(start + step, len(array))) for start in range(0, len(array), step)]
 
 
 def check_shape(image_size: int, channels: int, limit: int | None = None) -> None:

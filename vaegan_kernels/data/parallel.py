@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,9 @@ from vaegan_kernels.data.dataset import Progress
 T = TypeVar("T")
 R = TypeVar("R")
 
-_CHUNK = 128  # items sent at a time
+CHUNK = 128  # items sent at a time, or fewer where they are large
+_AHEAD = 4  # chunks that a process may be ahead of what has been passed on: with memory bounded, whoever is slow
+_PATIENCE = 10.0  # seconds after which one that waits goes on: the one that it waits for may have been killed
 _WORTHWHILE = 600  # with fewer items, starting processes takes longer than they save
 
 
@@ -31,8 +34,9 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def map_chunks(
-    function: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], *, workers: int | None = None, progress: Progress | None = None
-) -> Iterator[Sequence[R]]:
+    function: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], *, workers: int | None = None, progress: Progress | None = None,
+    chunk: int = CHUNK,
+) -> Iterator[Sequence[R]]:  # fmt: skip
     """``function`` over ``items`` in chunks, results in order; the same results however many workers there are.
 
     Args:
@@ -40,6 +44,7 @@ def map_chunks(
         items: picklable items.
         workers: processes; None: one a core, or this process alone where the items are few; 1: this process alone.
         progress: called as progress(done, total) after each chunk.
+        chunk: items sent at a time.
     """
     if workers is None:
         workers = available_cores() if len(items) >= _WORTHWHILE else 1
@@ -53,13 +58,23 @@ def map_chunks(
             progress(done, len(items))
         return result
 
-    if workers > 1 and len(items) > _CHUNK:
-        waiting = deque(range(0, len(items), _CHUNK))
-        with closing(outcomes(function, waiting, workers, sent=lambda start: items[start : start + _CHUNK])) as results:
-            for start, result in results:
-                found[start] = result
-                while done in found:
-                    yield passed(found.pop(done))
+    def sent(start: int) -> Sequence[T]:
+        patience = time.monotonic() + _PATIENCE
+        while start > done + _AHEAD * workers * chunk and not ended and time.monotonic() < patience:
+            time.sleep(0.005)
+        return items[start : start + chunk]
+
+    ended = False
+    if workers > 1 and len(items) > chunk:
+        waiting = deque(range(0, len(items), chunk))
+        with closing(outcomes(function, waiting, workers, sent=sent)) as results:
+            try:
+                for start, result in results:
+                    found[start] = result
+                    while done in found:
+                        yield passed(found.pop(done))
+            finally:
+                ended = True
     with quiet_pillow():  # no processes to be had, or they were killed for memory: the rest alone
         while done < len(items):
-            yield passed(found.pop(done) if done in found else function(items[done : done + _CHUNK]))
+            yield passed(found.pop(done) if done in found else function(items[done : done + chunk]))

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.networks import NETWORKS
-from vaegan_kernels.data.cache import CacheDir
+from vaegan_kernels.data.cache import load
+from vaegan_kernels.data.cache_folder import CacheDir
 from vaegan_kernels.data.dataset import FITS, Dataset, Progress, check_shape, limited
 from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES
-from vaegan_kernels.data.drawn.faces import COUNT, load_faces
+from vaegan_kernels.data.drawn.faces import COUNT, plan_faces
 from vaegan_kernels.data.formats import celeba, cifar10, idx, lfw, records, stl10
-from vaegan_kernels.data.formats.folder import check_folder, list_images, load_folder
-from vaegan_kernels.data.formats.packed import packed_attribute_names, packed_shape, read_packed
+from vaegan_kernels.data.formats.folder import check_folder, list_images, plan_folder
+from vaegan_kernels.data.formats.packed import packed_attribute_names, packed_shape, plan_packed, read_packed
+from vaegan_kernels.data.plan import Plan
 from vaegan_kernels.shell.errors import UserError
 
 Source = str | Path | None
@@ -29,21 +31,17 @@ class Kind(NamedTuple):
     matches: Callable[[Path], bool]  # is the path, folder or archive, of this kind?
     check: Callable[..., Any]
     listing: Callable[[Path], Any]  # has splits, uint8 [n]
-    load: Callable[..., Dataset]
+    plan: Callable[..., Plan]
 
 
 def _of_records(title: str, matches: Callable[[Path], bool], listing: Callable[[Path], records.Listing]) -> Kind:
     """A kind whose files are records of one size: listing them checks them, and one process keeps up with the disk."""
-
-    def load(path: Path, *, workers: int | None = None, **options: Any) -> Dataset:
-        return records.load_records(listing(path), **options)
-
-    return Kind(title, matches, listing, listing, load)
+    return Kind(title, matches, listing, listing, lambda path, **options: records.plan_records(listing(path), **options))
 
 
 KINDS = {
-    "celeba": Kind("CelebA folder", celeba.is_celeba, celeba.check_celeba, celeba.list_celeba, celeba.load_celeba),
-    "lfw": Kind("LFW", lfw.is_lfw, lfw.check_lfw, lfw.list_lfw, lfw.load_lfw),
+    "celeba": Kind("CelebA folder", celeba.is_celeba, celeba.check_celeba, celeba.list_celeba, celeba.plan_celeba),
+    "lfw": Kind("LFW", lfw.is_lfw, lfw.check_lfw, lfw.list_lfw, lfw.plan_lfw),
     "cifar10": _of_records("CIFAR-10", cifar10.is_cifar10, cifar10.list_cifar10),
     "stl10": _of_records("STL-10", stl10.is_stl10, stl10.list_stl10),
     "idx": _of_records("MNIST or Fashion-MNIST", idx.is_idx, idx.list_idx),
@@ -126,13 +124,8 @@ def check_source(source: Source, *, image_size: int, channels: int, landmarks: s
     Raises:
         UserError: missing path, empty folder, no readable image, malformed list, foreign or truncated packed file, wrong image size.
     """
-    check_shape(image_size, channels)
-    kind = kind_of(source)
-    options = _landmarks(kind, landmarks)
-    _fit(kind, fit)
-    if kind == "packed":
-        _check_packed(Path(str(source)), image_size, channels)
-    elif kind in KINDS:
+    kind, options = plan_options(source, image_size, channels, landmarks, fit)
+    if kind in KINDS:
         KINDS[kind].check(Path(str(source)), **options)
     elif kind == "folder":
         check_folder(Path(str(source)))
@@ -173,7 +166,7 @@ def load_dataset(
     source: Source, *, image_size: int, channels: int, seed: int = 0, limit: int | None = None, cache_dir: CacheDir = None,
     progress: Progress | None = None, workers: int | None = None, landmarks: str | Path | None = None, fit: str = "crop",
 ) -> Dataset:  # fmt: skip
-    """Load images with their splits, attributes and labels into memory.
+    """Load images with their splits, attributes and labels: into memory, but those of a packed file, all of which are wanted, stay in it.
 
     Args:
         source: None for the built-in faces; the folder or archive of one of `KINDS`; any folder of images; a packed .h5.
@@ -190,18 +183,37 @@ def load_dataset(
         UserError: the source cannot be used; one line says why and what to do.
     """
     check_shape(image_size, channels, limit)
-    kind = kind_of(source)
-    options: dict[str, Any] = {**_landmarks(kind, landmarks), **_fit(kind, fit)}
+    if kind_of(source) == "packed":
+        path = Path(str(source))
+        plan_options(source, image_size, channels, landmarks, fit)
+        dataset = read_packed(path, progress=progress)
+        return dataset if limit is None or limit >= len(dataset) else dataset.take(limited(dataset.splits, limit))
+    plan = plan_of(source, image_size=image_size, channels=channels, seed=seed, landmarks=landmarks, fit=fit)
+    if source is None and limit is not None and limit < COUNT:
+        cache_dir = False  # of the built-in faces only all are kept
+    return load(plan, limit=limit, cache_dir=cache_dir, progress=progress, workers=workers)
+
+
+def plan_of(
+    source: Source, *, image_size: int, channels: int, seed: int = 0, landmarks: str | Path | None = None, fit: str = "crop",
+    progress: Progress | None = None,
+) -> Plan:  # fmt: skip
+    """What `load_dataset` would give with these arguments. ``progress``: called while a packed file is checked. Raises UserError."""
+    kind, options = plan_options(source, image_size, channels, landmarks, fit)
+    size: dict[str, Any] = {"image_size": image_size, "channels": channels}
     if kind == "faces":
-        return load_faces(
-            image_size=image_size, channels=channels, seed=seed, limit=limit, cache_dir=cache_dir, progress=progress, workers=workers
-        )
+        return plan_faces(**size, seed=seed)
     path = Path(str(source))
     if kind == "packed":
-        _check_packed(path, image_size, channels)
-        dataset = read_packed(path)
-        return dataset if limit is None or limit >= len(dataset) else dataset.take(limited(dataset.splits, limit))
-    load = KINDS[kind].load if kind in KINDS else load_folder
-    return load(
-        path, image_size=image_size, channels=channels, limit=limit, cache_dir=cache_dir, progress=progress, workers=workers, **options
-    )  # fmt: skip
+        return plan_packed(path, progress)
+    return KINDS[kind].plan(path, **size, **options) if kind in KINDS else plan_folder(path, **size, **options)
+
+
+def plan_options(source: Source, image_size: int, channels: int, landmarks: str | Path | None, fit: str) -> tuple[str, dict[str, Any]]:
+    """The kind of ``source``, and those options that are for it. UserError for one that is not, and for a packed file of another size."""
+    check_shape(image_size, channels)
+    kind = kind_of(source)
+    options: dict[str, Any] = {**_landmarks(kind, landmarks), **_fit(kind, fit)}
+    if kind == "packed":
+        _check_packed(Path(str(source)), image_size, channels)
+    return kind, options

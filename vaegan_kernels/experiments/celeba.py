@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vaegan_kernels.experiments import reconstructions, samples
-from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, config_of, parse, run_folder, run_name, train_flags
+from vaegan_kernels.experiments.common import NAMES, ORDER, add_common, config_of, finished, parse, run_folder, run_name, train_flags
 from vaegan_kernels.experiments.parallel import Job, add_jobs, check_jobs, job_of, train_all
 from vaegan_kernels.experiments.results import (
     about,
@@ -25,6 +25,7 @@ from vaegan_kernels.experiments.results import (
     regressor_of,
 )
 from vaegan_kernels.experiments.samples import list_of
+from vaegan_kernels.experiments.share import add_share, only_train
 from vaegan_kernels.experiments.tables import markdown, number, numbers_of, spread
 from vaegan_kernels.files import plain, write_json
 from vaegan_kernels.sample import check_count
@@ -77,6 +78,7 @@ def make_parser() -> Parser:
     parser.add_argument("--systems", default=",".join(ORDER), metavar="A,B", help=f"which (default: {','.join(ORDER)})")
     parser.add_argument("--seeds", type=whole, default=3, metavar="N", help="seeds 0 to N-1 of every system (default: 3)")
     add_jobs(parser)
+    add_share(parser)
     add_regressor(parser)
     return parser
 
@@ -93,9 +95,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_plan(out / "plan.json", plan)
 
     jobs = jobs_of(arguments, systems)
-    train_all(jobs, workers=arguments.jobs, quiet=arguments.quiet)
+    if only_train(arguments, jobs):
+        return 0
+    if arguments.report:
+        jobs = there(jobs, out)
+        systems = [system for system in systems if run_folder(out, system, seed=0) in {job.folder for job in jobs}]
+    else:
+        train_all(jobs, workers=arguments.jobs, quiet=arguments.quiet)
     regressor = regressor_of(arguments, dataset)
-    results = measure_all(arguments, systems, dataset, regressor)
+    results = measure_all(arguments, systems, dataset, regressor, {job.folder for job in jobs})
     facts = about(arguments, dataset, [job.folder for job in jobs])
     tables = {"celeba": table(results), "plan": plan_table(plan, [about_run(job.folder) for job in jobs])}
     write_json(out / "celeba.json", {**facts, "plan": plan, "systems": results, "tables": tables})
@@ -109,6 +117,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(tables["celeba"])
     print(f"{out / 'celeba.json'}; figures of seed 0: samples.png, reconstructions.png (reconstructions-only.png: no real faces)")
     return 0
+
+
+def there(jobs: Sequence[Job], out: Path) -> list[Job]:
+    """Those of ``jobs`` that are finished. Raises `UserError` for none of seed 0, with which figures and distances are made."""
+    found = [job for job in jobs if finished(job.folder)]
+    if not any(job.seed == 0 for job in found):
+        raise UserError(f"--report: no run of seed 0 in {out} is finished; train them first")
+    gan = [job for job in jobs if job.system == "gan" and job.seed == 0]
+    if gan and gan[0] not in found:
+        raise UserError(f"--report: {gan[0].folder} is not finished, and Dis_l distances are taken in its Dis; train it first")
+    return found
 
 
 def plan_of(arguments: argparse.Namespace, systems: Sequence[str], dataset: Any) -> dict[str, Any]:
@@ -127,7 +146,7 @@ def plan_of(arguments: argparse.Namespace, systems: Sequence[str], dataset: Any)
 def keep_plan(path: Path, plan: dict[str, Any]) -> None:
     """Write the plan, or hold it against the one that is there. Raises `UserError` for the first entry that differs."""
     if not path.exists():
-        write_json(path, plan)
+        write_json(path, plan, shared=True)
         return
     stored, asked = flat(read_json(path)), flat(plain(plan))
     for name in {**stored, **asked}:
@@ -150,8 +169,11 @@ def jobs_of(arguments: argparse.Namespace, systems: Sequence[str]) -> list[Job]:
     return [job_of(arguments, system, seed) for seed in range(arguments.seeds) for system in order]
 
 
-def measure_all(arguments: argparse.Namespace, systems: Sequence[str], dataset: Any, regressor: Any) -> dict[str, Any]:
-    """{system: {seed: measures}}. Dis_l distances are taken in the Dis of the gan of seed 0 for all systems, so that they compare."""
+def measure_all(
+    arguments: argparse.Namespace, systems: Sequence[str], dataset: Any, regressor: Any, folders: Container[Path]
+) -> dict[str, Any]:  # fmt: skip
+    """{system: {seed: measures}} of the runs in ``folders``. Dis_l distances are taken in the Dis of the gan of seed 0 for all systems, so
+    that they compare."""
     from vaegan_kernels.measures import quality
 
     judge = run_folder(arguments.out, "gan", seed=0)
@@ -159,6 +181,8 @@ def measure_all(arguments: argparse.Namespace, systems: Sequence[str], dataset: 
     results: dict[str, Any] = {}
     for system in systems:
         for seed in range(arguments.seeds):
+            if run_folder(arguments.out, system, seed=seed) not in folders:
+                continue
             if not arguments.quiet:
                 print(f"measuring {run_name(system, seed=seed)}", flush=True)
             model = open_model(arguments, run_folder(arguments.out, system, seed=seed))

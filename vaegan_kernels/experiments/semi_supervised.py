@@ -197,8 +197,11 @@ class Study:
 
         steps = self.arguments.tune_steps
         schedule = Schedule(steps, min(self.arguments.tune_batch_size, part.labels), self.arguments.learning_rate, part.seed)
+        images, known, rows = self.dataset.images, labels, chosen
+        if not self.engine.host_memory:  # a GPU is given no more than it needs
+            images, known, rows = images[chosen], labels[chosen], np.arange(len(chosen))
         train_steps(
-            model, self.dataset.images[chosen], labels[chosen], np.arange(len(chosen)), schedule, what=part.name, save=look,
+            model, images, known, rows, schedule, what=part.name, save=look,
             every=max(1, steps // LOOKS), quiet=self.arguments.quiet,
             stopped=lambda step: f"stopped in {part.name}; run the same command again to resume: finished trainings are kept",
         )  # fmt: skip

@@ -7,7 +7,6 @@ samples of every run are drawn, so that the verdict can be looked at. The result
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from vaegan_kernels.experiments.common import add_common, as_flags, config_of, p
 from vaegan_kernels.experiments.parallel import Job, add_jobs, check_jobs, job_of, train_all
 from vaegan_kernels.experiments.results import about, add_regressor, load_data, open_model, read_json, regressor_of
 from vaegan_kernels.experiments.samples import list_of
+from vaegan_kernels.experiments.share import add_share, check_some, diverged, failure_of, only_train
 from vaegan_kernels.experiments.stability_figure import SHOWN, draw_page
 from vaegan_kernels.experiments.tables import markdown, number, numbers_of, spread
 from vaegan_kernels.files import write_json
@@ -53,6 +53,7 @@ def make_parser() -> Parser:
         "--conditions", metavar="A,B", help=f"of {', '.join(CONDITIONS)} (default: all but the one of the two losses that the preset has)"
     )  # fmt: skip
     add_jobs(parser)
+    add_share(parser)
     add_regressor(parser)
     return parser
 
@@ -65,10 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     conditions = conditions_of(arguments)
     jobs = {job: condition for condition in conditions for job in jobs_of(arguments, condition)}
 
+    if only_train(arguments, list(jobs)):
+        return 0
+    if arguments.report:
+        check_some(list(jobs))
     dataset = load_data(arguments)
     regressor = regressor_of(arguments, dataset)
     study = Study(arguments, jobs, dataset, regressor)
-    train_all(list(jobs), workers=arguments.jobs, quiet=arguments.quiet, done=study.judge, failed=study.give_up, skip=study.gave_up)
+
+    def skip(job: Job) -> bool:
+        return study.gave_up(job) or bool(arguments.report)
+
+    train_all(list(jobs), workers=arguments.jobs, quiet=arguments.quiet, done=study.judge, failed=study.give_up, skip=skip)
     study.draw()
     print(table(study.results["conditions"]))
     print(f"{study.path}, and a page of samples for each condition beside it")
@@ -120,7 +129,7 @@ class Study:
 
     def give_up(self, job: Job, error: str) -> bool:
         """A run whose loss is no number any more has failed, and the others continue; any other error ends the experiment."""
-        if not re.search(r"became -?(nan|inf)|is not finite", error):
+        if not diverged(error):
             return False
         self.note(job, {"folder": job.folder.name, "diverse_faces": False, "failed": error.split(";")[0], **final_numbers(job.folder)})
         if not self.arguments.quiet:
@@ -128,7 +137,9 @@ class Study:
         return True
 
     def gave_up(self, job: Job) -> bool:
-        """True for a run that failed in an earlier call of the command; it would fail again."""
+        """True for a run that failed in an earlier call of the command, or in a task; it would fail again."""
+        if error := failure_of(job):
+            return self.give_up(job, error)
         return job.folder.exists() and "failed" in self.results["conditions"].get(self.jobs[job], {}).get(str(job.seed), {})
 
     def note(self, job: Job, result: dict[str, Any]) -> None:

@@ -30,13 +30,20 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def spread(values: Sequence[float | None], digits: int = 3) -> str:
     """``"0.206 ± 0.004"``: the mean and the sample standard deviation; the value alone for one, a dash for none."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    if len(known) < 2:
-        return number(known[0] if known else None, digits)
-    mean = sum(known) / len(known)
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1))
+    mean, deviation, _ = mean_and_deviation(values)
+    if mean is None or deviation is None:
+        return number(mean, digits)
     places = max(0, digits - 1 - math.floor(math.log10(max(abs(mean), deviation)))) if mean or deviation else 0
     return f"{mean:,.{min(places, 8)}f} ± {deviation:,.{min(places, 8)}f}"
+
+
+def mean_and_deviation(values: Sequence[float | None]) -> tuple[float | None, float | None, int]:
+    """The mean and the sample standard deviation of the numbers among ``values``, None where there are too few, and how many they are."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None, None, 0
+    mean, count = sum(known) / len(known), len(known)
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in known) / (count - 1)) if count > 1 else None, count
 
 
 def numbers_of(values: Mapping[str, Any], before: str = "") -> dict[str, float]:

@@ -79,7 +79,11 @@ def ratio(value: float, scale: float | None) -> float | None:
 
 def mean_image_error(train: np.ndarray, real: np.ndarray) -> float | None:
     """The `pixel_mse` of answering with the mean of the training images for each of ``real``; None where there is no training image."""
-    return pixel_mse(np.broadcast_to(as_float(train).mean(axis=0), real.shape), real) if len(train) else None
+    if not len(train):
+        return None
+    wide = np.int64 if train.dtype == np.uint8 else np.float64  # all of them as float64 would take eight times the room
+    mean = train.sum(axis=0, dtype=wide) / len(train)
+    return pixel_mse(np.broadcast_to(mean / 127.5 - 1 if train.dtype == np.uint8 else mean, real.shape), real)
 
 
 def mean_distance(images: np.ndarray) -> float:

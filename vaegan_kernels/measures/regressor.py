@@ -16,6 +16,7 @@ import numpy as np
 
 from models.networks import network as network_spec
 from models.regressor import Regressor
+from models.supervised import INFERENCE_IMAGES
 from vaegan_kernels.files import check_writable, nearest_existing, write_atomically
 from vaegan_kernels.pictures.artist import held_out
 from vaegan_kernels.runs import checkpoint, regressor_file
@@ -26,6 +27,7 @@ from vaegan_kernels.settings.options import open_engine
 from vaegan_kernels.shell.errors import UserError
 
 STEPS, BATCH = 2000, 32
+PIECE = 16 * INFERENCE_IMAGES  # test images that are looked at together: there may be more of them than memory
 SAVE_EVERY = 500
 
 
@@ -148,7 +150,8 @@ def test_report(model: RegressorModel, dataset: Any) -> dict[str, Any]:
     """
     test = held_out(dataset)
     wanted = dataset.attributes_of(model.attribute_names)[test].astype(np.float64)
-    seen = model.predict(dataset.images[test]).astype(np.float64)
+    pieces = [model.predict(dataset.images[test[start : start + PIECE]]) for start in range(0, len(test), PIECE)]
+    seen = np.concatenate(pieces).astype(np.float64)
     rows = {name: scores(seen[:, i], wanted[:, i]) for i, name in enumerate(model.attribute_names)}
     means = {key: float(np.mean([row[key] for row in rows.values() if row[key] is not None] or [0.0])) for key in SCORES}
     return {"images": len(test), "mse": float(((seen - wanted) ** 2).sum(axis=1).mean()), **means, "attributes": rows}

@@ -96,7 +96,8 @@ def print_estimate(config: Config, spec: NetworkSpec, engine: Engine, folder: Ru
     print("parameters: " + ", ".join(f"{name} {number:,}" for name, number in counts.items()) + f"; {sum(counts.values()):,} together")
     dry = rehearsal(engine)
     step, rows = on_cpu(config, spec, engine) if dry is None else (0.0, on_gpu(config, spec, dry))
-    rows["images"] = count * spec.image_size**2 * spec.channels
+    where = " (they stay in their file)" if kind == "packed file" and engine.host_memory else ""
+    rows[f"images{where}"] = count * spec.image_size**2 * spec.channels
     print("memory: " + ", ".join(f"{name} {human_size(size)}" for name, size in rows.items()))
     print(f"        about {human_size(sum(rows.values()))} together{'' if dry is None else ' on the GPU'}")
 

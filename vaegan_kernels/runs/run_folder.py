@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vaegan_kernels.files import TEMPORARY, check_room, check_writable, nearest_existing, quoted
+from vaegan_kernels.files import TEMPORARY, check_room, check_writable, nearest_existing, quoted, taken
 from vaegan_kernels.shell.errors import UserError
 
 RUNS = Path("runs")
@@ -48,19 +48,13 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            import fcntl
-
             descriptor = os.open(self.path, os.O_RDONLY)
-        except (ImportError, OSError):  # Windows
+        except OSError:  # Windows
             yield
             return
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.path}: another process is training this run; wait until it has ended, or stop it") from None
-            except OSError:  # a network disk without locks
-                pass
+            if taken(descriptor):
+                raise UserError(f"{self.path}: another process is training this run; wait until it has ended, or stop it")
             yield
         finally:
             os.close(descriptor)

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
-from vaegan_kernels.data.dataset import Dataset, Progress, limited
 from vaegan_kernels.data.drawn.face_drawing import draw_face
 from vaegan_kernels.data.drawn.face_traits import ATTRIBUTE_NAMES, draw_traits
-from vaegan_kernels.data.parallel import map_chunks
+from vaegan_kernels.data.plan import Plan, in_order
 
 COUNT = 6000
 VERSION = 1  # raised with every change that can be seen in a picture or an attribute
@@ -27,34 +25,23 @@ def face_splits(count: int = COUNT) -> np.ndarray:
     return np.where(place == 19, 2, np.where(place == 18, 1, 0)).astype(np.uint8)
 
 
-def draw_chunk(jobs: Sequence[Job]) -> list[tuple[np.ndarray, list[int]]]:
-    """Pixels uint8 [S,S,C] and attributes of each job."""
-    drawn = []
-    for seed, index, image_size, channels in jobs:
-        face = draw_traits(seed, index)
-        drawn.append((draw_face(face, image_size, channels), face.attributes()))
-    return drawn
+def draw_chunk(jobs: Sequence[Job]) -> list[np.ndarray]:
+    """Pixels uint8 [S,S,C] of each job."""
+    return [draw_face(draw_traits(seed, index), image_size, channels) for seed, index, image_size, channels in jobs]
 
 
-def load_faces(
-    *, image_size: int, channels: int, seed: int = 0, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None,
-) -> Dataset:  # fmt: skip
-    """The built-in faces, drawn or read from the cache; ``limit`` of them are drawn and not cached."""
+def plan_faces(*, image_size: int, channels: int, seed: int = 0) -> Plan:
+    """What drawing the built-in faces will give."""
     facts = {"source": "built-in faces", "version": VERSION, "seed": seed, "image_size": image_size, "channels": channels}
 
-    def make() -> Dataset:
-        splits = face_splits()
-        chosen = limited(splits, limit)
-        images = np.empty((len(chosen), image_size, image_size, channels), np.uint8)
-        attributes = np.empty((len(chosen), len(ATTRIBUTE_NAMES)), np.int8)
-        done = 0
-        for chunk in map_chunks(draw_chunk, [(seed, int(i), image_size, channels) for i in chosen], workers=workers, progress=progress):
-            for pixels, values in chunk:
-                images[done], attributes[done] = pixels, values
-                done += 1
-        return Dataset("built-in faces", images, splits[chosen], attributes, ATTRIBUTE_NAMES, facts)
+    def jobs(chosen: np.ndarray) -> list[Job]:
+        return [(seed, int(i), image_size, channels) for i in chosen]
 
-    if limit is not None and limit < COUNT:
-        return make()
-    return cached(cache_dir, f"faces-{image_size}x{channels}-seed{seed}", key_of(facts), make)
+    def attributes(rows: np.ndarray) -> np.ndarray:
+        return np.array([draw_traits(seed, int(i)).attributes() for i in rows], np.int8).reshape(len(rows), -1)
+
+    shape = (image_size, image_size, channels)
+    return Plan(
+        "built-in faces", facts, f"faces-{image_size}x{channels}-seed{seed}", None, shape, face_splits(),
+        in_order(draw_chunk, jobs, shape), attributes, tuple(ATTRIBUTE_NAMES),
+    )  # fmt: skip

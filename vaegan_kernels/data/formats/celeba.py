@@ -26,12 +26,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
-from vaegan_kernels.data.dataset import Dataset, Progress, hashed_splits, limited
-from vaegan_kernels.data.formats.folder import collect, list_images
+from vaegan_kernels.data.cache_folder import key_of
+from vaegan_kernels.data.dataset import hashed_splits
+from vaegan_kernels.data.formats.folder import list_images
 from vaegan_kernels.data.images import READ_ERRORS, read_celeba
 from vaegan_kernels.data.kinds import endings, is_junk
-from vaegan_kernels.data.parallel import map_chunks, quiet_pillow
+from vaegan_kernels.data.parallel import quiet_pillow
+from vaegan_kernels.data.plan import Plan, in_order
 from vaegan_kernels.shell.errors import UserError
 
 VERSION = 1  # raised with every change of the pixels made from a picture
@@ -240,19 +241,15 @@ def check_celeba(folder: Path) -> None:
     with quiet_pillow():
         jobs = [(str(listing.images), listing.members[name], 8, 3) for name in listing.names]
         if all(pixels is None for pixels in _decoded(jobs)):
-            raise UserError(_unreadable(listing))
+            raise UserError(_unreadable(listing, len(listing.names)))
 
 
-def _unreadable(listing: Listing) -> str:
-    count = len(listing.names)
+def _unreadable(listing: Listing, count: int) -> str:
     return f"{listing.images}: none of the {count} images can be read as aligned CelebA pictures of 178 x 218 pixels (or scaled copies)"
 
 
-def load_celeba(
-    folder: Path, *, image_size: int, channels: int, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None,
-) -> Dataset:  # fmt: skip
-    """Decode a CelebA folder, or read it from the cache if nothing in the folder has changed."""
+def plan_celeba(folder: Path, *, image_size: int, channels: int) -> Plan:
+    """What decoding a CelebA folder will give."""
     listing = list_celeba(folder)
     facts = {
         "source": "CelebA", "version": VERSION, "image_size": image_size, "channels": channels,
@@ -260,17 +257,13 @@ def load_celeba(
         "smooth": "Gaussian, sigma = sqrt(crop / image_size) / 2", "resize": "bicubic",
     }  # fmt: skip
 
-    def make() -> Dataset:
-        chosen = limited(listing.splits, limit)
-        jobs = [(str(listing.images), listing.members[listing.names[i]], image_size, channels) for i in chosen]
-        images, kept, cut = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
-        if not len(kept):
-            raise UserError(_unreadable(listing))
-        rows = chosen[kept]
-        attributes = None if listing.attributes is None else listing.attributes[rows]
-        return Dataset(
-            "CelebA", images, listing.splits[rows], attributes, listing.attribute_names, facts | cut, skipped=len(jobs) - len(kept)
-        )
+    def jobs(chosen: np.ndarray) -> list[Job]:
+        return [(str(listing.images), listing.members[listing.names[i]], image_size, channels) for i in chosen]
 
-    key = key_of([facts, listing.stamps, limit])
-    return cached(cache_dir, f"decoded-{key_of(os.path.realpath(folder))}-{image_size}x{channels}", key, make)
+    shape = (image_size, image_size, channels)
+    return Plan(
+        "CelebA", facts, f"decoded-{key_of(os.path.realpath(folder))}-{image_size}x{channels}", listing.stamps,
+        shape, listing.splits, in_order(decode_chunk, jobs, shape),
+        None if listing.attributes is None else listing.attributes.__getitem__, listing.attribute_names,
+        unreadable=lambda n: _unreadable(listing, n),
+    )  # fmt: skip

@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
-from vaegan_kernels.data.dataset import PADDED, Dataset, Progress, hashed_splits, limited
-from vaegan_kernels.data.images import READ_ERRORS, Mended, read_square
+from vaegan_kernels.data.cache_folder import key_of
+from vaegan_kernels.data.dataset import PADDED, hashed_splits
+from vaegan_kernels.data.images import READ_ERRORS, read_square
 from vaegan_kernels.data.kinds import is_junk, picture_kind
-from vaegan_kernels.data.parallel import map_chunks, quiet_pillow
+from vaegan_kernels.data.parallel import quiet_pillow
+from vaegan_kernels.data.plan import Plan, in_order
 from vaegan_kernels.shell.errors import UserError
 
 VERSION = 2  # raised with every change of the pixels made from a picture
@@ -127,11 +128,8 @@ def _unreadable(folder: Path, count: int) -> str:
     return f"{folder}: none of the {count} image files can be read; check that they are whole pictures"
 
 
-def load_folder(
-    folder: Path, *, image_size: int, channels: int, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None, fit: str = "crop",
-) -> Dataset:  # fmt: skip
-    """Decode a folder of pictures, or read it from the cache if nothing in the folder has changed."""
+def plan_folder(folder: Path, *, image_size: int, channels: int, fit: str = "crop") -> Plan:
+    """What decoding a folder of pictures will give."""
     entries, others = walk(folder)
     if not entries:
         check_folder(folder)
@@ -139,34 +137,14 @@ def load_folder(
         "source": "image folder", "version": VERSION, "image_size": image_size, "channels": channels,
         "crop": "centred square" if fit == "crop" else PADDED, "resize": "lanczos", "left_out": others,
     }  # fmt: skip
+    names = [name for name, _, _ in entries]
 
-    def make() -> Dataset:
-        names = [name for name, _, _ in entries]
-        splits = splits_of(names)
-        chosen = limited(splits, limit)
-        jobs = [(str(folder / names[i]), image_size, channels, fit) for i in chosen]
-        images, kept, cut = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
-        if not len(kept):
-            raise UserError(_unreadable(folder, len(jobs)))
-        splits = splits_of([names[i] for i in chosen[kept]])
-        return Dataset(folder.name or "images", images, splits, None, (), facts | cut, skipped=len(jobs) - len(kept))
+    def jobs(chosen: np.ndarray) -> list[Job]:
+        return [(str(folder / names[i]), image_size, channels, fit) for i in chosen]
 
-    return cached(cache_dir, f"decoded-{key_of(os.path.realpath(folder))}-{image_size}x{channels}", key_of([facts, entries, limit]), make)
-
-
-def collect(
-    chunks: Iterable[Sequence[np.ndarray | None]], count: int, image_size: int, channels: int
-) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Images uint8 [m,S,S,C] of the results that are not None, their indices int64 [m] among all ``count``, and ``{"cut": n}`` where n of
-    them lack their last bytes."""
-    images = np.empty((count, image_size, image_size, channels), np.uint8)
-    kept: list[int] = []
-    place = cut = 0
-    for chunk in chunks:
-        for pixels in chunk:
-            if pixels is not None:
-                images[len(kept)] = pixels
-                kept.append(place)
-                cut += isinstance(pixels, Mended)
-            place += 1
-    return images[: len(kept)], np.array(kept, dtype=np.int64), {"cut": cut} if cut else {}
+    shape = (image_size, image_size, channels)
+    return Plan(
+        folder.name or "images", facts, f"decoded-{key_of(os.path.realpath(folder))}-{image_size}x{channels}", entries,
+        shape, splits_of(names), in_order(decode_chunk, jobs, shape), unreadable=lambda n: _unreadable(folder, n),
+        kept_splits=lambda rows: splits_of([names[i] for i in rows]),
+    )  # fmt: skip

@@ -13,21 +13,21 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
-from vaegan_kernels.data.dataset import Dataset, Progress, limited
-from vaegan_kernels.data.formats.folder import collect, list_images
+from vaegan_kernels.data.cache_folder import key_of
+from vaegan_kernels.data.formats.folder import list_images
 from vaegan_kernels.data.formats.landmarks import mean_shape, read_landmarks, similarity
 from vaegan_kernels.data.formats.lfw_lists import ATTRIBUTE_FILE, DEV_TEST, DEV_TRAIN, SETS, read_attributes, split_people
 from vaegan_kernels.data.formats.members import Members, explained, members_of
 from vaegan_kernels.data.images import READ_ERRORS, read_lfw
-from vaegan_kernels.data.parallel import map_chunks, quiet_pillow
+from vaegan_kernels.data.parallel import quiet_pillow
+from vaegan_kernels.data.plan import Placed, Plan, in_order
 from vaegan_kernels.shell.errors import UserError
 
 VERSION = 1  # raised with every change of the pixels made from a picture
@@ -209,11 +209,8 @@ def _unreadable(listing: Listing) -> str:
     return f"{listing.place}: none of the {len(listing.names)} pictures can be read as LFW's of {sides}"
 
 
-def load_lfw(
-    path: Path, *, image_size: int, channels: int, limit: int | None = None, cache_dir: CacheDir = None,
-    progress: Progress | None = None, workers: int | None = None, landmarks: Path | None = None,
-) -> Dataset:  # fmt: skip
-    """Decode LFW, or take it from the cache if nothing has changed. ``landmarks``: a file to align the faces by, see landmarks.py."""
+def plan_lfw(path: Path, *, image_size: int, channels: int, landmarks: Path | None = None) -> Plan:
+    """What decoding LFW will give. ``landmarks``: a file to align the faces by, see landmarks.py."""
     listing = list_lfw(path, landmarks)
     facts: dict[str, Any] = {
         "source": "LFW", "version": VERSION, "image_size": image_size, "channels": channels, "crop": "middle 150 of 250 pixels",
@@ -223,15 +220,17 @@ def load_lfw(
         facts["align"] = "similarity transform of 68 landmarks to their mean shape, before the crop"
         facts["mean_shape"] = [[round(z.real, 3), round(z.imag, 3)] for z in listing.mean.tolist()]
 
-    def make() -> Dataset:
-        chosen = limited(listing.splits, limit)
-        jobs = _jobs(listing, chosen, image_size, channels)
-        images, kept, cut = collect(map_chunks(decode_chunk, jobs, workers=workers, progress=progress), len(jobs), image_size, channels)
-        if not len(kept):
-            raise UserError(_unreadable(listing))
-        rows = chosen[kept]
-        attributes = None if listing.attributes is None else listing.attributes[rows]
-        return Dataset("LFW", images, listing.splits[rows], attributes, listing.attribute_names, facts | cut, skipped=len(jobs) - len(kept))
+    shape = (image_size, image_size, channels)
 
-    key = key_of([facts, listing.stamps, limit])
-    return cached(cache_dir, f"decoded-{key_of(os.path.realpath(listing.place))}-{image_size}x{channels}", key, make)
+    def decoded(chosen: np.ndarray, done: int, workers: int | None) -> Iterator[Sequence[Placed]]:
+        made = _jobs(listing, chosen[done:], image_size, channels)  # all at once: an archive is read from its beginning
+        where = np.arange(len(chosen)) - done
+        few = in_order(decode_chunk, lambda places: [made[k] for k in where[places]], shape)
+        return few(np.arange(len(chosen)), done, workers)
+
+    return Plan(
+        "LFW", facts, f"decoded-{key_of(os.path.realpath(listing.place))}-{image_size}x{channels}", listing.stamps,
+        shape, listing.splits, decoded,
+        None if listing.attributes is None else listing.attributes.__getitem__, listing.attribute_names,
+        unreadable=lambda n: _unreadable(listing),
+    )  # fmt: skip

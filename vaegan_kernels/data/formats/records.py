@@ -1,22 +1,22 @@
 """Images of one size stored as plain bytes, a file of them after the other: read in pieces, made square and resized as they come.
 
-Only the final array is ever held whole: n images of H x W pixels and C channels in the files, S x S in the data set.
+There are n images of H x W pixels and C channels in the files, S x S in the data set.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 
-from vaegan_kernels.data.cache import CacheDir, cached, key_of
-from vaegan_kernels.data.dataset import Dataset, Progress, limited
+from vaegan_kernels.data.cache_folder import key_of
 from vaegan_kernels.data.formats.members import Members, explained
 from vaegan_kernels.data.images import square_of_array
 from vaegan_kernels.data.parallel import quiet_pillow
+from vaegan_kernels.data.plan import Decoded, Placed, Plan, together
 from vaegan_kernels.shell.errors import UserError
 
 VERSION = 1  # raised with every change of the pixels made from an image
@@ -76,53 +76,45 @@ def read_records(stream: IO[bytes], where: str, start: int, size: int, chosen: n
         yield np.frombuffer(content, np.uint8).reshape(count, size)[here]
 
 
-def _gather(listing: Listing, chosen: np.ndarray, image_size: int, channels: int, progress: Progress | None) -> np.ndarray:
-    """uint8 [len(chosen),S,S,channels]: the images at ``chosen`` (ascending), from the parts in the order in which they are best read."""
-    shape = (len(chosen), image_size, image_size, channels)
-    try:
-        images = np.empty(shape, np.uint8)
-    except (MemoryError, ValueError) as error:
-        raise UserError(f"{shape[0]} images take {np.prod(shape, dtype=float) / 1e9:.1f} GB of memory; take fewer with --limit") from error
+def _decoded(listing: Listing, image_size: int, channels: int) -> Decoded:
+    """The images of a listing, from the parts in the order in which they are best read."""
     starts = np.cumsum([0, *(len(part.splits) for part in listing.parts)])
+    step = together((image_size, image_size, channels))
     order = {name: place for place, name in enumerate(listing.members.sizes)}
-    done = 0
-    with quiet_pillow(), listing.members.opened() as open_member:
-        for i in sorted(range(len(listing.parts)), key=lambda i: order[listing.parts[i].name]):
-            part, where = listing.parts[i], listing.members.where(listing.parts[i].name)
-            first, last = np.searchsorted(chosen, starts[i : i + 2]).tolist()
-            if first == last:
-                continue
-            with explained(where), open_member(part.name) as stream:
-                for piece in part.read(stream, where, chosen[first:last] - starts[i]):
-                    for pixels in piece:
-                        images[first] = square_of_array(pixels, image_size, channels)
-                        first += 1
-                    done += len(piece)
-                    if progress is not None:
-                        progress(done, len(chosen))
-    return images
+
+    def decoded(chosen: np.ndarray, done: int, workers: int | None) -> Iterator[Sequence[Placed]]:
+        passed = 0
+        with quiet_pillow(), listing.members.opened() as open_member:
+            for i in sorted(range(len(listing.parts)), key=lambda i: order[listing.parts[i].name]):
+                part, where = listing.parts[i], listing.members.where(listing.parts[i].name)
+                first, last = np.searchsorted(chosen, starts[i : i + 2]).tolist()
+                if last - first <= (skip := max(0, done - passed)):
+                    passed += last - first
+                    continue
+                passed += skip
+                with explained(where), open_member(part.name) as stream:
+                    place = first + skip
+                    for piece in part.read(stream, where, chosen[place:last] - starts[i]):
+                        for at in range(0, len(piece), step):
+                            some = [square_of_array(pixels, image_size, channels) for pixels in piece[at : at + step]]
+                            yield list(enumerate(some, place))
+                            place += len(some)
+                            passed += len(some)
+
+    return decoded
 
 
-def load_records(
-    listing: Listing, *, image_size: int, channels: int, limit: int | None, cache_dir: CacheDir, progress: Progress | None
-) -> Dataset:  # fmt: skip
-    """Read the images of a listing, or take them from the cache if none of its files has changed."""
+def plan_records(listing: Listing, *, image_size: int, channels: int) -> Plan:
+    """What reading the images of a listing will give."""
     facts: dict[str, Any] = {
         "source": listing.name, "version": VERSION, "image_size": image_size, "channels": channels, "crop": "centred square",
         "resize": "lanczos",
     }  # fmt: skip
-    place = listing.members.place
-
-    def make() -> Dataset:
-        chosen = limited(listing.splits, limit)
-        images, labels = _gather(listing, chosen, image_size, channels, progress), listing.labels
-        return Dataset(
-            listing.name, images, listing.splits[chosen], preprocessing=facts, labels=None if labels is None else labels[chosen],
-            label_names=() if labels is None else listing.label_names,
-        )  # fmt: skip
-
-    key = key_of([facts, listing.members.stamps, limit])
-    return cached(cache_dir, f"decoded-{key_of(os.path.realpath(place))}-{image_size}x{channels}", key, make)
+    stem = f"decoded-{key_of(os.path.realpath(listing.members.place))}-{image_size}x{channels}"
+    return Plan(
+        listing.name, facts, stem, listing.members.stamps, (image_size, image_size, channels), listing.splits,
+        _decoded(listing, image_size, channels), labels=listing.labels, label_names=() if listing.labels is None else listing.label_names,
+    )  # fmt: skip
 
 
 def check_label_names(names: list[str], classes: int, where: str) -> tuple[str, ...]:
