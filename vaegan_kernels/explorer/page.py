@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("browser")
-SCRIPTS = ("numbers.js", "gif.js", "{backend}.js", "view.js", "panels.js", "main.js")
+SCRIPTS = ("numbers.js", "gif.js", "{backend}.js", "view.js", "panels.js", "photo.js", "map.js", "training.js", "main.js")
 MAY = {  # backend: (more sources of scripts, what else may be reached)
     "server": ("", "connect-src 'self'; frame-ancestors 'none'; "),
     "onnx": (" 'wasm-unsafe-eval' blob:", ""),  # nothing goes out; a meta element cannot speak of ancestors
