@@ -123,9 +123,11 @@ def test_a_damaged_log_is_none(pictures, tmp_path, log):
 
 def test_ctrl_c_keeps_what_is_done_and_says_so(pictures, tmp_path, often, monkeypatch, capsys):
     own = packing.Packing._flush
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background of a shell
     with monkeypatch.context() as patch:
-        patch.setattr(packing.Packing, "_flush", lambda self, file: own(self, file) or signal.raise_signal(signal.SIGINT))
+        patch.setattr(packing.Packing, "_flush", lambda self, file, **more: own(self, file, **more) or signal.raise_signal(signal.SIGINT))
         assert call(pack.main, pictures, tmp_path / "out.h5", "--image-size", "16") == 130
+    signal.signal(signal.SIGINT, before)
     assert "the same command goes on there" in capsys.readouterr().err
     assert call(pack.main, pictures, tmp_path / "out.h5", "--image-size", "16") == 0
     assert "going on after 4 of 40" in capsys.readouterr().out
