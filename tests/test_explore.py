@@ -18,6 +18,7 @@ from PIL import Image
 from vaegan_kernels import explore, load_model
 from vaegan_kernels.data.images import read_square
 from vaegan_kernels.explorer import server as serving
+from vaegan_kernels.explorer.about import names_of
 from vaegan_kernels.explorer.shown import principal
 from vaegan_kernels.explorer.training import Training
 from vaegan_kernels.pictures.figures import to_uint8
@@ -171,6 +172,15 @@ def test_a_run_that_has_not_saved_yet(tmp_path):
         routes.answer("POST", "decode", {"run": "0"}, bytes(4))
 
 
+def test_a_checkpoint_that_is_refused_at_the_start_is_told(tmp_path, run_folder):
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.h5").write_bytes(b"not HDF5")
+    run = shown(tmp_path / "run").runs[0]
+    for _ in range(2):
+        assert run.model is None and "checkpoint.h5" in run.problem
+        run.follow()
+
+
 def test_a_new_checkpoint_is_read(tmp_path, run_folder):
     copy = tmp_path / "checkpoint.h5"
     copy.write_bytes((run_folder / "checkpoint.h5").read_bytes())
@@ -179,8 +189,12 @@ def test_a_new_checkpoint_is_read(tmp_path, run_folder):
     run.follow()
     assert run.version == 1
     copy.write_bytes(b"not HDF5")
+    for _ in range(2):  # what was said once is not forgotten at the next look
+        run.follow()
+        assert run.version == 1 and run.model is not None and "checkpoint.h5" in run.problem  # the old one goes on being shown
+    copy.write_bytes((run_folder / "checkpoint.h5").read_bytes())
     run.follow()
-    assert run.version == 1 and run.model is not None and "checkpoint.h5" in run.problem  # the old one goes on being shown
+    assert run.version == 2 and not run.problem
 
 
 @pytest.mark.parametrize(
@@ -207,9 +221,9 @@ def test_bad_arguments(arguments, expected, capsys):
 def test_names_tell_runs_apart(tmp_path):
     for name in ("a/run", "b/run"):
         (tmp_path / name).mkdir(parents=True)
-    assert explore.names_of(["faces", str(tmp_path / "a/run")]) == ["faces", "run"]
-    assert explore.names_of([str(tmp_path / "a/run"), str(tmp_path / "b/run")]) == ["a/run", "b/run"]
-    assert explore.names_of(["faces", "faces"]) == ["faces (1)", "faces (2)"]
+    assert names_of(["faces", str(tmp_path / "a/run")]) == ["faces", "run"]
+    assert names_of([str(tmp_path / "a/run"), str(tmp_path / "b/run")]) == ["a/run", "b/run"]
+    assert names_of(["faces", "faces"]) == ["faces (1)", "faces (2)"]
 
 
 @pytest.mark.parametrize("host", ["LOCALHOST", "127.1", "127.0.0.2", "0:0:0:0:0:0:0:1"])

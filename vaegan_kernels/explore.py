@@ -8,7 +8,6 @@ import sys
 import warnings
 import webbrowser
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaegan_kernels.shell.cli import CHECKPOINT, Parser, add_place, add_weights, place_of, run_main, tell, whole_number
@@ -55,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--host: got {arguments.host!r}, expected the one name or address that the page is to be opened by")
 
     from vaegan_kernels.data import check_source
+    from vaegan_kernels.explorer.about import names_of
     from vaegan_kernels.explorer.routes import Routes
     from vaegan_kernels.explorer.shown import Shown
     from vaegan_kernels.explorer.worker import Worker
@@ -82,16 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             webbrowser.open(server.url)
         server.serve_forever()
     return 0
-
-
-def names_of(paths: Sequence[str]) -> list[str]:
-    """What the page calls the runs: as much of the ends of their paths as differs, and a number where they are the same."""
-    parts = [Path(path).resolve().parts if Path(path).exists() else (path,) for path in paths]
-    length = 1
-    while len({one[-length:] for one in parts}) < len(set(parts)):
-        length += 1
-    names = ["/".join(one[-length:]) for one in parts]
-    return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def has_display() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ def text_of(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
 
 
-def name_of(path: str | Path) -> str:
-    """What a run is called on the page."""
-    return Path(path).resolve().name if Path(path).exists() else str(path)
+def names_of(paths: Sequence[str | Path]) -> list[str]:
+    """What the page calls the runs: as much of the ends of their paths as differs, and a number where they are the same."""
+    parts = [Path(path).resolve().parts if Path(path).exists() else (str(path),) for path in paths]
+    length = 1
+    while len({one[-length:] for one in parts}) < len(set(parts)):
+        length += 1
+    names = ["/".join(one[-length:]) for one in parts]
+    return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def load(path: str | Path, weights: str | None, **place: Any) -> tuple[Model, dict[str, np.ndarray]]:

@@ -31,12 +31,13 @@ class Shown:
         self.path, self.worker, self.data, self.weights, self.place = path, worker, data, weights, place
         training = Training(Path(path)) if Path(path).is_dir() else None
         self.training = training if training and training.begun else None
-        self.name = about.name_of(path)
+        self.name = about.names_of([path])[0]
         self.model: Model | None = None
         self.vectors: dict[str, np.ndarray] = {}
         self.version = 0  # goes up with each checkpoint that was read
         self.problem = ""  # with the last one, in one line
         self._seen: tuple[int, int] | None = None  # of the checkpoint that was read last: when it was written, its size
+        self._refused: UserError | None = None  # why that could not be read
         self._map: dict[str, Any] | None = None
         self._points: tuple[np.ndarray, ...] = ()  # of the map: images [N, S, S, C], mu [N, L], attributes [N, A]
         self._lock = threading.Lock()
@@ -46,9 +47,15 @@ class Shown:
         file = checkpoint.find(self.path)
         state = file.stat()
         if self._seen == (state.st_mtime_ns, state.st_size):
+            if self._refused is not None:
+                raise self._refused
             return
-        self._seen = state.st_mtime_ns, state.st_size
-        self.model, self.vectors = about.load(file, self.weights, **self.place)
+        self._seen, self._refused = (state.st_mtime_ns, state.st_size), None
+        try:
+            self.model, self.vectors = about.load(file, self.weights, **self.place)
+        except UserError as error:
+            self._refused = error
+            raise
         self.version += 1
         with self._lock:
             self._map = None  # it was of another mu
@@ -59,7 +66,8 @@ class Shown:
             self.load()
             self.problem = ""
         except UserError as error:
-            self.problem = str(error) if self.model or not self.training else "no checkpoint yet"
+            young = self.training is not None and self._seen is None  # a run that has saved nothing so far
+            self.problem = "no checkpoint yet" if young else str(error)
 
     def about(self) -> dict[str, Any]:
         """What the page must know of it: JSON."""

@@ -34,7 +34,7 @@ def standalone(path: str | Path, weights: str | None) -> bytes:
     model, vectors = about.load(path, weights, engine="numpy")  # nothing is computed
     networks = tuple(name for name in ("decoder", "encoder") if name in SYSTEMS[model.system].networks)
     tensors = layout.state_dict(model.arrays(), model.spec, networks)
-    known = {"name": about.name_of(path), "version": 1, "training": False, "problem": ""} | about.describe(model, vectors)
+    known = {"name": about.names_of([path])[0], "version": 1, "training": False, "problem": ""} | about.describe(model, vectors)
     licences = "\n\n".join((RUNTIME / name).read_text(encoding="utf-8") for name in ("LICENSE", "ThirdPartyNotices.txt"))
     parts = [
         NOTE,

@@ -7,19 +7,17 @@ function setUpPhoto() {
   const can = ready().some(model => model.encoder);
   $("no-encoder").hidden = can;
   $("photo-tools").hidden = !can;
-  document.documentElement.ondragover = event => event.preventDefault();  // a photo that is dropped does not replace the page
-  document.documentElement.ondrop = event => event.preventDefault();
+  const page = document.documentElement, panel = $("photo-panel");
+  page.ondragover = event => { event.preventDefault(); panel.classList.toggle("drop", can); };
+  page.ondragleave = () => panel.classList.remove("drop");
+  page.ondrop = attempt(event => {
+    event.preventDefault();  // a photo that is dropped does not replace the page
+    panel.classList.remove("drop");
+    return can ? takeFile(event.dataTransfer.files[0]) : undefined;
+  });
   if (!can) return;
   $("file").onchange = attempt(() => takeFile($("file").files[0]).finally(() => $("file").value = ""));
   $("file-label").onkeydown = event => { if (event.key === "Enter" || event.key === " ") $("file").click(); };
-  const page = document.documentElement, panel = $("photo-panel");
-  page.ondragover = event => { event.preventDefault(); panel.classList.add("drop"); };
-  page.ondragleave = () => panel.classList.remove("drop");
-  page.ondrop = attempt(event => {
-    event.preventDefault();
-    panel.classList.remove("drop");
-    return takeFile(event.dataTransfer.files[0]);
-  });
   document.onpaste = attempt(event => {
     const file = event.clipboardData.files[0];
     return file ? takeFile(file) : undefined;
