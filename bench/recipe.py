@@ -77,7 +77,7 @@ def trial(config: Config, name: str, split: str, grids: Path | None) -> dict[str
     header, shown = checkpoint.Header(steps, config, dataset.fingerprint, dataset.name), dataset.split(split)
     for weights in checkpoint.WEIGHTS if config.average else ("raw",):
         measured = evaluate_on(Model(network, spec, header, weights=weights), dataset, shown)
-        result[weights] = {key: round(value, 4) for key, value in measured.items()}
+        result[weights] = {key: None if value is None else round(value, 4) for key, value in measured.items()}
     if grids:
         draw(Model(network, spec, header), dataset.images[shown[:32]], f"{name}, {dataset.name}, seed {config.seed}", grids)
     return result
