@@ -16,7 +16,7 @@ What holds for every operation:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -33,6 +33,8 @@ from kernels.contract.linear import Linear
 from kernels.contract.losses import Losses
 from kernels.contract.operation import Array
 from kernels.contract.optimizer import Optimizer
+from kernels.contract.parts import Parts
+from kernels.contract.previous import Finish
 from kernels.contract.random import Random
 
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
@@ -51,7 +53,7 @@ class CompilationError(RuntimeError):
 
 
 class Engine(
-    Conv2d, ConvTranspose2d, Linear, Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwise, Random,
+    Conv2d, ConvTranspose2d, Linear, Fused, Finish, Activations, Latent, Losses, Optimizer, Batch, Elementwise, Parts, Random,
 ):  # fmt: skip
     """Operations on one device in one precision. Made by `engine`, not by hand.
 
@@ -122,6 +124,27 @@ class Engine(
 
     def synchronize(self) -> None:
         """Wait for everything that was asked of the device."""
+
+    # ---- where several processes share a batch (`kernels.ranks.engine`); else it is all here ----
+
+    def shard(self, images: int) -> tuple[int, int]:
+        """Of a batch of ``images`` those of this process: (number of the first one, how many)."""
+        return 0, images
+
+    def of_all(self, rows: int) -> int:
+        """How many there are in all processes where this one has ``rows``, some for each of its images."""
+        return rows
+
+    def gathers(self, shape: tuple[int, ...], times: int) -> bool:
+        """Whether a weight's gradient is whole as soon as it is made. ``times``: rows that it is made of for each image, at most."""
+        return True
+
+    def gradients(self, shapes: Sequence[tuple[int, ...]], times: int) -> list[Array]:
+        """Wide arrays for the gradients of one network; ``times`` as of `gathers`."""
+        return [self.empty(shape, self.wide) for shape in shapes]
+
+    def total(self, gradients: Sequence[Array], losses: Array) -> None:
+        """Those of the whole batch, where they are not whole yet: ``gradients`` that `gradients` has given, and float64 ``losses``."""
 
     def describe(self) -> dict[str, Any]:
         """What the bits of a result depend on besides data and software: the device, its precision, its settings."""

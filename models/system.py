@@ -47,6 +47,9 @@ SYSTEMS: dict[str, Parts] = {
     "gan": Parts(_ALL[1:], _ALL[1:], _GAN, True),  # models/gan.py
 }
 
+#: Rows of a network's joined batches for each image of a step, at most.
+TIMES = {"encoder": 1, "decoder": 2, "discriminator": 3}
+
 
 class System:
     """Enc, Dec and Dis, or those of them that a system has, on one engine.
@@ -95,10 +98,16 @@ class System:
         self.encoder, self.decoder, self.discriminator = networks.values()
         self.optimizer = Optimizer(engine, optimizer, weight_decay)
         fuse = fuse_update and optimizer == "rmsprop" and not average and not rates
-        self.fused = [self.encoder.largest] if fuse and self.encoder else []
+        largest = [self.encoder.largest] if fuse and self.encoder else []
+        self.fused = [p for p in largest if engine.gathers(p.shape, TIMES["encoder"])]
         trained = self.trained
         for p in self.parameters:
-            p.allocate(engine, seed=seed, index=index[p.name], grad=p in trained and p not in self.fused)
+            p.allocate(engine, seed=seed, index=index[p.name], grad=False)
+        for network, times in TIMES.items():
+            own = [p for p in trained if _network_of(p) == network and p not in self.fused]
+            for p, grad in zip(own, engine.gradients([p.shape for p in own], times), strict=True):
+                p.grad = grad
+                engine.fill(grad, 0)
         for s in self.statistics:
             s.allocate(engine)
         kept: list[Parameter | Statistic] = [*trained, *self.statistics]
@@ -140,6 +149,13 @@ class System:
         if attributes is not None and tuple(attributes.shape) != expected:
             what = f"expected {expected}" if self.spec.attributes else "but the model is not conditional: leave them out"
             raise ValueError(f"attributes: got shape {tuple(attributes.shape)}, {what}")
+
+    def total(self, training: bool) -> None:
+        """Gradients and losses become those of the whole batch, where several processes share it; but for a network that the gate is known
+        to hold back (in ``training``), which has none."""
+        known = training and self.engine.host_memory
+        held = {name for i, name in enumerate(("decoder", "discriminator")) if known and not self.flags[i]}
+        self.engine.total([p.grad for p in self.trained if p not in self.fused and _network_of(p) not in held], self.losses)
 
     # ---- state ----
 

@@ -55,6 +55,7 @@ class VAEGAN(System):
         self.noise = noise
         with self.weights:
             step_of(self.system, objective)(self, x, eps, z_p, objective, attributes)
+            self.total(training=True)
         self.noise = None
         self.optimizer.update(lr, blend)
         for p in self.fused:
@@ -62,7 +63,8 @@ class VAEGAN(System):
         if not SYSTEMS[self.system].gate:
             self.engine.count_gate(self.gate_counts, self.flags)
         self.pool.settle()
-        self._rows = (len(x), len(x), len(x) if self.system == "gan" else objective.generated(len(x)))
+        n = self.engine.of_all(len(x))
+        self._rows = (n, n, n if self.system == "gan" else objective.generated(n))
 
     def fetch_losses(self) -> dict[str, float]:
         """The last step's losses as means (prior, like: an image; gan_*, generator: a row of Dis's batch), and where the gate acts the
@@ -94,6 +96,7 @@ class VAEGAN(System):
         kept = engine.to_numpy(self.losses).copy()
         noise = engine.asarray(eps, wide), engine.asarray(z_p, wide)
         step_of(self.system, objective)(self, engine.asarray(x), *noise, objective, attributes, training=False)
+        self.total(training=False)
         gradients = {p.name: engine.to_numpy(p.grad).copy() for p in self.trained}
         losses = dict(zip(LOSSES, engine.to_numpy(self.losses).tolist(), strict=True))
         engine.put(self.losses, kept)

@@ -1,0 +1,41 @@
+"""The processes of a job, numbered from 0: what they tell each other, and who has which images of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kernels.contract.operation import Array
+
+
+class Ranks:
+    """This process and the others. Every process calls the same methods in the same order.
+
+    Attributes: ``rank``, this one's number; ``size``, how many there are.
+    """
+
+    rank: int
+    size: int
+
+    def gather(self, buffer: Array) -> None:
+        """``buffer`` [size, ...], of which this process has written part ``rank``, gets the others' parts. C-contiguous."""
+        raise NotImplementedError
+
+    def total(self, arrays: Sequence[Array]) -> None:
+        """Each array becomes its sum over all processes: the same bits on all of them, and at every run. C-contiguous."""
+        raise NotImplementedError
+
+    def exchange(self, value: Any) -> list[Any]:
+        """What each process gave, by rank: any small object that can be pickled."""
+        raise NotImplementedError
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers; quick enough for every step."""
+        raise NotImplementedError
+
+
+def shards(images: int, size: int) -> tuple[int, ...]:
+    """How many of a batch's images each of ``size`` processes has: as many as possible each, and of those left over the first ones one
+    more. They are consecutive."""
+    each, left = divmod(images, size)
+    return tuple(each + (rank < left) for rank in range(size))
