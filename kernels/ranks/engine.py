@@ -40,7 +40,8 @@ class RankedEngine(Engine):
     def __init__(self, own: Engine, ranks: Ranks, images: int, *, sync: bool = True):
         if images < ranks.size:
             raise ValueError(f"batch size: got {images}, expected at least {ranks.size}, an image for each process")
-        self.own, self.ranks, self.images, self.sync = own, ranks, images, sync
+        self.own: Any = own  # whose unchecked operations are called
+        self.ranks, self.images, self.sync = ranks, images, sync
         self.shards = shards(images, ranks.size)
         self.name, self.precision, self.dtype, self.wide, self.threads = own.name, own.precision, own.dtype, own.wide, own.threads
         self.device, self.host_memory, self.notice = own.device, own.host_memory, own.notice
