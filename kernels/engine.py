@@ -16,9 +16,11 @@ What holds for every operation:
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +40,18 @@ from kernels.contract.previous import Finish
 from kernels.contract.random import Random
 
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
+
+
+ALIGNED = 64  # elements: where each of several arrays begins in theirs
+
+
+class Gradients(NamedTuple):
+    """The gradients of one network: ``arrays``, one a parameter, all of them views of ``flat``; ``summed``, one of those or None, has those
+    that each process makes of its own images alone."""
+
+    arrays: list[Array]
+    flat: tuple[Array, ...]
+    summed: Array
 
 
 class OutOfMemory(RuntimeError):
@@ -139,12 +153,20 @@ class Engine(
         """Whether a weight's gradient is whole as soon as it is made. ``times``: rows that it is made of for each image, at most."""
         return True
 
-    def gradients(self, shapes: Sequence[tuple[int, ...]], times: int) -> list[Array]:
-        """Wide arrays for the gradients of one network; ``times`` as of `gathers`."""
-        return [self.empty(shape, self.wide) for shape in shapes]
+    def gradients(self, shapes: Sequence[tuple[int, ...]], times: int) -> Gradients:
+        """Wide arrays for the gradients of one network, 0 at first; ``times`` as of `gathers`."""
+        flat, arrays = self.side_by_side(shapes)
+        return Gradients(arrays, (flat,), None)
 
-    def total(self, gradients: Sequence[Array], losses: Array) -> None:
-        """Those of the whole batch, where they are not whole yet: ``gradients`` that `gradients` has given, and float64 ``losses``."""
+    def side_by_side(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Array, list[Array]]:
+        """A wide array of zeros, and views of it, each of one of ``shapes``."""
+        ends = list(itertools.accumulate(-(-math.prod(shape) // ALIGNED) * ALIGNED for shape in shapes))
+        flat = self.empty((ends[-1],), self.wide)
+        self.fill(flat, 0)
+        return flat, [flat[a:][: math.prod(shape)].reshape(shape) for a, shape in zip((0, *ends), shapes, strict=False)]
+
+    def total(self, gradients: Sequence[Gradients], losses: Array) -> None:
+        """``gradients`` and float64 ``losses`` become those of the whole batch, where they are not yet."""
 
     def describe(self) -> dict[str, Any]:
         """What the bits of a result depend on besides data and software: the device, its precision, its settings."""

@@ -18,7 +18,7 @@ import numpy as np
 from kernels.contract.batch_norm import Running
 from kernels.contract.operation import OPERATIONS, Array
 from kernels.contract.previous import Previous
-from kernels.engine import Engine
+from kernels.engine import Engine, Gradients
 from kernels.ranks.ranks import Ranks, shards
 
 Groups = tuple[int, ...]
@@ -27,7 +27,6 @@ Groups = tuple[int, ...]
 OWN = (
     "empty", "asarray", "put", "upload_images", "to_numpy", "record", "prepare", "together", "fixed_weights", "unchanged", "synchronize",
 )  # fmt: skip
-ALIGNED = 64  # elements: the start of each gradient in their array
 
 
 class RankedEngine(Engine):
@@ -50,7 +49,7 @@ class RankedEngine(Engine):
             setattr(self, name, getattr(own, name))
         self._shares = own.asarray(np.array(self.shards) / images, np.float64)
         self._buffers: dict[Any, Array] = {}
-        self._flat: dict[int, Array] = {}  # id of a gradient → the array that it is a view of
+        self._summed: set[int] = set()  # ids of the gradients that `total` sums; they live as long as this
 
     def describe(self) -> dict[str, Any]:
         return {**self.own.describe(), "processes": self.ranks.size, "bn_sync": self.sync}
@@ -78,26 +77,19 @@ class RankedEngine(Engine):
 
     # ---- gradients and losses ----
 
-    def gradients(self, shapes: Sequence[tuple[int, ...]], times: int) -> list[Array]:
-        summed = [i for i, shape in enumerate(shapes) if not self.gathers(shape, times)]
-        sizes = [int(np.prod(shapes[i])) for i in summed]
-        ends = np.cumsum([-(-size // ALIGNED) * ALIGNED for size in sizes]).tolist()
-        flat = self.empty((ends[-1] if ends else 0,), self.wide)
-        if ends:
-            self.fill(flat, 0)  # the gaps too are added up
-        views = {
-            i: flat[end - -(-size // ALIGNED) * ALIGNED :][:size].reshape(shapes[i])
-            for i, size, end in zip(summed, sizes, ends, strict=True)
-        }
-        self._flat |= {id(view): flat for view in views.values()}
-        return [views[i] if i in views else self.empty(shape, self.wide) for i, shape in enumerate(shapes)]
+    def gradients(self, shapes: Sequence[tuple[int, ...]], times: int) -> Gradients:
+        whole = [i for i, shape in enumerate(shapes) if self.gathers(shape, times)]
+        kinds = [numbers for numbers in ([i for i in range(len(shapes)) if i not in whole], whole) if numbers]
+        made = [self.side_by_side([shapes[i] for i in numbers]) for numbers in kinds]
+        views = {i: view for numbers, (_, own) in zip(kinds, made, strict=True) for i, view in zip(numbers, own, strict=True)}
+        self._summed |= {id(views[i]) for i in views if i not in whole}
+        return Gradients([views[i] for i in range(len(shapes))], tuple(flat for flat, _ in made), made[0][0] if kinds[0] != whole else None)
 
-    def total(self, gradients: Sequence[Array], losses: Array) -> None:
-        flats = {id(flat): flat for flat in (self._flat.get(id(array)) for array in gradients) if flat is not None}
-        self.ranks.total([losses, *flats.values()])
+    def total(self, gradients: Sequence[Gradients], losses: Array) -> None:
+        self.ranks.total([losses, *(g.summed for g in gradients if g.summed is not None)])
 
     def _linear_wgrad(self, dw: Array, x: Array, dy: Array, *, dbias: Array | None = None) -> None:
-        if id(dw) in self._flat:
+        if id(dw) in self._summed:
             return self.own._linear_wgrad(dw, x, dy, dbias=dbias)
         whole_x, whole_dy = self._gathered("x", x), self._gathered("dy", dy)
         whole = None if dbias is None else self._buffer("dbias", dbias.shape, dbias.dtype)[0]
