@@ -12,6 +12,7 @@ from kernels.engine import CompilationError, Engine, Gradients, OutOfMemory
 from kernels.open import engine
 
 __all__ = [
-    "OPERATIONS", "Array", "CompilationError", "Engine", "Gradients", "OutOfMemory", "Previous", "Running", "UpdateEntry", "engine", "philox",
+    "OPERATIONS", "Array", "CompilationError", "Engine", "Gradients", "OutOfMemory", "Previous", "Running", "UpdateEntry", "engine",
+    "philox",
 ]  # fmt: skip
 __vaegan_kernels__ = True  # lets vaegan_kernels tell this package from a foreign one of the same (common) name

@@ -12,12 +12,21 @@ from kernels.ranks.ranks import Ranks
 
 #: Set by launchers for each process that they start: how many there are.
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")  # and which number this one has
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> int:
     """How many processes a launcher (mpiexec, srun) says that it has started; 1 where none has."""
-    found = [int(environment[name]) for name in SIZES if environment.get(name, "").isdigit()]
-    return max(found, default=1)
+    return max(_numbers(SIZES, environment), default=1)
+
+
+def rank_of_launch(environment: Mapping[str, str] = os.environ) -> int:
+    """This one's number, as the launcher says it."""
+    return max(_numbers(RANKS, environment), default=0)
+
+
+def _numbers(names: Sequence[str], environment: Mapping[str, str]) -> list[int]:
+    return [int(environment[name]) for name in names if environment.get(name, "").isdigit()]
 
 
 def find() -> MPIRanks | None:
@@ -46,7 +55,7 @@ def find() -> MPIRanks | None:
 
 
 class MPIRanks(Ranks):
-    """The processes of ``world``, an mpi4py communicator. A sum is made in the order of the ranks, so that it has the same bits each time."""
+    """The processes of ``world``, an mpi4py communicator. Sums are made in the order of the ranks: the same bits each time."""
 
     def __init__(self, world: Any):
         from mpi4py import MPI
@@ -56,7 +65,8 @@ class MPIRanks(Ranks):
         self._number = np.zeros(1, np.int64)
 
     def gather(self, buffer: np.ndarray) -> None:
-        self._world.Allgather(self._in_place, buffer)
+        with self.waits():
+            self._world.Allgather(self._in_place, buffer)
 
     def total(self, arrays: Sequence[np.ndarray]) -> None:
         for array in arrays:
@@ -69,7 +79,8 @@ class MPIRanks(Ranks):
         pieces = np.zeros((self.size, piece), flat.dtype)
         pieces.reshape(-1)[: flat.size] = flat
         received = np.empty_like(pieces)
-        self._world.Alltoall(pieces, received)
+        with self.waits():
+            self._world.Alltoall(pieces, received)
         own = pieces[self.rank]
         own[:] = received[0]
         for other in received[1:]:
@@ -78,9 +89,14 @@ class MPIRanks(Ranks):
         flat[:] = pieces.reshape(-1)[: flat.size]
 
     def exchange(self, value: Any) -> list[Any]:
-        return list(self._world.allgather(value))
+        with self.waits():
+            return list(self._world.allgather(value))
 
     def largest(self, number: int) -> int:
         self._number[0] = number
-        self._world.Allreduce(self._in_place, self._number, op=self._largest)
+        with self.waits():
+            self._world.Allreduce(self._in_place, self._number, op=self._largest)
         return int(self._number[0])
+
+    def abort(self, code: int) -> None:
+        self._world.Abort(code)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from kernels.contract.operation import Array
@@ -11,11 +13,22 @@ from kernels.contract.operation import Array
 class Ranks:
     """This process and the others. Every process calls the same methods in the same order.
 
-    Attributes: ``rank``, this one's number; ``size``, how many there are.
+    Attributes: ``rank``, this one's number; ``size``, how many there are; ``waiting``, since when (`time.monotonic`) it waits for others,
+    or None.
     """
 
     rank: int
     size: int
+    waiting: float | None = None
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Around what ends when the others have come as far."""
+        self.waiting = time.monotonic()
+        try:
+            yield
+        finally:
+            self.waiting = None
 
     def gather(self, buffer: Array) -> None:
         """``buffer`` [size, ...], of which this process has written part ``rank``, gets the others' parts. C-contiguous."""
@@ -31,6 +44,10 @@ class Ranks:
 
     def largest(self, number: int) -> int:
         """The largest of the processes' numbers; quick enough for every step."""
+        raise NotImplementedError
+
+    def abort(self, code: int) -> None:
+        """End all processes, this one too."""
         raise NotImplementedError
 
 
