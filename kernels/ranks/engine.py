@@ -26,6 +26,7 @@ Groups = tuple[int, ...]
 #: Methods of an engine that are those of the process's own.
 OWN = (
     "empty", "asarray", "put", "upload_images", "to_numpy", "record", "prepare", "together", "fixed_weights", "unchanged", "synchronize",
+    "update_list",
 )  # fmt: skip
 
 
@@ -49,7 +50,7 @@ class RankedEngine(Engine):
             setattr(self, name, getattr(own, name))
         self._shares = own.asarray(np.array(self.shards) / images, np.float64)
         self._buffers: dict[Any, Array] = {}
-        self._summed: set[int] = set()  # ids of the gradients that `total` sums; they live as long as this
+        self._summed: dict[int, Array] = {}  # by id the gradients that `total` sums: kept, so that no other array gets an id of theirs
 
     def describe(self) -> dict[str, Any]:
         return {**self.own.describe(), "processes": self.ranks.size, "bn_sync": self.sync}
@@ -82,7 +83,7 @@ class RankedEngine(Engine):
         kinds = [numbers for numbers in ([i for i in range(len(shapes)) if i not in whole], whole) if numbers]
         made = [self.side_by_side([shapes[i] for i in numbers]) for numbers in kinds]
         views = {i: view for numbers, (_, own) in zip(kinds, made, strict=True) for i, view in zip(numbers, own, strict=True)}
-        self._summed |= {id(views[i]) for i in views if i not in whole}
+        self._summed |= {id(views[i]): views[i] for i in views if i not in whole}
         return Gradients([views[i] for i in range(len(shapes))], tuple(flat for flat, _ in made), made[0][0] if kinds[0] != whole else None)
 
     def total(self, gradients: Sequence[Gradients], losses: Array) -> None:

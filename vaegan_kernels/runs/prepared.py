@@ -54,7 +54,7 @@ def prepared(arguments: argparse.Namespace, job: Job, say: Callable[[str], None]
         dataclasses.replace(config, threads=config.threads or job.threads), None if arguments.quiet else say, on_cpu=on_cpu
     )
     if header is not None:
-        device += note_other_engine(folder, header, engine)
+        device += note_other_engine(folder, header, engine, job.size)
     config = with_attributes(dataclasses.replace(config, precision=engine.precision, encoder_units=config.network_spec().encoder_units))
     spec = config.network_spec()
     kind, count = check_data(config, spec)

@@ -60,8 +60,9 @@ def prepare_resume(arguments: Any) -> tuple[RunFolder, Config, checkpoint.Header
     return folder, config, header
 
 
-def note_other_engine(folder: RunFolder, header: checkpoint.Header, engine: Engine) -> str:
-    """What to add to the line about the device where the run in ``folder`` was made in another precision or by another engine, or "".
+def note_other_engine(folder: RunFolder, header: checkpoint.Header, engine: Engine, processes: int) -> str:
+    """What to add to the line about the device where the run in ``folder`` was made in another precision, by another engine or by another
+    number of ``processes``, or "".
 
     Runs from before there was a native engine do not name theirs: it was NumPy's. Nothing is said of a run without a device.json.
     """
@@ -69,6 +70,8 @@ def note_other_engine(folder: RunFolder, header: checkpoint.Header, engine: Engi
     changed = [f"in {header.config.precision}"] if header.config.precision != engine.precision else []
     if before and _called(before) != _called(engine.describe()):
         changed.append(f"on {_called(before)}")
+    if before and (count := before.get("processes", 1)) != processes:
+        changed.append(f"on {count} process{'es' if count != 1 else ''}")
     return f"; until now the run was {' '.join(changed)}: its numbers continue, not its bits" if changed else ""
 
 

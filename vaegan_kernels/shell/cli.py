@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(prog, **kwargs)
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         if not self.several and (count := launched()) > 1:
             if rank_of_launch() == 0:
                 fail(f"{self.prog}: {count} processes were started, and only train shares its work among them; leave mpiexec or srun out")
