@@ -165,8 +165,10 @@ class System:
         for added, own in self.added:
             if batch == 0:
                 engine.copy(added, own)
+            elif last:
+                engine.add(own, added, own)
             else:
-                engine.add(own if last else added, added, own)
+                engine.add(added, own, added)
         engine.copy(self.each[batch], self.losses)
         if last:
             engine.sum_parts(self.losses, self.each)

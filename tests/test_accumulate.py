@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -20,6 +21,10 @@ from vaegan_kernels.runs.trainer import Trainer
 from vaegan_kernels.settings.config import Config
 
 BATCHES, IMAGES = 3, 4
+TINY = dataclasses.replace(
+    network("small32"), image_size=8, latent=7, encoder=(4, 6), decoder=(8, 6, 4), encoder_units=11, discriminator=(4, 6, 8),
+    discriminator_units=9, metric=3,
+)  # fmt: skip
 
 
 def parts(rng, spec):
@@ -34,7 +39,7 @@ def test_the_sum_of_the_gradients(engine, rng, system, optimizer):
     """A step of three batches updates by the sum of their gradients, as a model does that is given the sum."""
     if engine.name == "cuda" and (system, optimizer) != ("vaegan", "adam"):
         pytest.skip("interpreted: once is enough")
-    spec, goal = network("small32"), Objective(bn_groups="authors", gate=False)
+    spec, goal = TINY, Objective(bn_groups="authors", gate=False)
     made = list(parts(rng, spec))
     one = VAEGAN(engine, spec, system=system, optimizer=optimizer, fuse_update=False)
     many = VAEGAN(engine, spec, system=system, optimizer=optimizer, batches=BATCHES)
@@ -63,7 +68,7 @@ def test_the_sum_of_the_gradients(engine, rng, system, optimizer):
 
 def test_the_gate_sees_all_batches(engine64, rng):
     """It decides by the means over the step, once, and a network that it holds back stays as it was."""
-    spec = network("small32")
+    spec = TINY
     for equilibrium, held in ((30.0, "discriminator"), (0.02, "decoder")):  # far above and below any loss here
         model = VAEGAN(engine64, spec, batches=BATCHES)
         before = {p.name: p.data.copy() for p in model.trained}
