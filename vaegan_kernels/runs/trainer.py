@@ -6,6 +6,8 @@ an epoch, mirrors and noise come from the counter-based generator, and the state
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import time
 import warnings
@@ -15,18 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from kernels import Engine, OutOfMemory, philox
+from kernels import Engine, philox
 from models.objective import LOSSES
 from models.optimizers import average_decay, learning_rate
 from models.vaegan import VAEGAN
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.files import quoted
 from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.feed import Feed
 from vaegan_kernels.runs.inference import EXAMPLES
 from vaegan_kernels.runs.metrics import append_metrics
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.settings.config import Config
-from vaegan_kernels.shell.cli import describe_os_error, describe_out_of_memory
+from vaegan_kernels.shell.cli import describe_os_error, disk_full
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shell.interrupt import StopRequest
 from vaegan_kernels.shell.progress import Progress
@@ -60,7 +63,8 @@ class Trainer:
         self.train = dataset.split("train")
         self.per_epoch = len(self.train) // config.batch_size
         self.objective = config.objective()
-        self.images = self.upload_images()
+        self.order_of = functools.lru_cache(2)(self.epoch_order)  # two: the thread that reads images is ahead
+        self.feed = Feed(engine, dataset.images, config.batch_size, self.batch_indices, config.stream)
         shape, noise = (config.batch_size, spec.image_size, spec.image_size, spec.channels), (config.batch_size, spec.latent)
         self.x, self.eps, self.z_p = engine.empty(shape), engine.empty(noise, engine.wide), engine.empty(noise, engine.wide)
         self.order, self.order_epoch = engine.empty((len(self.train),), np.int32), -1
@@ -76,14 +80,15 @@ class Trainer:
         self.saved = step
         self.speed_from = (time.perf_counter(), step)
 
-    def upload_images(self) -> Any:
-        """The data set where batches are gathered from: on a GPU, all of it. Raises `UserError` where it does not fit there."""
-        images = self.dataset.images
-        try:
-            return self.engine.upload_images(images)
-        except OutOfMemory as error:
-            advice = "take fewer with --limit, or use --device cpu"
-            raise UserError(describe_out_of_memory(error, advice, what=f"the data set of {len(images):,} images")) from None
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        """int64 [training images]: the images in the order of an epoch."""
+        order = philox.permutation(len(self.train), seed=self.config.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
+        return np.asarray(self.train[order])
+
+    def batch_indices(self, step: int) -> np.ndarray:
+        """int64 [N]: the images of a step's batch."""
+        first = step % self.per_epoch * self.config.batch_size
+        return np.asarray(self.order_of(step // self.per_epoch)[first : first + self.config.batch_size])
 
     def place_attributes(self) -> None:
         """Of a conditional run the attributes of all images, wide [n, A], where batches are gathered from, and those of a batch."""
@@ -117,7 +122,7 @@ class Trainer:
         """
         end = min(self.steps, stop_after or self.steps)
         config = self.config
-        with warnings.catch_warnings(), StopRequest(progress) as request:
+        with warnings.catch_warnings(), contextlib.closing(self.feed), StopRequest(progress) as request:
             warnings.simplefilter("ignore", RuntimeWarning)  # an overflow is found below and reported in one line
             self.clock = time.perf_counter()
             self.speed_from = (self.clock, self.step)
@@ -148,21 +153,21 @@ class Trainer:
         """One step of the system on the next batch; ``step`` grows by one."""
         epoch = self.step // self.per_epoch
         if self.order_epoch != epoch:
-            order = philox.permutation(len(self.train), seed=self.config.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
-            self.engine.put(self.order, self.train[order])
+            self.engine.put(self.order, self.order_of(epoch))
             self.order_epoch = epoch
-        self.replay()
+        self.guarded(self.feed.step, self.step, self.replay)
         self.step += 1
 
     def step_body(self) -> None:
         """Step ``counter`` on the device: batch, noise, rate, losses and gradients, updates. The same launches each time: what changes from
         step to step is in device arrays, so that an engine can record it once and replay it."""
         eng, seed = self.engine, self.config.seed
-        options: dict[str, Any] = {"per_epoch": self.per_epoch, "seed": seed, "flip": self.config.flip}
+        images, order, per_epoch = self.feed.gathered(self.order, self.per_epoch)
+        options: dict[str, Any] = {"per_epoch": per_epoch, "seed": seed, "flip": self.config.flip}
         if self.config.augmentation is None:
-            eng.gather_batch(self.x, self.images, self.order, self.counter, **options)
+            eng.gather_batch(self.x, images, order, self.counter, **options)
         else:
-            eng.augment_batch(self.x, self.images, self.order, self.counter, strengths=self.config.augmentation, **options)
+            eng.augment_batch(self.x, images, order, self.counter, strengths=self.config.augmentation, **options)
         eng.normal(self.eps, seed=seed, step=self.counter, stream=philox.STREAM_EPS)
         eng.normal(self.z_p, seed=seed, step=self.counter, stream=philox.STREAM_PRIOR)
         for number, values in self.schedules:
@@ -238,11 +243,12 @@ class Trainer:
         self.saved = self.step
 
     def guarded(self, write: Any, *arguments: Any) -> None:
-        """Call something that writes; a full disk becomes a `UserError` that says which checkpoint is left and how to resume."""
+        """Call what reads or writes; an error of a disk becomes a `UserError` that says which checkpoint is left and how to resume."""
         try:
             write(*arguments)
         except OSError as error:
-            resume = f"; make room, then --resume {quoted(self.resume or self.folder.path)}" if self.folder.checkpoint.exists() else ""
+            then = "make room, then " if disk_full(error) else ""
+            resume = f"; {then}--resume {quoted(self.resume or self.folder.path)}" if self.folder.checkpoint.exists() else ""
             what = describe_os_error(error).split(";")[0]
             raise UserError(f"step {self.step}: {what}; {self.last_good()}{resume}") from None
 
