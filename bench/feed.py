@@ -73,7 +73,7 @@ def measure(path: Path, eng: Engine, batch: int, where: str, seed: int) -> dict[
     def rows(step: int) -> np.ndarray:
         return np.asarray(order[step % per_epoch * batch :][:batch])
 
-    fed = feed.Feed(eng, images, batch, rows, stream=True)
+    fed = feed.Feed(eng, images, (1, batch), rows, stream=True)
     launch, check = consumer(eng, fed, images, rows, batch)
     feed.pages_of = (lambda images: lambda rows: None) if "not" in where else asking  # type: ignore[assignment]
     start, read = time.perf_counter(), bytes_read()

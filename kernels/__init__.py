@@ -8,8 +8,11 @@ from kernels.contract.batch_norm import Running
 from kernels.contract.operation import OPERATIONS, Array
 from kernels.contract.optimizer import UpdateEntry
 from kernels.contract.previous import Previous
-from kernels.engine import CompilationError, Engine, OutOfMemory
+from kernels.engine import CompilationError, Engine, Gradients, OutOfMemory
 from kernels.open import engine
 
-__all__ = ["OPERATIONS", "Array", "CompilationError", "Engine", "OutOfMemory", "Previous", "Running", "UpdateEntry", "engine", "philox"]
+__all__ = [
+    "OPERATIONS", "Array", "CompilationError", "Engine", "Gradients", "OutOfMemory", "Previous", "Running", "UpdateEntry", "engine",
+    "philox",
+]  # fmt: skip
 __vaegan_kernels__ = True  # lets vaegan_kernels tell this package from a foreign one of the same (common) name

@@ -47,6 +47,6 @@ def check_strengths(strengths: Augmentation) -> None:
         raise ValueError(f"scale: got {strengths.scale}, expected at most 0.15")
 
 
-def draws(n: int, *, seed: int, step: int) -> np.ndarray:
-    """float64 [n, DRAWS], N(0, 1): the numbers of the n images of a step's batch."""
-    return philox.normal((n, DRAWS), seed=seed, step=step, stream=philox.STREAM_AUGMENT)
+def draws(n: int, *, seed: int, step: int, first: int = 0) -> np.ndarray:
+    """float64 [n, DRAWS], N(0, 1): the numbers of n images of a step's batch, from its image ``first`` on."""
+    return philox.normal((n, DRAWS), seed=seed, step=step, stream=philox.STREAM_AUGMENT, start=first * DRAWS)

@@ -16,9 +16,11 @@ What holds for every operation:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,9 +35,23 @@ from kernels.contract.linear import Linear
 from kernels.contract.losses import Losses
 from kernels.contract.operation import Array
 from kernels.contract.optimizer import Optimizer
+from kernels.contract.parts import Parts
+from kernels.contract.previous import Finish
 from kernels.contract.random import Random
 
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
+
+
+ALIGNED = 64  # elements: where each of several arrays begins in theirs
+
+
+class Gradients(NamedTuple):
+    """The gradients of one network: ``arrays``, one a parameter, all of them views of ``flat``; ``summed``, one of those or None, has those
+    that each process makes of its own images alone."""
+
+    arrays: list[Array]
+    flat: tuple[Array, ...]
+    summed: Array
 
 
 class OutOfMemory(RuntimeError):
@@ -51,7 +67,7 @@ class CompilationError(RuntimeError):
 
 
 class Engine(
-    Conv2d, ConvTranspose2d, Linear, Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwise, Random,
+    Conv2d, ConvTranspose2d, Linear, Fused, Finish, Activations, Latent, Losses, Optimizer, Batch, Elementwise, Parts, Random,
 ):  # fmt: skip
     """Operations on one device in one precision. Made by `engine`, not by hand.
 
@@ -127,6 +143,35 @@ class Engine(
 
     def synchronize(self) -> None:
         """Wait for everything that was asked of the device."""
+
+    # ---- where several processes share a batch (`kernels.ranks.engine`); else it is all here ----
+
+    def shard(self, images: int) -> tuple[int, int]:
+        """Of a batch of ``images`` those of this process: (number of the first one, how many)."""
+        return 0, images
+
+    def of_all(self, rows: int) -> int:
+        """How many there are in all processes where this one has ``rows``, some for each of its images."""
+        return rows
+
+    def gathers(self, shape: tuple[int, ...], times: int) -> bool:
+        """Whether a weight's gradient is whole as soon as it is made. ``times``: rows that it is made of for each image, at most."""
+        return True
+
+    def gradients(self, shapes: Sequence[tuple[int, ...]], times: int) -> Gradients:
+        """Wide arrays for the gradients of one network, 0 at first; ``times`` as of `gathers`."""
+        flat, arrays = self.side_by_side(shapes)
+        return Gradients(arrays, (flat,), None)
+
+    def side_by_side(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Array, list[Array]]:
+        """A wide array of zeros, and views of it, each of one of ``shapes``."""
+        ends = list(itertools.accumulate(-(-math.prod(shape) // ALIGNED) * ALIGNED for shape in shapes))
+        flat = self.empty((ends[-1],), self.wide)
+        self.fill(flat, 0)
+        return flat, [flat[a:][: math.prod(shape)].reshape(shape) for a, shape in zip((0, *ends), shapes, strict=False)]
+
+    def total(self, gradients: Sequence[Gradients], losses: Array) -> None:
+        """``gradients`` and float64 ``losses`` become those of the whole batch, where they are not yet."""
 
     def describe(self) -> dict[str, Any]:
         """What the bits of a result depend on besides data and software: the device, its precision, its settings."""

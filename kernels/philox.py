@@ -68,15 +68,16 @@ def uint32(shape: int | tuple[int, ...], *, seed: int, step: int, stream: int, s
     return philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)[:n].reshape(shape)
 
 
-def normal(shape: int | tuple[int, ...], *, seed: int, step: int, stream: int) -> np.ndarray:
-    """N(0, 1) draws, float64, by Box-Muller: words (a, b) of a block give the pair
+def normal(shape: int | tuple[int, ...], *, seed: int, step: int, stream: int, start: int = 0) -> np.ndarray:
+    """N(0, 1) draws, float64, from element ``start`` of the draw on, by Box-Muller: words (a, b) of a block give the pair
     ``r cos(2πv), r sin(2πv)`` with ``r = sqrt(-2 ln u)``, ``u = (a + ½) / 2^32``, ``v = (b + ½) / 2^32``."""
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    n = math.prod(shape)
-    words = uint32(n + n % 2, seed=seed, step=step, stream=stream)
+    before = start % 4
+    n = math.prod(shape) + before
+    words = uint32(n + n % 2, seed=seed, step=step, stream=stream, start=start - before)
     u = (words.astype(np.float64) + 0.5) / 2.0**32
     r, angle = np.sqrt(-2.0 * np.log(u[0::2])), 2.0 * np.pi * u[1::2]
-    return np.stack([r * np.cos(angle), r * np.sin(angle)], axis=1).reshape(-1)[:n].reshape(shape)
+    return np.stack([r * np.cos(angle), r * np.sin(angle)], axis=1).reshape(-1)[before:n].reshape(shape)
 
 
 def uniform(shape: int | tuple[int, ...], *, seed: int, step: int, stream: int, start: int = 0) -> np.ndarray:

@@ -66,6 +66,19 @@ def shown(model: System, images: Array, body: Pass, head: Pass) -> Any:
     return model.discriminator.apply(seen, body, head, own=True)
 
 
+def decide(model: System, objective: Objective, n_real: int, n_generated: int) -> None:
+    """The equilibrium gate, from the sums in ``model.losses``: which of Dec and Dis the step updates, to ``model.flags``, counted."""
+    eng = model.engine
+    if not objective.gate:
+        eng.fill(model.flags, 1)
+        eng.count_gate(model.gate_counts, model.flags)
+    else:
+        eng.equilibrium_gate(
+            model.flags, model.losses[GAN], n_real, n_generated,
+            equilibrium=objective.equilibrium, margin=objective.margin, counts=model.gate_counts,
+        )  # fmt: skip
+
+
 def adversarial(model: System, dis: Any, n: int, objective: Objective, training: bool, *, rows: slice) -> tuple[bool, Array, float]:
     """L_GAN, the gate and Dis's gradients. Returns whether Dec is trained, and an error at the generated images ``rows`` with a factor:
     times that, it is that of Dec's loss, −L_GAN or the non-saturating one.
@@ -77,17 +90,10 @@ def adversarial(model: System, dis: Any, n: int, objective: Objective, training:
     e_dis, losses = pool.take(dis.logits.shape), model.losses[GAN]
     eng.gan_loss(losses, e_dis, dis.logits, n, weights, log_eps=log_eps)
     train_dec = train_dis = True
-    if training:
-        if not objective.gate:
-            eng.fill(model.flags, 1)
-            eng.count_gate(model.gate_counts, model.flags)
-        else:
-            eng.equilibrium_gate(
-                model.flags, losses, n, len(dis.logits) - n,
-                equilibrium=objective.equilibrium, margin=objective.margin, counts=model.gate_counts,
-            )  # fmt: skip
-            if eng.host_memory:
-                train_dec, train_dis = bool(model.flags[0]), bool(model.flags[1])
+    if training and model.batches == 1:  # else it is not known before the last batch
+        decide(model, objective, n, len(dis.logits) - n)
+        if eng.host_memory:
+            train_dec, train_dis = bool(model.flags[0]), bool(model.flags[1])
     minimax, fixed = objective.generator_loss == "minimax", objective.fixed_statistics
     if minimax and not fixed:
         e_dec = dis.backward_logits(e_dis, dw=train_dis, rows=rows if train_dec else None)

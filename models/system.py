@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import Array, Engine
+from kernels import Array, Engine, Gradients
 from models.decoder import decoder
 from models.discriminator import Discriminator
 from models.encoder import Encoder
@@ -47,6 +47,9 @@ SYSTEMS: dict[str, Parts] = {
     "gan": Parts(_ALL[1:], _ALL[1:], _GAN, True),  # models/gan.py
 }
 
+#: Rows of a network's joined batches for each image of a step, at most.
+TIMES = {"encoder": 1, "decoder": 2, "discriminator": 3}
+
 
 class System:
     """Enc, Dec and Dis, or those of them that a system has, on one engine.
@@ -59,6 +62,7 @@ class System:
         optimizer, weight_decay: see `models.optimizers.Optimizer`.
         fuse_update: whether Enc's FC weights, two thirds of all, are updated where their gradient is made (RMSProp without average and
             rates), so that it is never stored.
+        batches: of a step, whose gradients are added up before it updates (`models.vaegan.VAEGAN.train_step`); nothing is fused then.
         average: keep a moving average of every trained parameter and of its network's running statistics (`averaged`).
         rates: {network: factor of its learning rate}; 1 where none is named.
 
@@ -78,7 +82,8 @@ class System:
 
     def __init__(
         self, engine: Engine, spec: NetworkSpec, *, system: str = "vaegan", seed: int = 0, optimizer: str = "rmsprop",
-        weight_decay: float = 2e-5, fuse_update: bool = True, average: bool = False, rates: Mapping[str, float] | None = None,
+        weight_decay: float = 2e-5, fuse_update: bool = True, batches: int = 1, average: bool = False,
+        rates: Mapping[str, float] | None = None,
     ):  # fmt: skip
         if system not in SYSTEMS:
             raise ValueError(f"system: got {system!r}, expected one of {', '.join(SYSTEMS)}")
@@ -94,11 +99,18 @@ class System:
         networks = {name: network if name in SYSTEMS[system].networks else None for name, network in networks.items()}
         self.encoder, self.decoder, self.discriminator = networks.values()
         self.optimizer = Optimizer(engine, optimizer, weight_decay)
-        fuse = fuse_update and optimizer == "rmsprop" and not average and not rates
-        self.fused = [self.encoder.largest] if fuse and self.encoder else []
+        fuse = fuse_update and optimizer == "rmsprop" and batches == 1 and not average and not rates
+        largest = [self.encoder.largest] if fuse and self.encoder else []
+        self.fused = [p for p in largest if engine.gathers(p.shape, TIMES["encoder"])]
         trained = self.trained
         for p in self.parameters:
-            p.allocate(engine, seed=seed, index=index[p.name], grad=p in trained and p not in self.fused)
+            p.allocate(engine, seed=seed, index=index[p.name], grad=False)
+        self.of_networks: dict[str, Gradients] = {}
+        for network in SYSTEMS[system].trained:
+            own = [p for p in trained if _network_of(p) == network and p not in self.fused]
+            self.of_networks[network] = engine.gradients([p.shape for p in own], TIMES[network])
+            for p, grad in zip(own, self.of_networks[network].arrays, strict=True):
+                p.grad = grad
         for s in self.statistics:
             s.allocate(engine)
         kept: list[Parameter | Statistic] = [*trained, *self.statistics]
@@ -106,6 +118,11 @@ class System:
         for a in self.followed:
             a.average = engine.empty(a.data.shape, engine.wide)
             engine.copy(a.average, a.data)
+        self.batches = batches
+        flat = [array for gradients in self.of_networks.values() for array in gradients.flat]
+        # Those of the step's batches so far, in pairs with where each batch's own are
+        self.added = [(engine.empty(array.shape, engine.wide), array) for array in flat] if batches > 1 else []
+        self.each = engine.empty((batches, len(LOSSES)), np.float64)  # losses of each batch
         self.losses = engine.empty((len(LOSSES),), np.float64)
         self.flags = engine.empty((2,), np.uint8)
         self.gate_counts = engine.empty((3,), np.float64)
@@ -140,6 +157,26 @@ class System:
         if attributes is not None and tuple(attributes.shape) != expected:
             what = f"expected {expected}" if self.spec.attributes else "but the model is not conditional: leave them out"
             raise ValueError(f"attributes: got shape {tuple(attributes.shape)}, {what}")
+
+    def add_up(self, batch: int) -> None:
+        """Add the gradients and losses of number ``batch`` of the step's batches to those of the earlier ones; with the last one
+        ``Parameter.grad`` and ``losses`` are those of all."""
+        engine, last = self.engine, batch + 1 == self.batches
+        for added, own in self.added:
+            if batch == 0:
+                engine.copy(added, own)
+            else:
+                engine.add(own if last else added, added, own)
+        engine.copy(self.each[batch], self.losses)
+        if last:
+            engine.sum_parts(self.losses, self.each)
+
+    def total(self, training: bool) -> None:
+        """Gradients and losses become those of the whole batch, where several processes share it; but for a network that the gate is known
+        to hold back (in ``training``), which has none."""
+        known = training and self.engine.host_memory
+        held = {name for i, name in enumerate(("decoder", "discriminator")) if known and not self.flags[i]}
+        self.engine.total([g for name, g in self.of_networks.items() if name not in held], self.losses)
 
     # ---- state ----
 

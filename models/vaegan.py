@@ -33,9 +33,12 @@ class VAEGAN(System):
 
     def train_step(
         self, x: Array, eps: Array, z_p: Array, objective: Objective, lr: Any, attributes: Array = None, *,
-        noise: tuple[Array, Any] | None = None, blend: Any = 1.0,
+        noise: tuple[Array, Any] | None = None, blend: Any = 1.0, batch: int = 0,
     ) -> None:  # fmt: skip
         """One step of the system (of a VAE/GAN: Algorithm 1): losses, gate, gradients, updates. Nothing is returned; see `fetch_losses`.
+
+        A model of several ``batches`` a step is called once for each of them, and updates with the last one: its gradients and losses are
+        then the sums over all, by which the gate decides too. Only batch statistics are each batch's own.
 
         Args:
             x: images [N, S, S, C] in [-1, 1]. eps, z_p: [N, latent], wide, draws from N(0, I).
@@ -44,6 +47,7 @@ class VAEGAN(System):
             noise: added to the images that Dis is shown for L_GAN (with joined batches those of L_like too): draws from N(0, 1)
                 [3 N, S, S, C], and their standard deviation, a float or a wide array [1].
             blend: the share by which averages move (`models.optimizers.Optimizer.update`); 1 minus `average_decay`.
+            batch: the number of this batch in the step.
 
         Raises:
             ValueError: attributes of another shape, missing, or given to a model that has none.
@@ -53,16 +57,26 @@ class VAEGAN(System):
         for p in self.fused:
             p.fused_update = self.optimizer.fused_update(p, lr)
         self.noise = noise
+        last, gated = batch + 1 == self.batches, SYSTEMS[self.system].gate
+        generated = len(x) if self.system == "gan" else objective.generated(len(x))
         with self.weights:
             step_of(self.system, objective)(self, x, eps, z_p, objective, attributes)
+            if self.batches > 1:
+                self.add_up(batch)
+                if last and gated:
+                    gan.decide(self, objective, self.batches * len(x), self.batches * generated)
+            if last:
+                self.total(training=True)
         self.noise = None
-        self.optimizer.update(lr, blend)
+        if last:
+            self.optimizer.update(lr, blend)
         for p in self.fused:
             p.fused_update = None
-        if not SYSTEMS[self.system].gate:
+        if last and not gated:
             self.engine.count_gate(self.gate_counts, self.flags)
         self.pool.settle()
-        self._rows = (len(x), len(x), len(x) if self.system == "gan" else objective.generated(len(x)))
+        n, generated = (self.batches * self.engine.of_all(rows) for rows in (len(x), generated))
+        self._rows = (n, n, generated)
 
     def fetch_losses(self) -> dict[str, float]:
         """The last step's losses as means (prior, like: an image; gan_*, generator: a row of Dis's batch), and where the gate acts the
@@ -94,6 +108,7 @@ class VAEGAN(System):
         kept = engine.to_numpy(self.losses).copy()
         noise = engine.asarray(eps, wide), engine.asarray(z_p, wide)
         step_of(self.system, objective)(self, engine.asarray(x), *noise, objective, attributes, training=False)
+        self.total(training=False)
         gradients = {p.name: engine.to_numpy(p.grad).copy() for p in self.trained}
         losses = dict(zip(LOSSES, engine.to_numpy(self.losses).tolist(), strict=True))
         engine.put(self.losses, kept)

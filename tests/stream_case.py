@@ -87,14 +87,14 @@ class Witness:
     def __init__(self, engine):
         self.engine, self.seen = engine, []
 
-    def train_step(self, x, eps, z_p, objective, lr, *given):
+    def train_step(self, x, eps, z_p, objective, lr, *given, batch):
         self.seen.append([self.engine.to_numpy(a).tobytes() for a in (x, eps, lr, *given)])
 
 
 def seen_of(engine, monkeypatch, first=0, **settings):
     """What each step from ``first`` on is given, as bytes; the thread has ended."""
     monkeypatch.setattr(Config, "network_spec", lambda self: SPEC)
-    config = Config(batch_size=BATCH, steps=STEPS, seed=1 << 40, **settings)
+    config = Config(**{"batch_size": BATCH, "steps": STEPS, "seed": 1 << 40, **settings})
     witness = Witness(engine)
     trainer = Trainer(config, engine, witness, Dataset("noise", IMAGES, SPLITS, ATTRIBUTES, ("A", "B")), None, step=first)
     assert trainer.per_epoch == PER_EPOCH
@@ -104,5 +104,5 @@ def seen_of(engine, monkeypatch, first=0, **settings):
         engine.synchronize()
     finally:
         trainer.feed.close()
-    assert trainer.feed.streamed == bool(settings.get("stream")) and len(witness.seen) == STEPS - first
+    assert trainer.feed.streamed == bool(settings.get("stream")) and len(witness.seen) == (STEPS - first) * config.accumulate
     return witness.seen

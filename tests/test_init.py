@@ -15,6 +15,7 @@ from models.system import SYSTEMS
 from vaegan_kernels import train
 from vaegan_kernels.runs import checkpoint, other_run
 from vaegan_kernels.settings.checks import configuration
+from vaegan_kernels.shell.job import Job
 
 FLAGS = ("--steps", 3, "--save-every", 2, "--draw-every", 100, "--no-animation", "--no-curves", "--threads", 1, "--quiet", *TINY)
 RUNS = {
@@ -47,7 +48,7 @@ def started(home, old, **settings):
     """A new run's state before its first step."""
     config = configuration({"init": str(home / old), "network": "small32", **settings})
     other_run.check_init(config)
-    network = train.build(config, config.network_spec(), kernels.engine("cpu", implementation="numpy"), None)
+    network = train.build(config, kernels.engine("cpu", implementation="numpy"), None, Job())
     return network, {name: np.array(array) for name, array in network.state_arrays().items()}
 
 

@@ -33,6 +33,7 @@ KINDS = {
     "flips": {},
     "augmented": {"augment": True},
     "conditional": {"conditional": True, "attributes": "A,B", "flip": False},
+    "two batches a step": {"batch_size": BATCH // 2, "accumulate": 2, "conditional": True, "attributes": "A,B"},
 }
 assert STEPS > PER_EPOCH > 2 * SLOTS and PER_EPOCH % SLOTS, "the ring turns twice in an epoch, and not just then"
 
@@ -63,7 +64,7 @@ def resident():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_step_is_given_the_same(kind, device, resident, monkeypatch):
     assert seen_of(engine_on(device), monkeypatch, stream=True, **KINDS[kind]) == resident[kind]
-    assert len({x for x, *_ in resident[kind]}) == STEPS
+    assert len({x for x, *_ in resident[kind]}) >= STEPS
 
 
 @pytest.mark.parametrize("first", [1, SLOTS + 2, PER_EPOCH - 1, PER_EPOCH + 4])
@@ -107,7 +108,7 @@ def test_a_slot_is_not_filled_before_its_step_is_launched(resident, monkeypatch)
     monkeypatch.setattr(Reader, "_may_fill", lambda self: time.sleep(0.001) or not self.ending)
     rows = Trainer.batch_indices
     monkeypatch.setattr(Trainer, "batch_indices", lambda self, step: rows(self, min(step, STEPS)))
-    monkeypatch.setattr(Witness, "train_step", lambda *a, own=Witness.train_step: time.sleep(0.01) or own(*a))
+    monkeypatch.setattr(Witness, "train_step", lambda *a, own=Witness.train_step, **k: time.sleep(0.01) or own(*a, **k))
     assert seen_of(engine_on("copies are late"), monkeypatch, stream=True) != resident["flips"]
 
 
@@ -115,7 +116,7 @@ def test_a_slot_is_not_filled_before_its_step_is_launched(resident, monkeypatch)
 
 
 def feed_of(engine, stream=None):
-    return Feed(engine, IMAGES, BATCH, lambda step: np.arange(BATCH) + step, stream)
+    return Feed(engine, IMAGES, (1, BATCH), lambda step: np.arange(BATCH) + step, stream)
 
 
 def test_what_does_not_fit_is_streamed(monkeypatch):
@@ -164,12 +165,12 @@ def test_whole_runs(discs, tmp_path, monkeypatch, capfd):
     assert run(monkeypatch, discs, tmp_path / "resident", *more) == 0
     assert "read ahead" not in capfd.readouterr().out
     assert run(monkeypatch, discs, tmp_path / "streamed", "--stream", "--stop-after", 4, *more) == 0
-    assert "images: read ahead of the steps, 8 batches on the GPU\n" in capfd.readouterr().out
+    assert "images: read ahead of the steps, 8 steps' on the GPU\n" in capfd.readouterr().out
     with h5py.File(tmp_path / "streamed" / "checkpoint.h5", "r+") as file:  # as one from before there was the flag
         file.attrs["config"] = json.dumps({k: v for k, v in json.loads(file.attrs["config"]).items() if k != "stream"})
     monkeypatch.setattr(kernels, "engine", lambda *a, **k: GPUOnTheCPU(full=True))
     assert call(train.main, "--resume", tmp_path / "streamed") == 0
-    assert "8 batches on the GPU: not all fit there" in capfd.readouterr().out
+    assert "8 steps' on the GPU: not all fit there" in capfd.readouterr().out
     assert_same_run(tmp_path / "resident", tmp_path / "streamed")
     assert not json.loads((tmp_path / "streamed" / "config.json").read_text())["stream"]
 
@@ -182,7 +183,7 @@ def test_a_dry_run_counts_the_ring(monkeypatch):
     config = Config(batch_size=4, stream=True, device="cuda").with_data(100)
     monkeypatch.setattr(estimate, "rehearsal", lambda engine: None)
     estimate.print_estimate(config, config.network_spec(), GPUOnTheCPU(), SimpleNamespace(path="run", gan="gan"), "discs", 1000)
-    assert "images (8 batches, read ahead) 96.0 KB" in "\n".join(said)
+    assert "images (8 steps', read ahead) 96.0 KB" in "\n".join(said)
 
 
 def test_the_regressor_streams_too():

@@ -29,6 +29,7 @@ from vaegan_kernels.experiments import semi_supervised
 from vaegan_kernels.measures import attribute_vectors as vectors
 from vaegan_kernels.runs import checkpoint
 from vaegan_kernels.settings.checks import configuration
+from vaegan_kernels.shell.job import Job
 from vaegan_kernels.shipped import FOLDER, MODELS, shipped
 
 FLAGS = ("--steps", 3, "--draw-every", 100, "--no-animation", "--no-curves", "--threads", 1, "--quiet", *TINY)
@@ -104,7 +105,7 @@ def test_it_cannot_be_resumed(home, capfd):
 def started(**settings):
     """The weights of a new run before its first step."""
     config = configuration({"network": "small32", **settings})
-    network = train.build(config, config.network_spec(), kernels.engine("cpu", implementation="numpy"), None)
+    network = train.build(config, kernels.engine("cpu", implementation="numpy"), None, Job())
     return {name: np.array(array) for name, array in network.state_arrays().items() if name.startswith(("parameters", "average"))}
 
 

@@ -44,24 +44,29 @@ class Batch(Contract):
             check_array("flips", flips, (len(x),), None if flips.dtype == np.uint8 else bool)
 
     @operation
-    def gather_batch(self, x: Array, images: Array, order: Array, counter: Array, *, per_epoch: int, seed: int, flip: bool) -> None:
+    def gather_batch(
+        self, x: Array, images: Array, order: Array, counter: Array, *, per_epoch: int, seed: int, flip: bool, first: int = 0
+    ) -> None:
         """The batch of step k = counter[0]: x[i] = images[order[(k mod per_epoch) · N + i]] / 127.5 − 1, mirrored left to right where
-        ``flip`` and word i of the draw (seed, k, STREAM_FLIP) is odd.
+        ``flip`` and word ``first`` + i of the draw (seed, k, STREAM_FLIP) is odd.
 
         Args:
             x: [N, H, W, C], output.
             images: uint8 [n, H, W, C], the whole data set.
             order: int32 [m], m ≥ per_epoch · N, values in [0, n). One outside is an error, or on a GPU an image of NaN.
             counter: int64 [1].
+            first: of these images in the step's whole batch, of which others may have other parts.
         """
         self._check_images(x, images)
         self._check_order(order, counter, per_epoch, len(x), len(images))
         check_range("seed", seed, 64)
+        check_range("first", first, 31)
 
     @operation
     def augment_batch(
-        self, x: Array, images: Array, order: Array, counter: Array, *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation
-    ) -> None:
+        self, x: Array, images: Array, order: Array, counter: Array, *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation,
+        first: int = 0,
+    ) -> None:  # fmt: skip
         """The batch of `gather_batch`, mirrored as there, each image moved, scaled, turned, and changed in tone and colour by draws of
         (seed, k, STREAM_AUGMENT): the authors' augmentation of CelebA. One affine map about the centre, then colours, in [0, 1]:
 
@@ -78,6 +83,7 @@ class Batch(Contract):
         check_strengths(strengths)
         self._check_order(order, counter, per_epoch, len(x), len(images))
         check_range("seed", seed, 64)
+        check_range("first", first, 31)
 
     @operation
     def gather_rows(self, out: Array, rows: Array, order: Array, counter: Array, *, per_epoch: int) -> None:

@@ -36,14 +36,14 @@ class BatchNorm(Contract):
         check_array("var", var, (len(groups), x.shape[-1]), self.wide)
 
     def _check_forward(
-        self, y: Array, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...],
+        self, y: Array | None, x: Array, mean: Array, var: Array, gamma: Array, beta: Array, groups: tuple[int, ...],
         running: Running | None, name: str = "x",
     ) -> None:  # fmt: skip
         self._check_batch_norm(x, mean, var, groups, name)
         if running is not None:
             check_array("running.mean", running.mean, x.shape[-1:], self.wide)
             check_array("running.var", running.var, x.shape[-1:], self.wide)
-        check_array("y", y, x.shape, self.dtype)
+        check_optional("y", y, x.shape, self.dtype)
         check_array("gamma", gamma, x.shape[-1:], self.wide)
         check_array("beta", beta, x.shape[-1:], self.wide)
 
@@ -69,6 +69,7 @@ class BatchNorm(Contract):
             running: moved by mean and var; or None.
         """
         self._check_forward(y, x, mean, var, gamma, beta, groups, running)
+        check_array("y", y, x.shape, self.dtype)
 
     @operation
     def batch_norm_backward(

@@ -40,14 +40,15 @@ class Fused(BatchNorm):
 
     @operation
     def conv2d_bn_relu_forward(
-        self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
+        self, y: Array | None, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
         running: Running | None = None,
     ) -> None:  # fmt: skip
         """y = relu(BN(conv(x, w))).
 
         Args:
-            y, pre: [N, OH, OW, Co], outputs: the activation, and the convolution's result for the backward pass.
+            y, pre: [N, OH, OW, Co], outputs: the activation, and the convolution's result for the backward pass. y None: pre and its
+                statistics alone are made, and ``running`` is not moved: others are to have a part in them (`kernels.ranks`).
             mean, var: wide [G, Co], outputs; inputs where ``batch_statistics`` is False (running statistics: G = 1).
             x: [N, H, W, Ci]. w: [KH, KW, Ci, Co]. gamma, beta: wide [Co].
             groups: image counts that sum to N.
@@ -75,7 +76,7 @@ class Fused(BatchNorm):
 
     @operation
     def upconv_bn_relu_forward(
-        self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
+        self, y: Array | None, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
         running: Running | None = None,
     ) -> None:  # fmt: skip
@@ -95,7 +96,7 @@ class Fused(BatchNorm):
 
     @operation
     def linear_bn_relu_forward(
-        self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
+        self, y: Array | None, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, eps: float, batch_statistics: bool = True,
         running: Running | None = None,
     ) -> None:  # fmt: skip

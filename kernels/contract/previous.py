@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from kernels.contract.checks import check_array, check_groups, check_optional
-from kernels.contract.operation import Array
+from kernels.contract.checks import check_array, check_float, check_groups, check_optional
+from kernels.contract.operation import Array, Contract, operation
 
 
 class Previous(NamedTuple):
@@ -59,3 +59,16 @@ def check_previous(previous: Previous | None, dx: Array, wide: Any) -> None:
         ("sums", previous.sums, (2, g, c)),
     ):  # fmt: skip
         check_array(f"previous.{name}", array, shape, wide)
+
+
+class Finish(Contract):
+    """Operations of the contract."""
+
+    @operation
+    def finish_previous(self, dx: Array, previous: Previous) -> None:
+        """What an error owes the layer before that no product has made alone: dx ← dx · [y > 0] in place, and the sums of `Previous`.
+
+        Args: dx [N, ...].
+        """
+        check_float("dx", dx, None, self.dtype)
+        check_previous(previous, dx, self.wide)

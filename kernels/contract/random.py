@@ -14,14 +14,15 @@ class Random(Contract):
     """Operations of the contract."""
 
     @operation
-    def normal(self, out: Array, *, seed: int, step: Any, stream: int) -> None:
-        """Fill ``out`` with the N(0, 1) draws of (seed, step, stream), formed in double.
+    def normal(self, out: Array, *, seed: int, step: Any, stream: int, start: int = 0) -> None:
+        """Fill ``out`` with the N(0, 1) draws of (seed, step, stream), from element ``start`` on, formed in double.
 
         Args: out, of either dtype, any shape, output; step, an integer or an int64 array [1] of the device.
         """
         check_float("out", out, None, self.dtype, self.wide)
         check_range("seed", seed, 64)
         check_range("stream", stream, 32)
+        check_range("start", start, 34)  # four elements a block, whose number has 32 bits
         if isinstance(step, (int, np.integer)):
             check_range("step", int(step), 64)
         else:

@@ -6,24 +6,23 @@ import math
 
 import numpy as np
 
-from kernels import philox
 from kernels.augmentation import Augmentation, draws, exponent
 from kernels.contract.batch import batch_of
+from kernels.cpu.batch import mirrored
 from kernels.cpu.threads import parallel
 
 
 def augment_batch(
     x: np.ndarray, images: np.ndarray, order: np.ndarray, counter: np.ndarray,
-    *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation,
+    *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation, first: int = 0,
 ) -> None:  # fmt: skip
     indices, step = batch_of(order, counter, per_epoch, len(x)), int(counter[0])
-    normal = draws(len(x), seed=seed, step=step)
-    words = philox.uint32((len(x),), seed=seed, step=step, stream=philox.STREAM_FLIP)
+    normal = draws(len(x), seed=seed, step=step, first=first)
+    flips = mirrored(len(x), seed=seed, step=step, first=first) & flip
     rows, columns = (np.arange(extent) - (extent - 1) / 2 for extent in x.shape[1:3])
 
     def work(i: int) -> None:
-        mirrored = flip and bool(words[i] & 1)
-        image = moved(images[indices[i]], normal[i], strengths, rows, columns[::-1] if mirrored else columns, x.dtype)
+        image = moved(images[indices[i]], normal[i], strengths, rows, columns[::-1] if flips[i] else columns, x.dtype)
         recolour(image, normal[i], strengths)
         image *= 2
         np.subtract(image, 1, out=x[i])

@@ -20,10 +20,16 @@ def gather_images(x: np.ndarray, images: np.ndarray, indices: np.ndarray, flips:
 
 
 def gather_batch(
-    x: np.ndarray, images: np.ndarray, order: np.ndarray, counter: np.ndarray, *, per_epoch: int, seed: int, flip: bool
+    x: np.ndarray, images: np.ndarray, order: np.ndarray, counter: np.ndarray, *, per_epoch: int, seed: int, flip: bool, first: int = 0
 ) -> None:
-    words = philox.uint32((len(x),), seed=seed, step=int(counter[0]), stream=philox.STREAM_FLIP) if flip else None
-    gather_images(x, images, batch_of(order, counter, per_epoch, len(x)), None if words is None else (words & 1).astype(bool))
+    flips = mirrored(len(x), seed=seed, step=int(counter[0]), first=first) if flip else None
+    gather_images(x, images, batch_of(order, counter, per_epoch, len(x)), flips)
+
+
+def mirrored(n: int, *, seed: int, step: int, first: int) -> np.ndarray:
+    """bool [n]: whether images ``first`` to first + n of the step's batch are mirrored."""
+    words = philox.uint32(first + n, seed=seed, step=step, stream=philox.STREAM_FLIP)
+    return (words[first:] & 1).astype(bool)
 
 
 def gather_rows(out: np.ndarray, rows: np.ndarray, order: np.ndarray, counter: np.ndarray, *, per_epoch: int) -> None:

@@ -20,6 +20,7 @@ from kernels.cpu import (
     linear,
     losses,
     optimizer,
+    parts,
     random,
     threads,
 )  # fmt: skip
@@ -68,6 +69,9 @@ class CPUEngine(Engine):
     _batch_norm_statistics = staticmethod(batch_norm.batch_norm_statistics)
     _batch_norm_forward = staticmethod(batch_norm.batch_norm_forward)
     _batch_norm_backward = staticmethod(batch_norm.batch_norm_backward)
+    _finish_previous = staticmethod(batch_norm.finish_previous)
+    _combine_statistics = staticmethod(parts.combine_statistics)
+    _sum_parts = staticmethod(parts.sum_parts)
     _conv2d_bn_relu_forward = staticmethod(fused.conv2d_bn_relu_forward)
     _upconv_bn_relu_forward = staticmethod(fused.upconv_bn_relu_forward)
     _linear_bn_relu_forward = staticmethod(fused.linear_bn_relu_forward)

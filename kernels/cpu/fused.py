@@ -17,11 +17,12 @@ Wanted = np.ndarray | None
 def _bn_relu(y, pre, mean, var, gamma, beta, groups: Groups, eps: float, batch_statistics: bool, running: Running | None) -> None:
     if batch_statistics:
         batch_norm_statistics(mean, var, pre, groups)
-    batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
+    if y is not None:
+        batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
 
 
 def conv2d_bn_relu_forward(
-    y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
+    y: Wanted, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
     x: np.ndarray, w: np.ndarray, gamma: np.ndarray, beta: np.ndarray,
     groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True, running: Running | None = None,
 ) -> None:  # fmt: skip
@@ -30,7 +31,7 @@ def conv2d_bn_relu_forward(
 
 
 def upconv_bn_relu_forward(
-    y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
+    y: Wanted, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
     x: np.ndarray, w: np.ndarray, gamma: np.ndarray, beta: np.ndarray,
     groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True, running: Running | None = None,
 ) -> None:  # fmt: skip
@@ -39,7 +40,7 @@ def upconv_bn_relu_forward(
 
 
 def linear_bn_relu_forward(
-    y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
+    y: Wanted, pre: np.ndarray, mean: np.ndarray, var: np.ndarray,
     x: np.ndarray, w: np.ndarray, gamma: np.ndarray, beta: np.ndarray,
     groups: Groups, *, eps: float, batch_statistics: bool = True, running: Running | None = None,
 ) -> None:  # fmt: skip

@@ -10,9 +10,9 @@ from kernels import philox
 from kernels.cpu.threads import parallel, ranges
 
 
-def normal(out: np.ndarray, *, seed: int, step: Any, stream: int) -> None:
+def normal(out: np.ndarray, *, seed: int, step: Any, stream: int, start: int = 0) -> None:
     number = int(step[0]) if isinstance(step, np.ndarray) else step
-    out[...] = philox.normal(out.shape, seed=seed, step=number, stream=stream)
+    out[...] = philox.normal(out.shape, seed=seed, step=number, stream=stream, start=start)
 
 
 def uniform_init(out: np.ndarray, bound: float, *, seed: int, index: int) -> None:

@@ -33,7 +33,8 @@ def measure(config: Config, spec: NetworkSpec, engine: Engine, batch: int) -> tu
     objective = dataclasses.replace(config.objective(), gate=False)
 
     def body() -> None:
-        model.train_step(x, eps, z_p, objective, config.learning_rate, *given)
+        for number in range(config.accumulate):
+            model.train_step(x, eps, z_p, objective, config.learning_rate, *given, batch=number)
 
     engine.prepare(body)
     step = engine.record(body)
@@ -84,14 +85,14 @@ def on_cpu(config: Config, spec: NetworkSpec, engine: Engine) -> tuple[float, di
 def print_estimate(config: Config, spec: NetworkSpec, engine: Engine, folder: RunFolder, kind: str, count: int) -> None:
     """Print the resolved configuration, the data, parameter counts, memory and time."""
     if None in (config.draw_every, config.save_every, config.steps) or config.model == "vae-dis":
-        config = config.with_data(max(config.batch_size, int(count * TRAIN_SHARE)))
+        config = config.with_data(max(config.step_images, int(count * TRAIN_SHARE)))
     steps = config.steps or 0
     print("configuration")
     for name, value in config.to_dict().items():
         print(f"  {name:20} {'-' if value is None else value}")
     print(f"data: {config.data or 'drawn by the program'}: {kind}, about {count} images; {spec.image_size} x {spec.image_size} pixels")
-    epochs = steps * config.batch_size / max(1, count * TRAIN_SHARE)
-    print(f"training: {steps} steps of {config.batch_size} images, about {epochs:.1f} passes over the training images")
+    epochs = steps * config.step_images / max(1, count * TRAIN_SHARE)
+    print(f"training: {steps} steps of {config.step_images} images, about {epochs:.1f} passes over the training images")
 
     counts = config.parameter_counts()
     print("parameters: " + ", ".join(f"{name} {number:,}" for name, number in counts.items()) + f"; {sum(counts.values()):,} together")
@@ -99,7 +100,7 @@ def print_estimate(config: Config, spec: NetworkSpec, engine: Engine, folder: Ru
     step, rows = on_cpu(config, spec, engine) if dry is None else (0.0, on_gpu(config, spec, dry))
     where = " (they stay in their file)" if kind == "packed file" and engine.host_memory else ""
     if config.stream and not engine.host_memory:
-        where, count = f" ({SLOTS} batches, read ahead)", SLOTS * config.batch_size
+        where, count = f" ({SLOTS} steps', read ahead)", SLOTS * config.step_images
     rows[f"images{where}"] = count * spec.image_size**2 * spec.channels
     print("memory: " + ", ".join(f"{name} {human_size(size)}" for name, size in rows.items()))
     print(f"        about {human_size(sum(rows.values()))} together{'' if dry is None else ' on the GPU'}")
@@ -108,7 +109,7 @@ def print_estimate(config: Config, spec: NetworkSpec, engine: Engine, folder: Ru
     if dry is not None:  # a GPU's time does not grow evenly: measured as it will be
         step, _ = measure(config, spec, engine, config.batch_size)
         how = "measured now"
-    print(f"time: about {step:.2g} s a step, {config.batch_size / step:.0f} images/s, {duration(step * steps)} for the run ({how})")
+    print(f"time: about {step:.2g} s a step, {config.step_images / step:.0f} images/s, {duration(step * steps)} for the run ({how})")
     if config.gan_steps:
         gan = dataclasses.replace(config, model="gan", gan_steps=None)
         gan_step, _ = on_cpu(gan, spec, engine) if dry is None else measure(gan, spec, engine, config.batch_size)

@@ -17,8 +17,8 @@ from kernels import Engine, OutOfMemory
 from vaegan_kernels.shell.cli import describe_out_of_memory
 from vaegan_kernels.shell.errors import UserError
 
-SLOTS = 8  # batches in the ring
-AHEAD = 8  # batches whose pages are asked for before they are read: a disk is fast where it is asked for much at once
+SLOTS = 8  # steps in the ring
+AHEAD = 8  # steps whose pages are asked for before they are read: a disk is fast where it is asked for much at once
 
 
 class Feed:
@@ -26,7 +26,8 @@ class Feed:
 
     Args:
         images: uint8 [n, S, S, C], in memory or pages of a file.
-        rows: of a step, the images of its batch, int64 [N]; called from the thread too.
+        shape: batches of a step, and images of a batch, N.
+        rows: of a step, the images of its batches, int64 [batches · N]; called from the thread too.
         stream: whether a GPU is given them batch by batch; None: where they do not fit. A CPU reads them where they are.
 
     Attributes: ``streamed``, whether it is so.
@@ -34,8 +35,10 @@ class Feed:
     Raises `UserError` where they do not fit and must; `OutOfMemory` where the ring does not.
     """
 
-    def __init__(self, engine: Engine, images: np.ndarray, batch: int, rows: Callable[[int], np.ndarray], stream: bool | None = None):
-        self.engine, self.source, self.batch, self.rows = engine, images, batch, rows
+    def __init__(
+        self, engine: Engine, images: np.ndarray, shape: tuple[int, int], rows: Callable[[int], np.ndarray], stream: bool | None = None
+    ):  # fmt: skip
+        self.engine, self.source, self.shape, self.rows = engine, images, shape, rows
         self.may_stream = stream is not False and not engine.host_memory
         self.ring: Any = None
         self.reader: Reader | None = None
@@ -55,15 +58,16 @@ class Feed:
 
     def _stream(self) -> None:
         self.images = None  # makes room
-        self.ring = self.engine.ring(SLOTS, (self.batch, *self.source.shape[1:]))
+        batches, n = self.shape
+        self.ring = self.engine.ring(SLOTS, (batches * n, *self.source.shape[1:]))
         self.images = self.ring.images
-        self.order = self.engine.asarray(np.arange(SLOTS * self.batch), np.int32)
+        places = np.arange(SLOTS * batches * n).reshape(SLOTS, batches, n)
+        self.orders = [self.engine.asarray(places[:, batch].reshape(-1), np.int32) for batch in range(batches)]
 
-    def gathered(self, order: Any, per_epoch: int) -> tuple[Any, Any, int]:
-        """``images``, ``order`` and ``per_epoch`` of `gather_batch`, for the whole data set's ``order`` and ``per_epoch``.
-
-        A ring is to a launch a data set of `SLOTS` batches, which it goes through in their order."""
-        return (self.images, self.order, SLOTS) if self.streamed else (self.images, order, per_epoch)
+    def gathered(self, order: Any, per_epoch: int, batch: int = 0) -> tuple[Any, Any, int]:
+        """``images``, ``order`` and ``per_epoch`` of `gather_batch` for batch number ``batch`` of a step, whose are the whole data set's
+        ``order`` and ``per_epoch``. A ring is to a launch a data set of `SLOTS` steps, which it goes through in their order."""
+        return (self.images, self.orders[batch], SLOTS) if self.streamed else (self.images, order, per_epoch)
 
     def prepare(self, body: Callable[[], None]) -> None:
         """`Engine.prepare`. Where the images leave no room for what ``body`` places they are streamed, if they may be."""

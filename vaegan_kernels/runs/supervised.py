@@ -56,7 +56,7 @@ def train_steps(
         shuffled = philox.permutation(len(chosen), seed=schedule.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
         return np.asarray(chosen[shuffled])
 
-    feed = Feed(eng, images, n, lambda step: order_of(step // per_epoch)[step % per_epoch * n :][:n])
+    feed = Feed(eng, images, (1, n), lambda step: order_of(step // per_epoch)[step % per_epoch * n :][:n])
     table = eng.asarray(known.reshape(len(known), -1), np.int32 if known.dtype == np.int32 else eng.wide)
     x, rows = eng.empty((n, size, size, channels)), eng.empty((n, table.shape[1]), table.dtype)
     targets = rows.reshape(-1) if known.ndim == 1 else rows

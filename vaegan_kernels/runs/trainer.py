@@ -11,6 +11,7 @@ import functools
 import math
 import time
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.cli import describe_os_error, disk_full
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shell.interrupt import StopRequest
+from vaegan_kernels.shell.job import Job
 from vaegan_kernels.shell.progress import Progress
 
 EXAMPLES_KEPT = 256  # rows of training images' attributes that a conditional checkpoint keeps, to sample with
@@ -51,8 +53,9 @@ class Trainer:
 
     def __init__(
         self, config: Config, engine: Engine, model: VAEGAN, dataset: Dataset, folder: RunFolder, *,
-        step: int = 0, seconds: float = 0.0, listener: Any = None, resume: Path | None = None,
+        step: int = 0, seconds: float = 0.0, listener: Any = None, resume: Path | None = None, job: Job | None = None,
     ) -> None:  # fmt: skip
+        self.job = job or Job()
         spec = config.network_spec()
         self.config, self.engine, self.model, self.dataset, self.folder = config, engine, model, dataset, folder
         self.step = step  # steps done
@@ -61,13 +64,15 @@ class Trainer:
         self.resume = resume  # the folder that --resume is given, where it is not the run's own
         self.listener = listener  # a vaegan_kernels.pictures.artist.Artist, or None: draws
         self.train = dataset.split("train")
-        self.per_epoch = len(self.train) // config.batch_size
+        self.per_epoch = len(self.train) // config.step_images
         self.objective = config.objective()
+        self.first, n = engine.shard(config.batch_size)  # of each batch's images, those of this process
         self.order_of = functools.lru_cache(2)(self.epoch_order)  # two: the thread that reads images is ahead
-        self.feed = Feed(engine, dataset.images, config.batch_size, self.batch_indices, config.stream)
-        shape, noise = (config.batch_size, spec.image_size, spec.image_size, spec.channels), (config.batch_size, spec.latent)
+        self.feed = Feed(engine, dataset.images, (config.accumulate, n), self.batch_indices, config.stream)
+        shape, noise = (n, spec.image_size, spec.image_size, spec.channels), (n, spec.latent)
         self.x, self.eps, self.z_p = engine.empty(shape), engine.empty(noise, engine.wide), engine.empty(noise, engine.wide)
-        self.order, self.order_epoch = engine.empty((len(self.train),), np.int32), -1
+        # For each batch of a step the images that are here, in all steps of an epoch
+        self.order, self.order_epoch = [engine.empty((self.per_epoch * n,), np.int32) for _ in range(config.accumulate)], -1
         self.counter = engine.empty((1,), np.int64)
         self.schedules: list[tuple[Any, Any]] = []  # of each number that changes from step to step: an array [1] of it, all its values
         self.lr = self.schedule(self.rate)
@@ -75,20 +80,19 @@ class Trainer:
         self.place_options()
         engine.put(self.counter, [step])
         self.replay = engine.record(self.step_body)
-        self.clock = 0.0
+        self.clock, self.saved = 0.0, step
         self.told: set[str] = set()  # what could not be drawn
-        self.saved = step
         self.speed_from = (time.perf_counter(), step)
 
     def epoch_order(self, epoch: int) -> np.ndarray:
-        """int64 [training images]: the images in the order of an epoch."""
+        """int64 [steps, batches of a step, N]: the images of an epoch that are here."""
         order = philox.permutation(len(self.train), seed=self.config.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
-        return np.asarray(self.train[order])
+        images = self.train[order][: self.per_epoch * self.config.step_images].reshape(self.per_epoch, self.config.accumulate, -1)
+        return np.ascontiguousarray(images[:, :, self.first : self.first + len(self.x)])
 
     def batch_indices(self, step: int) -> np.ndarray:
-        """int64 [N]: the images of a step's batch."""
-        first = step % self.per_epoch * self.config.batch_size
-        return np.asarray(self.order_of(step // self.per_epoch)[first : first + self.config.batch_size])
+        """int64: the images of a step's batches that are here, one batch behind the other."""
+        return np.asarray(self.order_of(step // self.per_epoch)[step % self.per_epoch].reshape(-1))
 
     def place_attributes(self) -> None:
         """Of a conditional run the attributes of all images, wide [n, A], where batches are gathered from, and those of a batch."""
@@ -96,7 +100,7 @@ class Trainer:
         names = self.config.condition
         if names:
             self.table = self.engine.asarray(self.dataset.attributes_of(names), self.engine.wide)
-            self.given = (self.engine.empty((self.config.batch_size, len(names)), self.engine.wide),)
+            self.given = (self.engine.empty((len(self.x), len(names)), self.engine.wide),)
 
     def place_options(self) -> None:
         """What else the model's step is given: noise for Dis, its deviation falling in a line to 0; the share by which averages move."""
@@ -126,7 +130,7 @@ class Trainer:
             warnings.simplefilter("ignore", RuntimeWarning)  # an overflow is found below and reported in one line
             self.clock = time.perf_counter()
             self.speed_from = (self.clock, self.step)
-            while self.step < end and request.signal is None:
+            while self.step < end and not self.signal_of(request):
                 self.train_step()
                 if self.step == 1 or self.step % config.log_every == 0 or self.step == self.steps:
                     self.log(progress)
@@ -147,13 +151,18 @@ class Trainer:
             if self.saved != self.step:
                 self.save()
             self.seconds, self.clock = self.elapsed(), 0.0
-            return request.signal
+            return self.signal_of(request)
+
+    def signal_of(self, request: StopRequest) -> int | None:
+        """The signal that this process got, or another one; or None."""
+        return self.job.largest(request.signal or 0) or None
 
     def train_step(self) -> None:
         """One step of the system on the next batch; ``step`` grows by one."""
         epoch = self.step // self.per_epoch
         if self.order_epoch != epoch:
-            self.engine.put(self.order, self.order_of(epoch))
+            for batch, own in enumerate(self.order):
+                self.engine.put(own, self.order_of(epoch)[:, batch].reshape(-1))
             self.order_epoch = epoch
         self.guarded(self.feed.step, self.step, self.replay)
         self.step += 1
@@ -161,23 +170,32 @@ class Trainer:
     def step_body(self) -> None:
         """Step ``counter`` on the device: batch, noise, rate, losses and gradients, updates. The same launches each time: what changes from
         step to step is in device arrays, so that an engine can record it once and replay it."""
-        eng, seed = self.engine, self.config.seed
-        images, order, per_epoch = self.feed.gathered(self.order, self.per_epoch)
-        options: dict[str, Any] = {"per_epoch": per_epoch, "seed": seed, "flip": self.config.flip}
-        if self.config.augmentation is None:
-            eng.gather_batch(self.x, images, order, self.counter, **options)
-        else:
-            eng.augment_batch(self.x, images, order, self.counter, strengths=self.config.augmentation, **options)
-        eng.normal(self.eps, seed=seed, step=self.counter, stream=philox.STREAM_EPS)
-        eng.normal(self.z_p, seed=seed, step=self.counter, stream=philox.STREAM_PRIOR)
         for number, values in self.schedules:
-            eng.look_up_rate(number, values, self.counter)
+            self.engine.look_up_rate(number, values, self.counter)
+        for batch in range(self.config.accumulate):
+            self.batch_body(batch)
+        self.engine.advance(self.counter)
+
+    def batch_body(self, batch: int) -> None:
+        """Number ``batch`` of the step's batches. All that is drawn depends on an image's number in the step, whichever process has it."""
+        eng, seed, n = self.engine, self.config.seed, len(self.x)
+        order, first = self.order[batch], batch * self.config.batch_size + self.first
+        images, places, cycle = self.feed.gathered(order, self.per_epoch, batch)
+        options: dict[str, Any] = {"per_epoch": cycle, "seed": seed, "flip": self.config.flip, "first": first}
+        if self.config.augmentation is None:
+            eng.gather_batch(self.x, images, places, self.counter, **options)
+        else:
+            eng.augment_batch(self.x, images, places, self.counter, strengths=self.config.augmentation, **options)
+        for rows, stream in ((self.eps, philox.STREAM_EPS), (self.z_p, philox.STREAM_PRIOR)):
+            eng.normal(rows, seed=seed, step=self.counter, stream=stream, start=first * rows.shape[1])
         for attributes in self.given:
-            eng.gather_rows(attributes, self.table, self.order, self.counter, per_epoch=self.per_epoch)
+            eng.gather_rows(attributes, self.table, order, self.counter, per_epoch=self.per_epoch)
         if "noise" in self.options:
-            eng.normal(self.options["noise"][0], seed=seed, step=self.counter, stream=philox.STREAM_DIS_NOISE)
-        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr, *self.given, **self.options)
-        eng.advance(self.counter)
+            draws = self.options["noise"][0]
+            for part in range(3):  # of [X; X_p; X̃]
+                start = (part * self.config.step_images + first) * (draws.size // len(draws))
+                eng.normal(draws[part * n : (part + 1) * n], seed=seed, step=self.counter, stream=philox.STREAM_DIS_NOISE, start=start)
+        self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr, *self.given, **self.options, batch=batch)
 
     def rate(self, k: int) -> float:
         """The learning rate of step k."""
@@ -196,8 +214,10 @@ class Trainer:
         line |= {name: losses[name] for name in names if name != "generator" or self.objective.generator_loss != "minimax"}
         line |= {f"{name}_update_rate": losses[f"{name}_updated"] for name in ("dec", "dis") if f"{name}_updated" in losses}
         line["learning_rate"] = self.rate(self.step - 1)
-        line["images_per_second"] = round(self.config.batch_size / max(per_step, 1e-9), 2)
+        line["images_per_second"] = round(self.config.step_images / max(per_step, 1e-9), 2)
         line["seconds"] = round(self.elapsed(), 3)
+        if not self.job.speaks:
+            return
         self.guarded(append_metrics, self.folder.metrics, line)
         if self.listener is not None:
             self.shown(progress.note, self.listener.log, line)
@@ -209,7 +229,7 @@ class Trainer:
         values = self.engine.to_numpy(self.model.losses)
         for name, value in zip(LOSSES, values.tolist(), strict=True):
             if not math.isfinite(value):
-                raise UserError(f"the loss {name!r} became {value} at step {self.step}; {self.last_good()}; try {self.advice()}")
+                self.job.give_up(f"the loss {name!r} became {value} at step {self.step}; {self.last_good()}; try {self.advice()}")
 
     def advice(self) -> str:
         """What to change where numbers grew without bound."""
@@ -224,6 +244,10 @@ class Trainer:
     def save(self) -> None:
         """Write checkpoint.h5. Raises `UserError` where a number is not finite or the disk is full; the old file is kept then."""
         self.check_finite()
+        self.job.check_same({"weights with the checksum": self.checksum()})
+        if not self.job.speaks:
+            self.saved = self.step
+            return
         arrays = {name: self.engine.to_numpy(array) for name, array in self.model.state_arrays().items()}
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -241,6 +265,13 @@ class Trainer:
         )
         self.guarded(checkpoint.save, self.folder.checkpoint, arrays, header)
         self.saved = self.step
+
+    def checksum(self) -> int:
+        """Of all parameters where there are several processes, which have the same ones to the last bit; else 0."""
+        total = 0
+        for p in self.model.parameters if self.job.size > 1 else ():
+            total = zlib.crc32(np.ascontiguousarray(self.engine.to_numpy(p.data)).data, total)
+        return total
 
     def guarded(self, write: Any, *arguments: Any) -> None:
         """Call what reads or writes; an error of a disk becomes a `UserError` that says which checkpoint is left and how to resume."""

@@ -98,9 +98,9 @@ def check_data(config: Config, spec: Any) -> tuple[str, int]:
     kind, count = data.describe_source(config.data, spec.image_size)
     count = min(count, config.limit or count)
     usable = min(count, train_images(config, kind))
-    if config.batch_size > usable:
+    if config.step_images > usable:
         raise UserError(
-            f"--batch-size: got {config.batch_size}, but there are only {usable} images to train on ({kind}); use a smaller batch"
+            f"--batch-size: got {config.batch_in_words}, but there are only {usable} images to train on ({kind}); use a smaller batch"
         )
     return kind, count
 

@@ -26,7 +26,7 @@ from vaegan_kernels.shell.errors import UserError
 
 # What a resumed run may change: where and how it runs and what it reports, never the mathematics.
 CHANGEABLE = {"data", "device", "engine", "threads", "log_every", "draw_every", "save_every", "reconstruct_from"}
-CHANGEABLE |= {"animation", "curves", "tensorboard", "stream"}
+CHANGEABLE |= {"animation", "curves", "tensorboard", "stream", "rank_timeout"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ class Config:
     optimizer: str = option("rmsprop", "Optimisation", "update rule", choices=OPTIMIZERS)
     steps: int | None = option(None, "Optimisation", "training steps; the schedule follows them", minimum=1)
     epochs: int | None = option(None, "Optimisation", "the same in passes over the training images", minimum=1)
-    batch_size: int = option(64, "Optimisation", "images in a step", minimum=1)
+    batch_size: int = option(64, "Optimisation", "images in a batch, of all processes together", minimum=1)
+    accumulate: int = option(1, "Optimisation", "batches in a step: their gradients are added up before it updates", minimum=1)
+    bn_sync: bool = option(True, "Optimisation", "of several processes: batch-norm statistics of the whole batch, not of each one's share")
     learning_rate: float = option(3e-4, "Optimisation", "applied learning rate at the start, at any batch size", above=0.0)
     learning_rate_stop: float = option(1e-5 / 64, "Optimisation", "applied learning rate at the end", minimum=0.0)
     enc_rate: float = option(1.0, "Optimisation", "learning rate of the encoder, as a factor of --learning-rate", above=0.0)
@@ -137,6 +139,7 @@ class Config:
         "not all fit on the GPU)",
     )  # fmt: skip
     threads: int | None = option(None, "Device", "CPU threads (default: all cores)", minimum=1, maximum=4096)
+    rank_timeout: float = option(300.0, "Device", "of several processes: seconds that one waits for the others before all end", above=0.0)
 
     def validate(self) -> None:
         """Raise `UserError` naming the flag, what was got and what is expected, for the first bad value."""
@@ -160,6 +163,16 @@ class Config:
             raise UserError("--attributes: only with --conditional; add it, or leave --attributes out")
 
     @property
+    def step_images(self) -> int:
+        """Images of a step."""
+        return self.batch_size * self.accumulate
+
+    @property
+    def batch_in_words(self) -> str:
+        """``"64"``, or with several batches a step ``"64 x --accumulate 4"``."""
+        return f"{self.batch_size} x --accumulate {self.accumulate}" if self.accumulate > 1 else str(self.batch_size)
+
+    @property
     def condition(self) -> tuple[str, ...]:
         """Names of the attributes that the networks are given; empty for an unconditional run, or while they are not known yet."""
         return tuple(self.attributes.split(",")) if self.conditional and self.attributes else ()
@@ -174,7 +187,7 @@ class Config:
         rates = {"encoder": self.enc_rate, "discriminator": self.dis_rate}
         return VAEGAN(
             engine, self.network_spec(), system=self.model, seed=self.seed, optimizer=self.optimizer, weight_decay=self.weight_decay,
-            average=self.average > 0, rates={name: rate for name, rate in rates.items() if rate != 1.0},
+            batches=self.accumulate, average=self.average > 0, rates={name: rate for name, rate in rates.items() if rate != 1.0},
         )  # fmt: skip
 
     def objective(self) -> Objective:
@@ -197,12 +210,12 @@ class Config:
 
         Raises `UserError` if a batch needs more than the ``train_images`` there are.
         """
-        if self.batch_size > train_images:
+        if self.step_images > train_images:
             raise UserError(
-                f"--batch-size: got {self.batch_size}, but the training split has only {train_images} images; "
+                f"--batch-size: got {self.batch_in_words}, but the training split has only {train_images} images; "
                 "use a smaller batch or more images"
             )
-        per_epoch = train_images // self.batch_size
+        per_epoch = train_images // self.step_images
         steps = self.epochs * per_epoch if self.epochs is not None else self.steps if self.steps is not None else 20 * per_epoch
         every = round_down(max(1, steps // 20))
         trains_gan = self.model == "vae-dis" and self.gan is None

@@ -36,7 +36,7 @@ EPILOG = """examples:
 def make_parser() -> Parser:
     """The parser of ``python -m vaegan_kernels.train``: one flag a field of `Config`, and those of the run folder."""
     usage = "%(prog)s [--data PATH] [--out FOLDER] [--resume [FOLDER]] [more options, all below]"
-    parser = Parser(prog="python -m vaegan_kernels.train", usage=usage, description=DESCRIPTION, epilog=EPILOG)
+    parser = Parser(prog="python -m vaegan_kernels.train", several=True, usage=usage, description=DESCRIPTION, epilog=EPILOG)
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     for field in FIELDS.values():
         add_option(groups[field.metadata["group"]], field)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NoReturn
 
 from kernels import CompilationError, OutOfMemory
+from kernels.ranks.mpi import launched, rank_of_launch
 from vaegan_kernels.files import human_size
 from vaegan_kernels.shell import interrupt
 from vaegan_kernels.shell.errors import UserError
@@ -40,12 +41,21 @@ class Parser(argparse.ArgumentParser):
 
     front: ClassVar[str | None] = None
 
-    def __init__(self, prog: str, **kwargs: Any) -> None:
+    def __init__(self, prog: str, *, several: bool = False, **kwargs: Any) -> None:
+        """``several``: the command shares its work among the processes of a job (`vaegan_kernels.shell.job`)."""
+        self.several = several
         if self.front is not None and prog.startswith(MODULES):
             prog = f"{self.front} {prog.removeprefix(MODULES).replace('.', ' ')}"
         kwargs.setdefault("formatter_class", HelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(prog, **kwargs)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        if not self.several and (count := launched()) > 1:
+            if rank_of_launch() == 0:
+                fail(f"{self.prog}: {count} processes were started, and only train shares its work among them; leave mpiexec or srun out")
+            raise SystemExit(EXIT_USER_ERROR)
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")
@@ -181,18 +191,27 @@ def _answer(main: Callable[[], int | None]) -> tuple[int, str]:
         code = main() or 0
         sys.stdout.flush()
         return code, ""
-    except UserError as error:
-        problem = str(error)
     except BrokenPipeError:
         # The reader went away (`... | head`). Point stdout at nothing so that the interpreter's own flush stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1, ""
-    except OutOfMemory as error:
-        problem = describe_out_of_memory(error, "use a GPU with more room, or --device cpu")
-    except CompilationError as error:
-        problem = f"--device cuda: {error}; please report this with the versions in device.json; --device cpu works without"
-    except MemoryError as error:
-        problem = f"out of memory{f' ({error})' if str(error) else ''}: use a smaller --batch-size, --network or --limit"
-    except OSError as error:
-        problem = describe_os_error(error)
+    except Exception as error:
+        problem = described(error)
+        if problem is None:
+            raise
     return EXIT_USER_ERROR, problem
+
+
+def described(error: BaseException) -> str | None:
+    """What is told to the user of a failure that can be foreseen; None of any other."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OutOfMemory):
+        return describe_out_of_memory(error, "use a GPU with more room, or --device cpu")
+    if isinstance(error, CompilationError):
+        return f"--device cuda: {error}; please report this with the versions in device.json; --device cpu works without"
+    if isinstance(error, MemoryError):
+        return f"out of memory{f' ({error})' if str(error) else ''}: use a smaller --batch-size, --network or --limit"
+    if isinstance(error, OSError):
+        return describe_os_error(error)
+    return None

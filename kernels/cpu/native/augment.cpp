@@ -94,18 +94,19 @@ void vary(float* x, const uint8_t* image, Z height, Z width, const double draw[8
 
 }  // namespace
 
-// indices: of the step's batch; channels: 1 or 3
+// indices: of these images, of which the first is image `start` of the step's batch; channels: 1 or 3
 EXPORT void augment_batch(float* x, const uint8_t* images, const int* indices, Z n, Z height, Z width, int channels, uint64_t seed,
                           uint64_t step, int flip, double translation, double scale, double rotation, double gamma, double contrast,
-                          double hue) {
+                          double hue, Z start) {
     const Strengths strengths{translation, scale, rotation, gamma, contrast, hue};
     const Z size = height * width * channels;
     parallel_ranges(n, 16 * size, [=](Z first, Z last) {
         for (Z i = first; i < last; i++) {
             double draw[8];
-            for (uint32_t half = 0; half < 2; half++) Draw{seed, step, STREAM_AUGMENT}.normals((uint32_t)(2 * i) + half, draw + 4 * half);
+            const auto block = (uint32_t)(2 * (start + i));
+            for (uint32_t half = 0; half < 2; half++) Draw{seed, step, STREAM_AUGMENT}.normals(block + half, draw + 4 * half);
             (channels == 1 ? vary<1> : vary<3>)(x + i * size, images + indices[i] * size, height, width, draw, strengths,
-                                                flip && is_mirrored(seed, step, i));
+                                                flip && is_mirrored(seed, step, start + i));
         }
     });
 }

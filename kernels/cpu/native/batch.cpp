@@ -38,8 +38,8 @@ EXPORT void gather_images(float* x, const uint8_t* images, const int* indices, c
     put_images(x, images, indices, n, height, width, channels, [=](Z i) { return flips && flips[i]; });
 }
 
-// indices: of the step's batch
+// indices: of these images, of which the first is image `start` of the step's batch
 EXPORT void gather_batch(float* x, const uint8_t* images, const int* indices, Z n, Z height, Z width, Z channels, uint64_t seed,
-                         uint64_t step, int flip) {
-    put_images(x, images, indices, n, height, width, channels, [=](Z i) { return flip && is_mirrored(seed, step, i); });
+                         uint64_t step, int flip, Z start) {
+    put_images(x, images, indices, n, height, width, channels, [=](Z i) { return flip && is_mirrored(seed, step, start + i); });
 }

@@ -19,14 +19,15 @@ class Batch:
         self.library.gather_images(x, images, np.ascontiguousarray(indices, np.int32), flips, *x.shape)
 
     def _gather_batch(
-        self, x: np.ndarray, images: np.ndarray, order: np.ndarray, counter: np.ndarray, *, per_epoch: int, seed: int, flip: bool
-    ) -> None:
+        self, x: np.ndarray, images: np.ndarray, order: np.ndarray, counter: np.ndarray, *, per_epoch: int, seed: int, flip: bool,
+        first: int = 0,
+    ) -> None:  # fmt: skip
         indices = batch_of(order, counter, per_epoch, len(x))
-        self.library.gather_batch(x, images, indices, *x.shape, seed, int(counter[0]), flip)
+        self.library.gather_batch(x, images, indices, *x.shape, seed, int(counter[0]), flip, first)
 
     def _augment_batch(
         self, x: np.ndarray, images: np.ndarray, order: np.ndarray, counter: np.ndarray,
-        *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation,
+        *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation, first: int = 0,
     ) -> None:  # fmt: skip
         indices = batch_of(order, counter, per_epoch, len(x))
-        self.library.augment_batch(x, images, indices, *x.shape, seed, int(counter[0]), flip, *map(float, strengths))
+        self.library.augment_batch(x, images, indices, *x.shape, seed, int(counter[0]), flip, *map(float, strengths), first)

@@ -64,7 +64,7 @@ class BatchNorm:
             self.library.column_sums(out, x, x.size // x.shape[-1], x.shape[-1])
 
     def _finish_previous(self, dx: np.ndarray, previous: Previous | None) -> None:
-        """What a gradient that is made owes the previous layer."""
+        """Of the contract; None: nothing is owed."""
         if previous is not None:
             arguments = previous_arguments(previous)
             self.library.finish_previous(dx, len(dx), dx.size // (len(dx) * arguments[7]), *arguments)

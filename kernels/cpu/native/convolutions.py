@@ -54,21 +54,23 @@ class Convolutions(BatchNorm, Elementwise):
     # ---- with batch norm and ReLU ----
 
     def _conv2d_bn_relu_forward(
-        self, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
+        self, y: Wanted, pre: np.ndarray, mean: np.ndarray, var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
         beta: np.ndarray, groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
         running: Running | None = None,
     ) -> None:  # fmt: skip
         self.library.conv_bn_relu_forward(
             y, pre, mean, var, x, w, gamma, beta, *counts(groups), *extents(x, pre, w, stride), False, eps, batch_statistics
         )
-        move_running(running, mean, var, groups)
+        if y is not None:
+            move_running(running, mean, var, groups)
 
     def _upconv_bn_relu_forward(
-        self, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
+        self, y: Wanted, pre: np.ndarray, mean: np.ndarray, var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
         beta: np.ndarray, groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
         running: Running | None = None,
     ) -> None:  # fmt: skip
         self.library.conv_bn_relu_forward(
             y, pre, mean, var, x, w, gamma, beta, *counts(groups), *extents(pre, x, w, stride), True, eps, batch_statistics
         )
-        move_running(running, mean, var, groups)
+        if y is not None:
+            move_running(running, mean, var, groups)

@@ -40,7 +40,8 @@ EXPORT void conv2d_wgrad(float* dw, const float* x, const float* dy, int n, int 
     guarded([&] { wgrad(dw, x, dy, {n, h, wd, ci, oh, ow, co, kh, kw, stride}); });
 }
 
-// y = relu(BN(conv(x, w))), or of convᵀ where `transposed`: then x is the small image. Statistics are made, or given and left alone.
+// y = relu(BN(conv(x, w))), or of convᵀ where `transposed`: then x is the small image. Statistics are made, or given and left alone; y null:
+// pre and they are all that is made.
 EXPORT void conv_bn_relu_forward(float* y, float* pre, float* mean, float* var, const float* x, const float* w, const float* gamma,
                                  const float* beta, const int* counts, int groups, int n, int h, int wd, int ci, int oh, int ow, int co,
                                  int kh, int kw, int stride, int transposed, float eps, int batch_statistics) {
@@ -52,7 +53,7 @@ EXPORT void conv_bn_relu_forward(float* y, float* pre, float* mean, float* var, 
         const After after{nullptr, 0, parts, nullptr};
         transposed ? dgrad(pre, x, w, s, after) : forward(pre, x, w, s, after);
         if (parts) combine_statistics(mean, var, parts, {{counts, groups}, n, rows, false}, c);
-        normalise(y, pre, mean, var, gamma, beta, {counts, groups}, n, rows, c, eps, true);
+        if (y) normalise(y, pre, mean, var, gamma, beta, {counts, groups}, n, rows, c, eps, true);
     });
 }
 

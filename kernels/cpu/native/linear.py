@@ -36,11 +36,12 @@ class Linear(BatchNorm):
                 np.copyto(copy, w)
 
     def _linear_bn_relu_forward(
-        self, y: np.ndarray, pre: np.ndarray, mean: np.ndarray, var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
+        self, y: Wanted, pre: np.ndarray, mean: np.ndarray, var: np.ndarray, x: np.ndarray, w: np.ndarray, gamma: np.ndarray,
         beta: np.ndarray, groups: Groups, *, eps: float, batch_statistics: bool = True,
         running: Running | None = None,
     ) -> None:  # fmt: skip
         self._linear_forward(pre, x, w)
         if batch_statistics:
             self._batch_norm_statistics(mean, var, pre, groups)
-        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
+        if y is not None:
+            self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)

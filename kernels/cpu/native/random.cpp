@@ -13,12 +13,14 @@ template <class F> void blocks(Z size, Z cost, F f) {
 
 }  // namespace
 
-EXPORT void normal(float* out, Z size, uint64_t seed, uint64_t step, uint32_t stream) {
+// Elements start to start + size of the draw
+EXPORT void normal(float* out, Z size, Z start, uint64_t seed, uint64_t step, uint32_t stream) {
     const Draw draw{seed, step, stream};
-    blocks(size, 32, [=](uint32_t b, Z i, int n) {
+    const Z before = start % 4;  // of the first block
+    blocks(size + before, 32, [=](uint32_t b, Z i, int n) {
         double values[4];
-        draw.normals(b, values);
-        for (int j = 0; j < n; j++) out[i + j] = (float)values[j];
+        draw.normals((uint32_t)(start / 4) + b, values);
+        for (int j = b ? 0 : (int)before; j < n; j++) out[i + j - before] = (float)values[j];
     });
 }
 

@@ -12,8 +12,8 @@ class Random:
 
     library: Any
 
-    def _normal(self, out: np.ndarray, *, seed: int, step: Any, stream: int) -> None:
-        self.library.normal(out, out.size, seed, int(step[0] if isinstance(step, np.ndarray) else step), stream)
+    def _normal(self, out: np.ndarray, *, seed: int, step: Any, stream: int, start: int = 0) -> None:
+        self.library.normal(out, out.size, start, seed, int(step[0] if isinstance(step, np.ndarray) else step), stream)
 
     def _uniform_init(self, out: np.ndarray, bound: float, *, seed: int, index: int) -> None:
         self.library.uniform_init(out, out.size, float(bound), seed, index)
