@@ -105,6 +105,11 @@ class Engine(
         """A uint8 data set [n, H, W, C] where `gather_batch` can read it: on a GPU a copy there. Raises `OutOfMemory`."""
         raise NotImplementedError
 
+    def ring(self, slots: int, shape: tuple[int, ...]) -> Any:
+        """Of a GPU: room for ``slots`` batches uint8 [N, H, W, C] beside each other, which the host fills ahead of the launches that read
+        them: a `kernels.cuda.device.ring.Ring`. Raises `OutOfMemory`."""
+        raise NotImplementedError
+
     def to_numpy(self, array: Array) -> np.ndarray:
         """The same values as a NumPy array; bfloat16 as float32."""
         raise NotImplementedError

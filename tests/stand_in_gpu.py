@@ -21,7 +21,7 @@ class Stream:
     ptr = 77
 
     def __init__(self):
-        self.captured = self.replayed = 0
+        self.captured = self.replayed = self.waits = 0
 
     def __enter__(self):
         return self
@@ -30,6 +30,12 @@ class Stream:
         pass
 
     def synchronize(self):
+        pass
+
+    def wait_event(self, event):
+        self.waits += 1
+
+    def record(self, event):
         pass
 
     def begin_capture(self):
@@ -72,6 +78,21 @@ class StandInGPU(CuPyDevice):
         self._refuse_in_capture("allocates an array")
         self._allocations += 1
         return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(next(self._addresses), -(-max(size, 1) // 512) * 512, None, 0), 0)
+
+    def enter(self):
+        pass
+
+    def pinned(self, shape):
+        return np.empty(shape, np.uint8)
+
+    def new_stream(self):
+        return Stream()
+
+    def new_event(self):
+        return Event()
+
+    def copy(self, array, values, stream):
+        assert array.shape == values.shape and array.dtype == values.dtype and stream is not self.stream
 
     def _put(self, array, values):
         self._refuse_in_capture("writes an array")

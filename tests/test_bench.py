@@ -210,6 +210,34 @@ def test_the_report_is_what_the_files_say(tmp_path, capsys):
     assert "from 1 files" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what is read from disks as Linux does")
+def test_images_read_ahead(tmp_path, monkeypatch):
+    from bench import feed
+
+    monkeypatch.setattr(feed, "STEPS", {"memory": 40})
+    words = [
+        "--images",
+        "500",
+        "--image-size",
+        "8",
+        "--batch-size",
+        "16",
+        "--rounds",
+        "2",
+        "--folder",
+        tmp_path,
+        "--out",
+        tmp_path / "feed.json",
+    ]
+    feed.main(list(map(str, words)))
+    result = json.loads((tmp_path / "feed.json").read_text())
+    speeds = sorted(row["images_per_s"] for row in result["cases"][0]["rounds"])
+    assert speeds[0] > 0 and list(tmp_path.iterdir()) == [tmp_path / "feed.json"]
+    text = tables.feed_table(result)
+    assert "| 500 images of 8 pixels, 0.0 GB | images/s |" in text and f"({speeds[0]:,}–{speeds[1]:,})" in text
+    assert tables.source(result).endswith(f" cores, {result['machine']['date']}")
+
+
 def test_the_committed_report_is_what_the_committed_files_say():
     report.main(["--check"])
 

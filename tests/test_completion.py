@@ -70,7 +70,7 @@ def test_flags(script):
         assert complete(script, *words) == ["--device"]
     for words in both("sample", "run", "--net"):
         assert complete(script, *words) == []
-    assert complete(script, "-X", "dev", "-m", "vaegan_kernels.train", "--resume", "x", "--st") == ["--steps", "--stop-after"]
+    assert complete(script, "-X", "dev", "-m", "vaegan_kernels.train", "--resume", "x", "--st") == ["--steps", "--stream", "--stop-after"]
 
 
 def test_choices(script):

@@ -10,6 +10,7 @@ import pytest
 from kernels.cuda.device.base import Device, OutOfMemory
 from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.device.gpu import CuPyDevice
+from kernels.cuda.device.ring import Ring
 
 
 class FullMemory(MemoryError):
@@ -43,6 +44,23 @@ class FakeStream:
     def synchronize(self):
         self.log.append("synchronize")
 
+    def wait_event(self, event):
+        self.log.append(("wait", event.name))
+
+    def record(self, event):
+        self.log.append(("record", event.name))
+
+
+class FakeEvent:
+    """CuPy's event, with a name: events are made in the order of the slots."""
+
+    def __init__(self, block, disable_timing):
+        assert block and disable_timing
+        self.name = None
+
+    def synchronize(self):
+        self.waited = True
+
 
 class FakeMemory:
     def __init__(self, size):
@@ -66,6 +84,16 @@ class FakeArray(SimpleNamespace):
 
     def __init__(self, shape, dtype, data=None, whole=True):
         super().__init__(shape=shape, dtype=np.dtype(dtype), data=data, flags=SimpleNamespace(c_contiguous=whole))
+
+
+class SlicedArray(FakeArray):
+    """One that is given in parts, and says which."""
+
+    parts = ()
+
+    def __getitem__(self, part):
+        self.parts = [*self.parts, part]
+        return FakeArray((part.stop - part.start, *self.shape[1:]), self.dtype, self.data)
 
 
 @pytest.fixture
@@ -182,3 +210,37 @@ def test_out_of_memory(dev):
     with pytest.raises(OutOfMemory, match="4,294,967,296 bytes more were needed, 1,024 are free") as caught:
         dev.empty((1 << 30,), np.float32)
     assert (caught.value.needed, caught.value.free) == (1 << 32, 1024)
+
+
+def test_a_ring_of_two_slots(dev):
+    """Which stream is given what: page-locked memory is copied on a stream of its own, and events cross from one to the other."""
+    entered, runtime = [], SimpleNamespace(setDevice=lambda number: entered.append(number), CUDARuntimeError=FullMemory)
+    side, dev._cupy.cuda.runtime, dev._number = FakeStream(), runtime, 3
+    dev._cupy.cuda.Stream, dev._cupy.cuda.Event = lambda non_blocking: side, FakeEvent
+    dev._cupy.cuda.alloc_pinned_memory = lambda size: bytearray(size + 100)  # CuPy rounds up
+    dev._cupy.ndarray = lambda shape, dtype, data: SlicedArray(shape, dtype, data)
+    ring = Ring(dev, 2, (3, 4, 4, 1))
+    for slot in range(2):
+        ring._copied[slot].name, ring._read[slot].name = f"copied {slot}", f"read {slot}"
+    ring.enter()
+    for slot in (0, 1, 0):
+        ring.host(slot)[...] = slot + 1
+        ring.copy(slot)
+        ring.wait(slot)
+        ring.release(slot)
+    ring.close()
+    assert entered == [3] and ring.images.shape == (6, 4, 4, 1) and ring._copied[1].waited
+    assert side.log == [item for s in (0, 1, 0) for item in (("wait", f"read {s}"), ("in", 48), ("record", f"copied {s}"))] + [
+        "synchronize"
+    ]
+    assert dev.stream.log == [item for s in (0, 1, 0) for item in (("wait", f"copied {s}"), ("record", f"read {s}"))]
+    assert ring.images.parts == [slice(0, 3), slice(3, 6), slice(0, 3)] and ring.host(1).tolist() == np.full((3, 4, 4, 1), 2).tolist()
+
+
+def test_no_memory_to_keep_in_place(dev):
+    def refuse(size):
+        raise FullMemory("cudaErrorMemoryAllocation: out of memory")
+
+    dev._cupy.cuda.runtime.CUDARuntimeError, dev._cupy.cuda.alloc_pinned_memory = FullMemory, refuse
+    with pytest.raises(MemoryError, match="the driver keeps no 24 bytes of the host's in place: cudaErrorMemoryAllocation: out of memory"):
+        dev.pinned((2, 12))

@@ -96,6 +96,7 @@ RUNS = {
     "float32, two pictures": ("--preset", "paper", "--draw-every", "3", "--precision", "float32"),
     "conditional": ("--preset", "paper", "--conditional"),
     "augmented": ("--augment", "--dis-noise", "0.1", "--average", "0.9", "--optimizer", "adam"),
+    "streamed": ("--stream", "--conditional"),
     "vae": ("--model", "vae"),
     "gan": ("--model", "gan"),
     "vae-dis": ("--model", "vae-dis", "--gan-steps", "6"),
@@ -114,6 +115,7 @@ def test_a_run_compiles_nothing_behind_its_rehearsal(run, compilers, devices, di
     assert len(compilers.together) == rehearsals and len(compilers.together[0]) > 20
     assert {launch.name for launch in compilers.alone} <= CREATION
     assert 1 <= devices[0].stream.captured <= rehearsals and devices[0].stream.replayed > 0
+    assert devices[0].stream.waits == (6 if run == "streamed" else 0), "each step for its images, before its graph"
     assert re.search(r"compiling kernels for this GPU, once: 0/\d\d", captured.err) and "compiling" not in captured.out
 
 

@@ -170,6 +170,7 @@ def go(
     ``resume``: the folder that resumes it, where that is not its own.
     """
     from vaegan_kernels.pictures.artist import Artist
+    from vaegan_kernels.runs.feed import SLOTS
     from vaegan_kernels.runs.metrics import truncate_metrics
     from vaegan_kernels.runs.trainer import Trainer, examples_of
     from vaegan_kernels.shell.progress import Progress
@@ -192,7 +193,9 @@ def go(
     trainer = Trainer(
         config, network.engine, network, dataset, folder, step=step, seconds=header.seconds, listener=artist, resume=resume, job=job
     )
-    network.engine.prepare(lambda: rehearse(trainer, artist, model, dataset))
+    trainer.feed.prepare(lambda: rehearse(trainer, artist, model, dataset))
+    if trainer.feed.streamed:
+        say(f"images: read ahead of the steps, {SLOTS} steps' on the GPU" + ("" if config.stream else ": not all fit there"))
     with Progress(steps, step, quiet=arguments.quiet) as progress, job.watch(config.rank_timeout):
         ended_by = trainer.run(arguments.stop_after, progress)
     command = f"python -m vaegan_kernels.train --resume {quoted(resume or folder.path)}"

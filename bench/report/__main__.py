@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import plots
-from bench.report.tables import breakdown_table, kernel_table, scaling_table, source, step_table
+from bench.report.tables import breakdown_table, feed_table, kernel_table, scaling_table, source, step_table
 
 HERE = Path(__file__).resolve().parents[1]
 HEAD = """# Benchmarks
@@ -50,6 +50,7 @@ def parts(results: Path) -> list[tuple[str, Path, Callable[[dict[str, Any]], str
         ("How cost grows", "scaling-*.json", scaling_table),
         ("Operation by operation", "kernels-*.json", kernel_table),
         ("Where a step's time goes", "breakdown-*.json", breakdown_table),
+        ("Images read ahead of a GPU's steps", "feed*.json", feed_table),
     ]
     return [(heading, path, text) for heading, pattern, text in kinds for path in sorted(results.glob(pattern))]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 
@@ -15,6 +16,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def source(result: dict[str, Any]) -> str:
     """Where a result was measured, and with what, in a line."""
     m = result["machine"]
+    if "torch" not in m:  # nothing of it computes
+        return f"{m['cpu']}, {m['cores']} cores, {m['date']}"
     where = f"{m['cpu']}, {m['threads']} threads" if m.get("device", "cpu") == "cpu" else f"{m['engine']['device']}, cuDNN {m.get('cudnn')}"
     peer = f"PyTorch {m['torch']}" + (f" ({m['torch_vectors']})" if "torch_vectors" in m else "")
     return ", ".join(part for part in (where, engine_title(m), m.get("precision", "float32"), peer, m["date"]) if part)
@@ -100,6 +103,17 @@ def scaling_table(result: dict[str, Any]) -> str:
             ]
         )
     return table([result["network"], "a step", f"x {peer}", "peak memory", f"{peer}'s"], rows)
+
+
+def feed_table(result: dict[str, Any]) -> str:
+    """Images a second from each place, the least and the most of the rounds, and how much was read for a byte that was wanted."""
+    rows = []
+    for case in result["cases"]:
+        speeds, read = ([r[name] for r in case["rounds"]] for name in ("images_per_s", "bytes_read"))
+        rows.append([case["where"], f"{median(speeds):,.0f} ({min(speeds):,}–{max(speeds):,})", f"{median(read):.1f}"])
+    file = f"{result['images']:,} images of {result['image_size']} pixels, {result['file_bytes'] / 2**30:.1f} GB"
+    text = f"Needed: {result['needed_images_per_s']:,} images/s. `disk`: none of the file is in the system's memory before.\n\n"
+    return text + table([file, "images/s", "bytes read / wanted"], rows)
 
 
 def of_roofline(row: dict[str, Any], peaks: dict[str, float]) -> float | None:

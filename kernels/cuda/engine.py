@@ -16,6 +16,7 @@ from kernels.contract.operation import Array
 from kernels.cuda.activations import Activations
 from kernels.cuda.batch import Batch
 from kernels.cuda.device.base import Device
+from kernels.cuda.device.ring import Ring
 from kernels.cuda.elementwise import Elementwise
 from kernels.cuda.fused import Fused
 from kernels.cuda.latent import Latent
@@ -70,6 +71,9 @@ class CUDAEngine(Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwi
 
     def upload_images(self, images: np.ndarray) -> Any:
         return self.device.upload(np.ascontiguousarray(images, np.uint8))
+
+    def ring(self, slots: int, shape: tuple[int, ...]) -> Ring:
+        return Ring(self.device, slots, shape)
 
     # ---- execution ----
 

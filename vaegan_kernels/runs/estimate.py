@@ -12,6 +12,7 @@ import numpy as np
 from kernels import Engine
 from models.networks import NetworkSpec
 from vaegan_kernels.files import human_size
+from vaegan_kernels.runs.feed import SLOTS
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.settings.config import Config
 from vaegan_kernels.shell.progress import duration
@@ -98,6 +99,8 @@ def print_estimate(config: Config, spec: NetworkSpec, engine: Engine, folder: Ru
     dry = rehearsal(engine)
     step, rows = on_cpu(config, spec, engine) if dry is None else (0.0, on_gpu(config, spec, dry))
     where = " (they stay in their file)" if kind == "packed file" and engine.host_memory else ""
+    if config.stream and not engine.host_memory:
+        where, count = f" ({SLOTS} steps', read ahead)", SLOTS * config.step_images
     rows[f"images{where}"] = count * spec.image_size**2 * spec.channels
     print("memory: " + ", ".join(f"{name} {human_size(size)}" for name, size in rows.items()))
     print(f"        about {human_size(sum(rows.values()))} together{'' if dry is None else ' on the GPU'}")

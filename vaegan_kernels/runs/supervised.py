@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ import numpy as np
 from kernels import philox
 from models.optimizers import learning_rate as rate_of
 from models.supervised import Supervised
+from vaegan_kernels.runs.feed import Feed
 from vaegan_kernels.shell.cli import EXIT_INTERRUPTED, EXIT_TERMINATED
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shell.interrupt import StopRequest
@@ -46,7 +49,14 @@ def train_steps(
     from vaegan_kernels.shell.progress import Counter, Progress
 
     eng, n, steps, (_, size, _, channels) = model.engine, schedule.batch_size, schedule.steps, images.shape
-    placed, per_epoch = eng.upload_images(images), len(chosen) // n
+    per_epoch = len(chosen) // n
+
+    @functools.lru_cache(2)
+    def order_of(epoch: int) -> np.ndarray:
+        shuffled = philox.permutation(len(chosen), seed=schedule.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
+        return np.asarray(chosen[shuffled])
+
+    feed = Feed(eng, images, (1, n), lambda step: order_of(step // per_epoch)[step % per_epoch * n :][:n])
     table = eng.asarray(known.reshape(len(known), -1), np.int32 if known.dtype == np.int32 else eng.wide)
     x, rows = eng.empty((n, size, size, channels)), eng.empty((n, table.shape[1]), table.dtype)
     targets = rows.reshape(-1) if known.ndim == 1 else rows
@@ -56,21 +66,21 @@ def train_steps(
     eng.put(counter, [step])
 
     def body() -> None:
-        eng.gather_batch(x, placed, order, counter, per_epoch=per_epoch, seed=schedule.seed, flip=True)
+        placed, placed_order, cycle = feed.gathered(order, per_epoch)
+        eng.gather_batch(x, placed, placed_order, counter, per_epoch=cycle, seed=schedule.seed, flip=True)
         eng.gather_rows(rows, table, order, counter, per_epoch=per_epoch)
         eng.look_up_rate(lr, rates, counter)
         model.train_step(x, targets, lr)
         eng.advance(counter)
 
-    eng.prepare(body)
+    feed.prepare(body)
     replay, epoch_of_order, show = eng.record(body), -1, Counter(f"training {what}", quiet=quiet)
-    with StopRequest(Progress(steps, step, quiet=quiet)) as request:
+    with contextlib.closing(feed), StopRequest(Progress(steps, step, quiet=quiet)) as request:
         while step < steps and request.signal is None:
             if step // per_epoch != epoch_of_order:
                 epoch_of_order = step // per_epoch
-                shuffled = philox.permutation(len(chosen), seed=schedule.seed, step=epoch_of_order, stream=philox.STREAM_SHUFFLE)
-                eng.put(order, chosen[shuffled])
-            replay()
+                eng.put(order, order_of(epoch_of_order))
+            feed.step(step, replay)
             step += 1
             show(step, steps)
             if step % every == 0 or step == steps or request.signal is not None:

@@ -6,6 +6,8 @@ an epoch, mirrors and noise come from the counter-based generator, and the state
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import time
 import warnings
@@ -16,18 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from kernels import Engine, OutOfMemory, philox
+from kernels import Engine, philox
 from models.objective import LOSSES
 from models.optimizers import average_decay, learning_rate
 from models.vaegan import VAEGAN
 from vaegan_kernels.data.dataset import Dataset
 from vaegan_kernels.files import quoted
 from vaegan_kernels.runs import checkpoint
+from vaegan_kernels.runs.feed import Feed
 from vaegan_kernels.runs.inference import EXAMPLES
 from vaegan_kernels.runs.metrics import append_metrics
 from vaegan_kernels.runs.run_folder import RunFolder
 from vaegan_kernels.settings.config import Config
-from vaegan_kernels.shell.cli import describe_os_error, describe_out_of_memory
+from vaegan_kernels.shell.cli import describe_os_error, disk_full
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shell.interrupt import StopRequest
 from vaegan_kernels.shell.job import Job
@@ -63,8 +66,9 @@ class Trainer:
         self.train = dataset.split("train")
         self.per_epoch = len(self.train) // config.step_images
         self.objective = config.objective()
-        self.images = self.upload_images()
         self.first, n = engine.shard(config.batch_size)  # of each batch's images, those of this process
+        self.order_of = functools.lru_cache(2)(self.epoch_order)  # two: the thread that reads images is ahead
+        self.feed = Feed(engine, dataset.images, (config.accumulate, n), self.batch_indices, config.stream)
         shape, noise = (n, spec.image_size, spec.image_size, spec.channels), (n, spec.latent)
         self.x, self.eps, self.z_p = engine.empty(shape), engine.empty(noise, engine.wide), engine.empty(noise, engine.wide)
         # For each batch of a step the images that are here, in all steps of an epoch
@@ -76,19 +80,19 @@ class Trainer:
         self.place_options()
         engine.put(self.counter, [step])
         self.replay = engine.record(self.step_body)
-        self.clock = 0.0
+        self.clock, self.saved = 0.0, step
         self.told: set[str] = set()  # what could not be drawn
-        self.saved = step
         self.speed_from = (time.perf_counter(), step)
 
-    def upload_images(self) -> Any:
-        """The data set where batches are gathered from: on a GPU, all of it. Raises `UserError` where it does not fit there."""
-        images = self.dataset.images
-        try:
-            return self.engine.upload_images(images)
-        except OutOfMemory as error:
-            advice = "take fewer with --limit, or use --device cpu"
-            raise UserError(describe_out_of_memory(error, advice, what=f"the data set of {len(images):,} images")) from None
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        """int64 [steps, batches of a step, N]: the images of an epoch that are here."""
+        order = philox.permutation(len(self.train), seed=self.config.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
+        images = self.train[order][: self.per_epoch * self.config.step_images].reshape(self.per_epoch, self.config.accumulate, -1)
+        return np.ascontiguousarray(images[:, :, self.first : self.first + len(self.x)])
+
+    def batch_indices(self, step: int) -> np.ndarray:
+        """int64: the images of a step's batches that are here, one batch behind the other."""
+        return np.asarray(self.order_of(step // self.per_epoch)[step % self.per_epoch].reshape(-1))
 
     def place_attributes(self) -> None:
         """Of a conditional run the attributes of all images, wide [n, A], where batches are gathered from, and those of a batch."""
@@ -122,7 +126,7 @@ class Trainer:
         """
         end = min(self.steps, stop_after or self.steps)
         config = self.config
-        with warnings.catch_warnings(), StopRequest(progress) as request:
+        with warnings.catch_warnings(), contextlib.closing(self.feed), StopRequest(progress) as request:
             warnings.simplefilter("ignore", RuntimeWarning)  # an overflow is found below and reported in one line
             self.clock = time.perf_counter()
             self.speed_from = (self.clock, self.step)
@@ -157,12 +161,10 @@ class Trainer:
         """One step of the system on the next batch; ``step`` grows by one."""
         epoch = self.step // self.per_epoch
         if self.order_epoch != epoch:
-            order = philox.permutation(len(self.train), seed=self.config.seed, step=epoch, stream=philox.STREAM_SHUFFLE)
-            images = self.train[order][: self.per_epoch * self.config.step_images].reshape(self.per_epoch, self.config.accumulate, -1)
             for batch, own in enumerate(self.order):
-                self.engine.put(own, images[:, batch, self.first : self.first + len(self.x)].reshape(-1))
+                self.engine.put(own, self.order_of(epoch)[:, batch].reshape(-1))
             self.order_epoch = epoch
-        self.replay()
+        self.guarded(self.feed.step, self.step, self.replay)
         self.step += 1
 
     def step_body(self) -> None:
@@ -178,11 +180,12 @@ class Trainer:
         """Number ``batch`` of the step's batches. All that is drawn depends on an image's number in the step, whichever process has it."""
         eng, seed, n = self.engine, self.config.seed, len(self.x)
         order, first = self.order[batch], batch * self.config.batch_size + self.first
-        options: dict[str, Any] = {"per_epoch": self.per_epoch, "seed": seed, "flip": self.config.flip, "first": first}
+        images, places, cycle = self.feed.gathered(order, self.per_epoch, batch)
+        options: dict[str, Any] = {"per_epoch": cycle, "seed": seed, "flip": self.config.flip, "first": first}
         if self.config.augmentation is None:
-            eng.gather_batch(self.x, self.images, order, self.counter, **options)
+            eng.gather_batch(self.x, images, places, self.counter, **options)
         else:
-            eng.augment_batch(self.x, self.images, order, self.counter, strengths=self.config.augmentation, **options)
+            eng.augment_batch(self.x, images, places, self.counter, strengths=self.config.augmentation, **options)
         for rows, stream in ((self.eps, philox.STREAM_EPS), (self.z_p, philox.STREAM_PRIOR)):
             eng.normal(rows, seed=seed, step=self.counter, stream=stream, start=first * rows.shape[1])
         for attributes in self.given:
@@ -271,11 +274,12 @@ class Trainer:
         return total
 
     def guarded(self, write: Any, *arguments: Any) -> None:
-        """Call something that writes; a full disk becomes a `UserError` that says which checkpoint is left and how to resume."""
+        """Call what reads or writes; an error of a disk becomes a `UserError` that says which checkpoint is left and how to resume."""
         try:
             write(*arguments)
         except OSError as error:
-            resume = f"; make room, then --resume {quoted(self.resume or self.folder.path)}" if self.folder.checkpoint.exists() else ""
+            then = "make room, then " if disk_full(error) else ""
+            resume = f"; {then}--resume {quoted(self.resume or self.folder.path)}" if self.folder.checkpoint.exists() else ""
             what = describe_os_error(error).split(";")[0]
             raise UserError(f"step {self.step}: {what}; {self.last_good()}{resume}") from None
 

@@ -26,7 +26,7 @@ from vaegan_kernels.shell.errors import UserError
 
 # What a resumed run may change: where and how it runs and what it reports, never the mathematics.
 CHANGEABLE = {"data", "device", "engine", "threads", "log_every", "draw_every", "save_every", "reconstruct_from"}
-CHANGEABLE |= {"animation", "curves", "tensorboard", "rank_timeout"}
+CHANGEABLE |= {"animation", "curves", "tensorboard", "stream", "rank_timeout"}
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,10 @@ class Config:
     engine: str = option(
         "auto", "Device", "of the CPU: compiled C++ (float32), NumPy, or the first where there is a compiler",
         choices=IMPLEMENTATIONS,
+    )  # fmt: skip
+    stream: bool | None = option(
+        None, "Device", "on a GPU: read images ahead of the steps that see them; a CPU always reads them where they are (default: where "
+        "not all fit on the GPU)",
     )  # fmt: skip
     threads: int | None = option(None, "Device", "CPU threads (default: all cores)", minimum=1, maximum=4096)
     rank_timeout: float = option(300.0, "Device", "of several processes: seconds that one waits for the others before all end", above=0.0)

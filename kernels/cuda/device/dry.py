@@ -12,6 +12,7 @@ import numpy as np
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch
 from kernels.cuda.device.chips import CHIPS, Chip
+from kernels.cuda.device.host.streams import HostEvent, LaunchStream
 
 LARGE = 1 << 20
 MAP_NORESERVE = 0x4000 if sys.platform.startswith("linux") else 0  # from <sys/mman.h>; Python has no name for it before 3.13
@@ -33,6 +34,7 @@ class DryDevice(Device):
         self.launches = []
         self.allocated = 0
         self._scratch: dict[str, int] = {}
+        self.stream = LaunchStream()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         array = _untouched(shape, np.dtype(dtype))
@@ -45,6 +47,18 @@ class DryDevice(Device):
         self._scratch[key] = self._scratch.get(key, 0) + grown
         self.allocated += grown
         return array
+
+    def pinned(self, shape: tuple[int, ...]) -> np.ndarray:
+        return _untouched(shape, np.dtype(np.uint8))
+
+    def new_stream(self) -> LaunchStream:
+        return LaunchStream()
+
+    def new_event(self) -> HostEvent:
+        return HostEvent()
+
+    def copy(self, array: Array, values: np.ndarray, stream: Any) -> None:
+        pass
 
     def _put(self, array: np.ndarray, values: np.ndarray) -> None:
         pass

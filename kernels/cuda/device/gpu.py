@@ -29,6 +29,7 @@ class CuPyDevice(Device):
     """
 
     name = "gpu"
+    _number = 0
 
     def __init__(self) -> None:
         import cupy
@@ -36,6 +37,7 @@ class CuPyDevice(Device):
         self._cupy = cupy
         cupy.cuda.runtime.free(0)  # makes the GPU's context current
         super().__init__(chip_of(cupy.cuda.Device()))
+        self._number = int(cupy.cuda.Device().id)
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self._launcher = Launcher(Driver(), self.chip, lambda array: array.data.ptr, dependent_launches())
         self._scratch: dict[str, Any] = {}
@@ -79,6 +81,26 @@ class CuPyDevice(Device):
             array.data.copy_to_host_async(ctypes.c_void_p(target.ctypes.data), target.nbytes, self.stream)
         self.stream.synchronize()
         return target
+
+    def enter(self) -> None:
+        self._cupy.cuda.runtime.setDevice(self._number)  # a new thread's is the first
+
+    def pinned(self, shape: tuple[int, ...]) -> np.ndarray:
+        size = int(np.prod(shape, dtype=np.int64))
+        try:
+            memory = self._cupy.cuda.alloc_pinned_memory(size)
+        except self._cupy.cuda.runtime.CUDARuntimeError as error:
+            raise MemoryError(f"the driver keeps no {size:,} bytes of the host's in place: {_line(error)}") from None
+        return np.frombuffer(memory, np.uint8, size).reshape(shape)
+
+    def new_stream(self) -> Any:
+        return self._cupy.cuda.Stream(non_blocking=True)
+
+    def new_event(self) -> Any:
+        return self._cupy.cuda.Event(block=True, disable_timing=True)  # a thread that waits for it sleeps
+
+    def copy(self, array: Array, values: np.ndarray, stream: Any) -> None:
+        array.data.copy_from_host_async(ctypes.c_void_p(values.ctypes.data), values.nbytes, stream)
 
     def synchronize(self) -> None:
         self._refuse_in_capture("waits")

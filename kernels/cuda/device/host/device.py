@@ -20,6 +20,7 @@ from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch
 from kernels.cuda.device.chips import CHIPS, Chip
 from kernels.cuda.device.host.build import function
+from kernels.cuda.device.host.streams import HostEvent, HostStream, LaunchStream
 
 ZONE = 256
 POISON = 0xFF
@@ -45,6 +46,7 @@ class HostDevice(Device):
         self._allocated: dict[int, tuple[weakref.ref[np.ndarray], int, int, bytes]] = {}
         self._numbers = itertools.count()
         self._scratch: dict[str, np.ndarray] = {}
+        self.stream: HostStream = LaunchStream()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array of NaN bytes between red zones, 256-byte aligned."""
@@ -62,6 +64,18 @@ class HostDevice(Device):
         """A fresh array each time: what an earlier call left is NaN again."""
         self._scratch[key] = self.empty(shape, dtype)
         return self._scratch[key]
+
+    def pinned(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, POISON, np.uint8)
+
+    def new_stream(self) -> HostStream:
+        return HostStream()
+
+    def new_event(self) -> HostEvent:
+        return HostEvent()
+
+    def copy(self, array: np.ndarray, values: np.ndarray, stream: HostStream) -> None:
+        stream.add(lambda: np.copyto(array, values))
 
     def _put(self, array: np.ndarray, values: np.ndarray) -> None:
         array[...] = values
