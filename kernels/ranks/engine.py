@@ -26,7 +26,7 @@ Groups = tuple[int, ...]
 #: Methods of an engine that are those of the process's own.
 OWN = (
     "empty", "asarray", "put", "upload_images", "to_numpy", "record", "prepare", "together", "fixed_weights", "unchanged", "synchronize",
-    "update_list",
+    "update_list", "ring",
 )  # fmt: skip
 
 
