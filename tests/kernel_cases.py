@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import kernel_cases_layers as layers
 import kernel_cases_others as others
 import kernel_cases_parts as parts
+import kernel_cases_shares as shares
 import kernel_cases_step as step
 from kernel_check import Case
 from kernel_shapes import PAPER, Shapes
@@ -41,7 +42,7 @@ def _cases(shapes: Shapes) -> Iterator[Case]:
         yield from layers.block("linear", dense, shapes.variants or number == 0)
     for given, make in (
         (shapes.products, layers.products), (shapes.forwards, layers.one_forward), (shapes.dgrads, layers.dgrads),
-        (shapes.wgrads, layers.one_wgrad), (shapes.vectors, others.elementwise),
+        (shapes.wgrads, layers.one_wgrad), (shapes.vectors, others.elementwise), (shapes.maps, shares.finished),
     ):  # fmt: skip
         for each in given:
             yield from make(each)
@@ -51,3 +52,5 @@ def _cases(shapes: Shapes) -> Iterator[Case]:
     yield from others.latent_and_losses()
     yield from step.optimizers()
     yield from step.batches()
+    yield from shares.draws_and_batches()
+    yield from shares.put_together()

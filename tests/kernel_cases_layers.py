@@ -9,6 +9,8 @@ from kernel_check import Case
 from kernel_draw import Draw, Slot
 from kernel_shapes import EPS, Conv, Dense, masked_sums, normal_layer, previous_norm, previous_relu, weights
 
+from kernels.contract.batch_norm import Running
+
 Built = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -134,16 +136,22 @@ def block(kind: str, c: Conv | Dense, variants: bool) -> Iterator[Case]:
     source, result, w_shape, forward_terms, backward_terms, options = geometry(kind, c)
     channels = result[-1]
 
-    def ahead(d: Draw, training: bool) -> Built:
+    def ahead(d: Draw, training: bool, alone: bool = False) -> Built:
         groups = c.lots if training else (c.n,)
         statistics = [d.out(len(groups), channels, role="wide", kind="loose") for _ in range(2)]
         if not training:
             statistics = [d.wide(1, channels, scale=0.3), d.given(0.5 + d.rng.random((1, channels)), "wide")]
         affine = d.wide(channels, scale=0.3, shift=1.0), d.wide(channels, scale=0.3)
-        outputs = d.out(*result, kind="loose"), d.out(*result, kind="loose")
+        outputs = None if alone else d.out(*result, kind="loose"), d.out(*result, kind="loose")
+        kept = {"running": Running(d.wide(channels), d.wide(channels), 0.9)} if alone else {}  # which does not move
         # in float32 about means that are large beside the deviation
         x = d.act(*source, shift=4.0 if d.precision == "float32" else 0.0)
-        return (*outputs, *statistics, x, weights(d, *w_shape), *affine, groups), {**options, "eps": EPS, "batch_statistics": training}
+        return (*outputs, *statistics, x, weights(d, *w_shape), *affine, groups), {
+            **options,
+            **kept,
+            "eps": EPS,
+            "batch_statistics": training,
+        }
 
     def backward(d: Draw, training: bool = True, dx: bool = True, dw: bool = True, summed: bool = False) -> Built:
         groups = c.lots if training else (c.n,)
@@ -164,6 +172,7 @@ def block(kind: str, c: Conv | Dense, variants: bool) -> Iterator[Case]:
 
     name = f"{kind}_bn_relu"
     yield Case(f"{name}_forward", c.label, lambda d: ahead(d, True), forward_terms)
+    yield Case(f"{name}_forward", f"{c.label}, statistics alone", lambda d: ahead(d, True, True), forward_terms)
     yield Case(f"{name}_backward", c.label, backward, backward_terms)
     if not variants:
         return

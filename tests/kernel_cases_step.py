@@ -67,6 +67,17 @@ def update_all(engine: Any, kind: str, entries: Any, **options: Any) -> None:
     getattr(engine, f"{kind}_update_all")(engine.update_list(kind, entries), **options)
 
 
+def pictures(d: Draw, *shape: int) -> Slot:
+    values = d.rng.integers(0, 256, shape, np.uint8)
+    values[0], values[1] = 0, 255
+    return d.given(values, "uint8")
+
+
+def gather(d: Draw, size: tuple[int, ...], flip: bool, step: int, **options: Any) -> Built:
+    order, counter, epoch = given_step(d, size[0], step)
+    return (d.out(*size), pictures(d, 17, *size[1:]), order, counter), {**epoch, "seed": 2**63 + 5, "flip": flip, **options}
+
+
 def given_step(d: Draw, n: int, step: int) -> tuple[Slot, Slot, dict[str, Any]]:
     """What says which of 17 rows are a batch of ``n``: order, counter, batches of an epoch."""
     order = d.given(d.rng.permutation(17).astype(np.int32), "int32")
@@ -75,15 +86,6 @@ def given_step(d: Draw, n: int, step: int) -> tuple[Slot, Slot, dict[str, Any]]:
 
 def batches() -> Iterator[Case]:
     """The batch of a step from the data set on the device, noise, initial values, and the numbers that change from step to step."""
-
-    def pictures(d: Draw, *shape: int) -> Slot:
-        values = d.rng.integers(0, 256, shape, np.uint8)
-        values[0], values[1] = 0, 255
-        return d.given(values, "uint8")
-
-    def gather(d: Draw, size: tuple[int, ...], flip: bool, step: int, **options: Any) -> Built:
-        order, counter, epoch = given_step(d, size[0], step)
-        return (d.out(*size), pictures(d, 17, *size[1:]), order, counter), {**epoch, "seed": 2**63 + 5, "flip": flip, **options}
 
     def rows(d: Draw, n: int, columns: int, step: int) -> Built:
         order, counter, epoch = given_step(d, n, step)

@@ -27,7 +27,7 @@ FREE = {
     "middle": ALONE | {("batch_norm_statistics", "x")},
     "first": ALONE | LONGER | {
         ("gather_images", "images"), ("gather_batch", "images"), ("augment_batch", "images"), ("gather_rows", "rows"),
-        ("gather_rows", "out"),
+        ("gather_rows", "out"), ("sum_parts", "parts"),
     },
 }  # fmt: skip
 

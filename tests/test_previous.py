@@ -86,6 +86,27 @@ def test_a_dgrad_masks_and_sums(engine, rng, case, grouping):
     assert_close(engine.to_numpy(under.previous.sums), expected_sums(expected, under, under.previous.groups), limit, "sums")
 
 
+@pytest.mark.parametrize("flattened", [False, True])
+@pytest.mark.parametrize("grouping", [*GROUPS, "ReLU alone"])
+def test_an_error_that_no_product_made_alone(engine, rng, grouping, flattened):
+    """The same mask and sums for an error that is at hand, in place."""
+    shape, alone = (6, 5, 4, 8), grouping == "ReLU alone"
+    if alone and flattened:
+        pytest.skip("a flattened image with no gamma does not say how many channels it has")
+    under = layer(engine, rng, shape, GROUPS.get(grouping, (6,)), relu_alone=alone)
+    error = draw(engine, rng, *shape)
+    dx = put(engine, error)
+    operation = "linear" if flattened else ""
+    engine.finish_previous(flat(dx, operation), flat_below(under.previous, operation))
+    expected = error * (engine.to_numpy(under.y) > 0)
+    assert 0 < np.count_nonzero(expected) < expected.size
+    assert np.array_equal(engine.to_numpy(dx), expected.astype(engine.dtype))
+    limit = 100 * tolerance(engine.dtype, 120)
+    assert_close(engine.to_numpy(under.previous.sums), expected_sums(expected, under, under.previous.groups), limit, "sums")
+    with pytest.raises(ValueError, match="got .*expected"):
+        engine.finish_previous(poisoned(engine, 5, 5, 4, 8), under.previous)
+
+
 @pytest.mark.parametrize("grouping", GROUPS)
 @pytest.mark.parametrize("inplace", [False, True])
 def test_batch_norm_takes_the_sums(engine, rng, grouping, inplace):

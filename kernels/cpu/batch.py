@@ -28,8 +28,9 @@ def gather_batch(
 
 def mirrored(n: int, *, seed: int, step: int, first: int) -> np.ndarray:
     """bool [n]: whether images ``first`` to first + n of the step's batch are mirrored."""
-    words = philox.uint32(first + n, seed=seed, step=step, stream=philox.STREAM_FLIP)
-    return (words[first:] & 1).astype(bool)
+    before = first % 4  # of the same block of words
+    words = philox.uint32(before + n, seed=seed, step=step, stream=philox.STREAM_FLIP, start=first - before)
+    return (words[before:] & 1).astype(bool)
 
 
 def gather_rows(out: np.ndarray, rows: np.ndarray, order: np.ndarray, counter: np.ndarray, *, per_epoch: int) -> None:

@@ -48,20 +48,23 @@ class Batch(Operations):
             np.int64(len(images)), *_extents(x), cost=_gather_cost(x), defines=defines_of(x),
         )  # fmt: skip
 
-    def _gather_batch(self, x: Array, images: Array, order: Array, counter: Array, *, per_epoch: int, seed: int, flip: bool) -> None:
+    def _gather_batch(
+        self, x: Array, images: Array, order: Array, counter: Array, *, per_epoch: int, seed: int, flip: bool, first: int = 0
+    ) -> None:
         self.device.cuda(
             "random.cu", "gather_batch", _grid(x), THREADS, x, images, order, counter, np.int64(per_epoch), np.uint64(seed),
-            np.int32(flip), np.int64(len(images)), *_extents(x), cost=_gather_cost(x), defines=defines_of(x),
+            np.int32(flip), np.int64(first), np.int64(len(images)), *_extents(x), cost=_gather_cost(x), defines=defines_of(x),
         )  # fmt: skip
 
     def _augment_batch(
-        self, x: Array, images: Array, order: Array, counter: Array, *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation
-    ) -> None:
+        self, x: Array, images: Array, order: Array, counter: Array, *, per_epoch: int, seed: int, flip: bool, strengths: Augmentation,
+        first: int = 0,
+    ) -> None:  # fmt: skip
         n, h, w, c = x.shape
         self.device.cuda(
             "random.cu", "augment_batch", (blocks(h * w, THREADS), min(n, 65535)), THREADS, x, images, order, counter, np.int64(per_epoch),
-            np.uint64(seed), np.int32(flip), *map(np.float32, strengths), np.int64(len(images)), *map(np.int32, (n, h, w, c)),
-            cost=_gather_cost(x), defines=defines_of(x),
+            np.uint64(seed), np.int32(flip), np.int64(first), *map(np.float32, strengths), np.int64(len(images)),
+            *map(np.int32, (n, h, w, c)), cost=_gather_cost(x), defines=defines_of(x),
         )  # fmt: skip
 
     def _gather_rows(self, out: Array, rows: Array, order: Array, counter: Array, *, per_epoch: int) -> None:

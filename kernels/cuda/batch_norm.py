@@ -8,10 +8,12 @@ import numpy as np
 
 from kernels.contract.batch_norm import Running
 from kernels.contract.operation import Array
+from kernels.contract.previous import Previous
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import THREADS, blocks, channel_layout, constant, defines_of
+from kernels.cuda.elementwise import launch_map
 from kernels.cuda.operations import Operations
-from kernels.cuda.products.partials import Finish, Made, bn_finalise, bn_sums_finalise
+from kernels.cuda.products.partials import Finish, Made, bn_finalise, bn_sums_finalise, column_sums
 from kernels.ledger import cost
 
 FILE = "batch_norm.cu"
@@ -117,6 +119,15 @@ class BatchNorm(Operations):
             *((None,) * 3 if finish is None else (finish.partial, finish.plan, dev.counters, *_sum_chunks(finish))),
             cost=cost(0, reads, [dx, *writes]), defines=defines_of(x),
         )  # fmt: skip
+
+    def _finish_previous(self, dx: Array, previous: Previous) -> None:
+        launch_map(self.device, "relu_backward", dx, [dx, previous.y], defines=defines_of(dx))
+        if previous.pre is not None:
+            rows = (len(dx), -1, len(previous.gamma))
+            pre, g = previous.pre.reshape(rows), dx.reshape(rows)
+            self._backward_sums(previous.sums, g, pre, None, previous.mean, previous.var, previous.groups, previous.eps)
+        elif previous.sums is not None:
+            column_sums(self.device, previous.sums.reshape(-1), dx.reshape(-1, dx.shape[-1]))
 
     def _backward_sums(
         self, sums: Array, dy: Array, x: Array, mask: Array, mean: Array, var: Array, groups: tuple[int, ...], eps: float

@@ -22,6 +22,7 @@ from kernels.cuda.fused import Fused
 from kernels.cuda.latent import Latent
 from kernels.cuda.losses import Losses
 from kernels.cuda.optimizer import Optimizer
+from kernels.cuda.parts import Parts
 from kernels.cuda.products.packing import FixedWeights, unchanged
 from kernels.cuda.products.partials import summed_together
 from kernels.cuda.random import Random
@@ -30,7 +31,7 @@ from kernels.engine import Engine
 PRECISIONS = ("bf16", "tf32", "float32")
 
 
-class CUDAEngine(Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwise, Random, Engine):
+class CUDAEngine(Fused, Activations, Latent, Losses, Optimizer, Batch, Elementwise, Parts, Random, Engine):
     """Operations on ``device`` in ``precision``.
 
     "bf16": activations, errors and operands in bfloat16, sums in float32; "tf32": float32 arrays, products on the tensor cores

@@ -24,25 +24,27 @@ class Fused(Conv2d, ConvTranspose2d, Linear, BatchNorm):
     """Operations of the CUDA engine."""
 
     def _conv2d_bn_relu_forward(
-        self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
+        self, y: Array | None, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
         running: Running | None = None,
     ) -> None:  # fmt: skip
         epilogue = _statistics(mean, var, groups, batch_statistics)
         convolve(self.device, self.precision, pre, x, w, kind="forward", stride=stride, epilogue=epilogue)
-        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
+        if y is not None:
+            self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
 
     def _upconv_bn_relu_forward(
-        self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
+        self, y: Array | None, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, stride: int, eps: float, batch_statistics: bool = True,
         running: Running | None = None,
     ) -> None:  # fmt: skip
         epilogue = _statistics(mean, var, groups, batch_statistics)
         convolve(self.device, self.precision, pre, x, w, kind="dgrad", stride=stride, epilogue=epilogue)
-        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
+        if y is not None:
+            self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
 
     def _linear_bn_relu_forward(
-        self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
+        self, y: Array | None, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, eps: float, batch_statistics: bool = True,
         running: Running | None = None,
     ) -> None:  # fmt: skip
@@ -51,4 +53,5 @@ class Fused(Conv2d, ConvTranspose2d, Linear, BatchNorm):
         matmul(self.device, self.precision, pre, x, w, "forward", epilogue)
         if split and batch_statistics:
             self._batch_norm_statistics(mean, var, pre, groups)
-        self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
+        if y is not None:
+            self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)

@@ -22,13 +22,14 @@ __device__ inline uint4 philox(u64 seed, u64 step, u32 stream, u32 block) {
 // U(0, 1), never 0 or 1: exact in double.
 __device__ inline double unit(u32 word) { return (word + 0.5) * 0x1p-32; }
 
-// out[first … first + 4) = v as far as there are n elements.
+// out[first … first + 4) = v as far as there are such elements, of n.
 template <class T>
 __device__ inline void put4(T *out, const float *v, i64 first, i64 n) {
-    if (first + 4 <= n && ((u64)out & (4 * sizeof(T) - 1)) == 0)
+    if (first >= 0 && first + 4 <= n && ((u64)(out + first) & (4 * sizeof(T) - 1)) == 0)
         store4(out + first, v);
     else
-        for (int k = 0; k < 4 && first + k < n; ++k) from_float(out[first + k], v[k]);
+        for (int k = 0; k < 4 && first + k < n; ++k)
+            if (first + k >= 0) from_float(out[first + k], v[k]);
 }
 
 // Whether word i of (seed, step, STREAM_FLIP) is odd: image i is mirrored.
@@ -43,20 +44,20 @@ __device__ inline bool odd_flip(u64 seed, u64 step, i64 i) {
 }
 
 // N(0, 1) draws by Box-Muller in double: words (a, b) give r cos(2πv), r sin(2πv), r = sqrt(−2 ln u). One Philox block a thread.
-// The grid's second row, if there is one, draws `second`, of the same size and another stream.
+// out[0] is element `start` of the draw. The grid's second row, if there is one, draws `second`, of the same size and another stream.
 extern "C" __global__ void normal(
-    act_t *out, u64 seed, const i64 *device_step, u64 step, u32 stream, i64 n, act_t *second, u32 second_stream) {
+    act_t *out, u64 seed, const i64 *device_step, u64 step, u32 stream, i64 start, i64 n, act_t *second, u32 second_stream) {
     after_previous_launch();
     if (blockIdx.y) out = second, stream = second_stream;
-    const i64 block = (i64)blockIdx.x * THREADS + threadIdx.x;
-    if (4 * block >= n) return;
-    const uint4 words = philox(seed, device_step ? (u64)device_step[0] : step, stream, (u32)block);
+    const i64 block = (i64)blockIdx.x * THREADS + threadIdx.x, first = 4 * block - start % 4;
+    if (first >= n) return;
+    const uint4 words = philox(seed, device_step ? (u64)device_step[0] : step, stream, (u32)(start / 4 + block));
     const double ra = sqrt(-2.0 * log(unit(words.x))), rb = sqrt(-2.0 * log(unit(words.z)));
     double sin_a, cos_a, sin_b, cos_b;
     sincospi(2.0 * unit(words.y), &sin_a, &cos_a);
     sincospi(2.0 * unit(words.w), &sin_b, &cos_b);
     const float v[4] = {(float)(ra * cos_a), (float)(ra * sin_a), (float)(rb * cos_b), (float)(rb * sin_b)};
-    put4(out, v, 4 * block, n);
+    put4(out, v, first, n);
 }
 
 // U(−bound, bound): float32(bound · (2 u − 1)), computed in double with one rounding, so that every engine has the same bits.
@@ -109,15 +110,15 @@ extern "C" __global__ void gather_images(
 }
 
 // The batch of step = counter[0]: x[i] = images[order[(step mod per_epoch) · n + i]] / 127.5 − 1, mirrored where flip is set and
-// word i of (seed, step, STREAM_FLIP) is odd. order: int32. Grid as above.
+// word number + i of (seed, step, STREAM_FLIP) is odd. order: int32. Grid as above.
 extern "C" __global__ void gather_batch(
-    act_t *x, const u8 *images, const int *order, const i64 *counter, i64 per_epoch, u64 seed, int flip, i64 count, int n, int width,
-    int channels, i64 size) {
+    act_t *x, const u8 *images, const int *order, const i64 *counter, i64 per_epoch, u64 seed, int flip, i64 number, i64 count, int n,
+    int width, int channels, i64 size) {
     after_previous_launch();
     const i64 first = ((i64)blockIdx.x * THREADS + threadIdx.x) * 8, step = counter[0];
     if (first >= size) return;
     for (i64 i = blockIdx.y; i < n; i += gridDim.y) {
-        const bool mirrored = flip && odd_flip(seed, (u64)step, i);
+        const bool mirrored = flip && odd_flip(seed, (u64)step, number + i);
         const i64 index = order[step % per_epoch * n + i];
         const u8 *image = index >= 0 && index < count ? images + index * size : nullptr;
         convert(x + i * size, image, mirrored, width, channels, size, first);
@@ -181,18 +182,18 @@ __device__ inline void recolour(float *v, float contrast, float hue) {
     }
 }
 
-// gather_batch's images, each moved, scaled, rotated and recoloured by its own random numbers: strengths as in kernels/augmentation.py.
-// channels: 1 or 3. NaN where there is no such image. Grid: (pixels of an image, images), a pixel a thread.
+// gather_batch's images, each moved, scaled, rotated and recoloured by random numbers of its own, image number + i's: strengths as in
+// kernels/augmentation.py. channels: 1 or 3. NaN where there is no such image. Grid: (pixels of an image, images), a pixel a thread.
 extern "C" __global__ void augment_batch(
-    act_t *x, const u8 *images, const int *order, const i64 *counter, i64 per_epoch, u64 seed, int flip, float translation, float scale,
-    float rotation, float gamma, float contrast, float hue, i64 count, int n, int height, int width, int channels) {
+    act_t *x, const u8 *images, const int *order, const i64 *counter, i64 per_epoch, u64 seed, int flip, i64 number, float translation,
+    float scale, float rotation, float gamma, float contrast, float hue, i64 count, int n, int height, int width, int channels) {
     after_previous_launch();
     __shared__ Augmentation shared;
     const i64 step = counter[0], pixels = (i64)height * width, pixel = (i64)blockIdx.x * THREADS + threadIdx.x;
     for (i64 i = blockIdx.y; i < n; i += gridDim.y) {
         __syncthreads();  // no thread reads the previous image's any more
         draw_augmentation(
-            &shared, threadIdx.x, seed, (u64)step, i, flip, translation, scale, rotation, gamma, contrast, hue, height, width);
+            &shared, threadIdx.x, seed, (u64)step, number + i, flip, translation, scale, rotation, gamma, contrast, hue, height, width);
         __syncthreads();
         if (pixel >= pixels) continue;
         const i64 index = order[step % per_epoch * n + i];

@@ -25,24 +25,25 @@ class Draw(NamedTuple):
     counter: Array
     step: int
     stream: int
+    start: int
 
     def fits(self, other: Draw) -> bool:
         """Whether one launch can do both."""
-        same = self.counter is other.counter and (self.seed, self.step) == (other.seed, other.step)
+        same = self.counter is other.counter and (self.seed, self.step, self.start) == (other.seed, other.step, other.start)
         return same and self.out.size == other.out.size and self.out.dtype == other.out.dtype
 
 
 class Random(Operations):
     """Operations of the CUDA engine."""
 
-    def _normal(self, out: Array, *, seed: int, step: Any, stream: int) -> None:
-        """Held back: the next draw of as many numbers in the same step is made in the same launch."""
+    def _normal(self, out: Array, *, seed: int, step: Any, stream: int, start: int = 0) -> None:
+        """Held back: the next draw of as many numbers with this step and start is made in the same launch."""
         counter = None
         if not isinstance(step, (int, np.integer)):
             counter, step = step, 0
         if not out.size:
             return
-        draw = Draw(out, seed, counter, int(step), stream)
+        draw = Draw(out, seed, counter, int(step), stream, start)
         before = self.device.taken(Draw)
         if before is not None and before.fits(draw):
             return self._draw(before, draw)
@@ -51,11 +52,11 @@ class Random(Operations):
         self.device.hold(out, draw, lambda: self._draw(draw, None))
 
     def _draw(self, one: Draw, other: Draw | None) -> None:
-        out, seed, counter, step, stream = one
+        out, seed, counter, step, stream, start = one
         second = (other.out, np.uint32(other.stream)) if other else (None, np.uint32(0))
         self.device.cuda(
-            FILE, "normal", (blocks(out.size, 4 * THREADS), 2 if other else 1), THREADS, out, np.uint64(seed), counter, np.uint64(step),
-            np.uint32(stream), np.int64(out.size), *second,
+            FILE, "normal", (blocks(start % 4 + out.size, 4 * THREADS), 2 if other else 1), THREADS, out, np.uint64(seed), counter,
+            np.uint64(step), np.uint32(stream), np.int64(start), np.int64(out.size), *second,
             cost=cost(0, [] if counter is None else [counter], [out, *([other.out] if other else [])]), defines=defines_of(out),
         )  # fmt: skip
 
