@@ -10,7 +10,8 @@ belongs to the whole batch is put together here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,7 @@ Groups = tuple[int, ...]
 
 #: Methods of an engine that are those of the process's own.
 OWN = (
-    "empty", "asarray", "put", "upload_images", "to_numpy", "record", "prepare", "together", "fixed_weights", "unchanged", "synchronize",
-    "update_list", "ring",
+    "empty", "asarray", "put", "upload_images", "to_numpy", "record", "fixed_weights", "unchanged", "synchronize", "update_list", "ring",
 )  # fmt: skip
 
 
@@ -50,10 +50,15 @@ class RankedEngine(Engine):
             setattr(self, name, getattr(own, name))
         self._shares = own.asarray(np.array(self.shards) / images, np.float64)
         self._buffers: dict[Any, Array] = {}
+        self._later: list[tuple[Array, Array]] | None = None  # within `together`: gradients of biases, and the whole ones
         self._summed: dict[int, Array] = {}  # by id the gradients that `total` sums: kept, so that no other array gets an id of theirs
 
     def describe(self) -> dict[str, Any]:
         return {**self.own.describe(), "processes": self.ranks.size, "bn_sync": self.sync}
+
+    def prepare(self, body: Callable[[], None]) -> None:
+        self.own.compiling = self.compiling
+        self.own.prepare(body)
 
     # ---- shares of a batch ----
 
@@ -93,10 +98,29 @@ class RankedEngine(Engine):
         if id(dw) in self._summed:
             return self.own._linear_wgrad(dw, x, dy, dbias=dbias)
         whole_x, whole_dy = self._gathered("x", x), self._gathered("dy", dy)
-        whole = None if dbias is None else self._buffer("dbias", dbias.shape, dbias.dtype)[0]
+        whole = None if dbias is None else self._buffer(f"dbias {id(dbias)}", dbias.shape, dbias.dtype)[0]
         self.own._linear_wgrad(dw, whole_x, whole_dy, dbias=whole)
-        if dbias is not None:  # it is in the array that is summed
+        if whole is not None:
+            self._share(dbias, whole)
+
+    def _share(self, dbias: Array, whole: Array) -> None:
+        """The gradient of a bias is in an array that is summed: this process's share of the ``whole`` one."""
+        if self._later is not None:
+            self._later.append((dbias, whole))
+        else:
             self.own._scale(dbias, whole, self.here / self.images)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        outer, self._later = self._later, []
+        try:
+            with self.own.together():
+                yield
+            shared = self._later
+        finally:
+            self._later = outer
+        for dbias, whole in shared:
+            self._share(dbias, whole)
 
     def _linear_wgrad_rmsprop(self, w: Array, ms: Array, copy: Array | None, x: Array, dy: Array, **options: Any) -> None:
         self.own._linear_wgrad_rmsprop(w, ms, copy, self._gathered("x", x), self._gathered("dy", dy), **options)
@@ -119,32 +143,34 @@ class RankedEngine(Engine):
 
     # ---- batch norm ----
 
-    def _combine(self, mean: Array, var: Array) -> None:
-        """This process's statistics become the batch's."""
-        parts = self._buffer("statistics", (2, *mean.shape), self.wide)
-        self.own._copy(parts[self.ranks.rank, 0], mean)
-        self.own._copy(parts[self.ranks.rank, 1], var)
+    def _statistics(self, mean: Array) -> Array:
+        """[size, 2, G, C], for the mean and variance of each process."""
+        return self._buffer("statistics", (2, *mean.shape), self.wide)
+
+    def _combine(self, mean: Array, var: Array, parts: Array) -> None:
         self.ranks.gather(parts)
         self.own._combine_statistics(mean, var, parts, self._shares)
 
     def _batch_norm_statistics(self, mean: Array, var: Array, x: Array, groups: Groups) -> None:
-        self.own._batch_norm_statistics(mean, var, x, groups)
-        if self.sync:
-            self._combine(mean, var)
+        if not self.sync:
+            return self.own._batch_norm_statistics(mean, var, x, groups)
+        parts = self._statistics(mean)
+        self.own._batch_norm_statistics(*parts[self.ranks.rank], x, groups)
+        self._combine(mean, var, parts)
 
     def _block_forward(
         self, operation: Any, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
         groups: Groups, *, eps: float, batch_statistics: bool, running: Running | None, **stride: int,
     ) -> None:  # fmt: skip
-        alone = not (self.sync and batch_statistics)
-        operation(
-            y if alone else None, pre, mean, var, x, w, gamma, beta, groups, eps=eps, batch_statistics=batch_statistics,
-            running=running if alone else None, **stride,
-        )  # fmt: skip
-        if not alone:
-            self._combine(mean, var)
-            if y is not None:
-                self.own._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
+        if not (self.sync and batch_statistics):
+            return operation(
+                y, pre, mean, var, x, w, gamma, beta, groups, eps=eps, batch_statistics=batch_statistics, running=running, **stride
+            )
+        parts = self._statistics(mean)
+        operation(None, pre, *parts[self.ranks.rank], x, w, gamma, beta, groups, eps=eps, **stride)
+        self._combine(mean, var, parts)
+        if y is not None:
+            self.own._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
 
     def _conv2d_bn_relu_forward(
         self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array, groups: Groups, *,

@@ -19,7 +19,7 @@ from kernels.contract.operation import Array
 from kernels.cuda.device import arguments
 from kernels.cuda.device.arguments import Descriptor, Refused
 from kernels.cuda.device.chips import Chip, without_tma
-from kernels.cuda.device.held import Holding
+from kernels.cuda.device.collective import Collecting
 from kernels.cuda.device.ring import Copying
 from kernels.engine import OutOfMemory
 from kernels.ledger import Cost
@@ -69,7 +69,7 @@ class Launch:
         return f"{self.name} {'×'.join(map(str, self.grid))}"
 
 
-class Device(Holding, Copying):
+class Device(Collecting, Copying):
     """Memory and launches of one device.
 
     Attributes:

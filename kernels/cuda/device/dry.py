@@ -19,7 +19,8 @@ MAP_NORESERVE = 0x4000 if sys.platform.startswith("linux") else 0  # from <sys/m
 
 
 class DryDevice(Device):
-    """Launches go to ``launches`` (always a list); arrays are virtual memory that nobody touches, with undefined values.
+    """Launches go to ``launches`` and collectives to ``collectives`` (always lists); arrays are virtual memory that nobody touches, with
+    undefined values.
 
     Attributes:
         allocated: bytes of all arrays and scratch so far, each rounded up to 512 as CuPy's pool does. Freed arrays still count:
@@ -31,7 +32,7 @@ class DryDevice(Device):
 
     def __init__(self, chip: Chip = CHIPS["sm_90"]):
         super().__init__(chip)
-        self.launches = []
+        self.launches, self.collectives = [], []
         self.allocated = 0
         self._scratch: dict[str, int] = {}
         self.stream = LaunchStream()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,7 +116,7 @@ class CuPyDevice(Device):
         def replay() -> None:
             nonlocal graph, before
             if graph is None:
-                if before != self._allocations:  # the last call allocated something: this one may allocate more
+                if self.agreed(before != self._allocations):  # the last call allocated something: this one may allocate more
                     before = self._allocations
                     return body()
                 graph = self._capture(body)
@@ -155,6 +155,10 @@ class CuPyDevice(Device):
             yield
         finally:
             self.capturing = self._launcher.frozen = False
+
+    def collective(self, kind: str, arrays: Sequence[Array], perform: Callable[[], None]) -> None:
+        super().collective(kind, arrays, perform)
+        self._launcher.in_turn = not self.rehearsing  # a capture may put more than a kernel into its place
 
     @contextmanager
     def launches_in_turn(self) -> Iterator[None]:

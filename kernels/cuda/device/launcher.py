@@ -36,6 +36,7 @@ class Launcher:
         self._loaded: dict[tuple[Any, ...], tuple[Any, Code]] = {}
         self._allowed: dict[tuple[Any, ...], int] = {}
         self._maps: dict[tuple[Any, ...], Any] = {}
+        self.in_turn = False  # whether the next launch begins when the one before has ended, dependent or not
         self.frozen = False  # while launches are captured: loading would break the capture
 
     def load(self, launch: Launch, code: Code | None = None) -> tuple[Any, Code]:
@@ -111,7 +112,8 @@ class Launcher:
     def _launch(
         self, launch: Launch, code: Code, function: Any, block: tuple[int, ...], shared: int, stream: int, parameters: list[Any]
     ) -> None:
-        self._driver.launch(function, launch.grid, block, shared, stream, parameters, self.dependent and code.waits)
+        dependent, self.in_turn = self.dependent and code.waits and not self.in_turn, False
+        self._driver.launch(function, launch.grid, block, shared, stream, parameters, dependent)
 
     def _by_value(self, value: Any) -> Any:
         if isinstance(value, np.generic):
