@@ -25,23 +25,23 @@ class DeviceRanks(Ranks):
         self.device.collective("total", wanted, lambda: self._total(wanted))
 
     def _gather(self, buffer: Array) -> None:
-        self.host.gather(buffer)
+        with self.waits():
+            self.host.gather(buffer)
 
     def _total(self, arrays: Sequence[Array]) -> None:
-        self.host.total(arrays)
+        with self.waits():
+            self.host.total(arrays)
 
     def exchange(self, value: Any) -> list[Any]:
-        return self._outside_a_graph().exchange(value)
+        with self.waits():
+            return self._outside_a_graph().exchange(value)
 
     def largest(self, number: int) -> int:
-        return self._outside_a_graph().largest(number)
+        with self.waits():
+            return self._outside_a_graph().largest(number)
 
     def abort(self, code: int) -> None:
         self.host.abort(code)
-
-    @property
-    def waiting(self) -> float | None:
-        return self.host.waiting
 
     def _outside_a_graph(self) -> Ranks:
         if self.device.capturing:

@@ -14,6 +14,7 @@ from typing import Any
 from kernels.contract.operation import Array
 from kernels.ranks.device import DeviceRanks
 from kernels.ranks.mpi import MPIRanks
+from kernels.ranks.ranks import Ranks
 
 
 class NCCLRanks(DeviceRanks):
@@ -51,6 +52,13 @@ class NCCLRanks(DeviceRanks):
                 self._communicator.allReduce(at, at, array.size, kind, self._nccl.NCCL_SUM, self.device.stream.ptr)
         finally:
             self._nccl.groupEnd()
+
+
+def of_device(host: MPIRanks, device: Any) -> Ranks:
+    """The processes of ``host`` for an engine of ``device``; None: the CPU. Raises as `NCCLRanks`."""
+    if device is None:
+        return host
+    return NCCLRanks(host, device) if device.name == "gpu" else DeviceRanks(host, device)
 
 
 def take_gpu(host: MPIRanks) -> None:
