@@ -8,6 +8,9 @@ import numpy as np
 
 from kernels import philox
 from kernels.augmentation import AUTHORS
+from kernels.ranks.device import DeviceRanks
+from kernels.ranks.engine import RankedEngine
+from kernels.ranks.ranks import Ranks
 from models.networks import network
 from models.objective import Objective
 from models.vaegan import VAEGAN
@@ -53,6 +56,24 @@ def step_body(
     return body
 
 
+class OneOf(Ranks):
+    """Process ``rank`` of ``size``, where there are no others: for a device that executes nothing."""
+
+    def __init__(self, rank: int, size: int):
+        self.rank, self.size = rank, size
+
+    def exchange(self, value: Any) -> list[Any]:
+        return [value] * self.size
+
+    def largest(self, number: int) -> int:
+        return number
+
+
+def shared(engine: Any, rank: int, size: int, images: int) -> RankedEngine:
+    """``engine``, on a device that executes nothing, as that of process ``rank`` of ``size`` that share ``images`` a step."""
+    return RankedEngine(engine, DeviceRanks(OneOf(rank, size), engine.device), images)
+
+
 def infer(model: VAEGAN, batch: int) -> None:
     """Encode, decode and judge a batch."""
     spec = model.spec
@@ -69,7 +90,7 @@ def record_step(engine: Any, name: str, batch: int, objective: Objective | None 
     model = VAEGAN(engine, network(name), seed=0)
     body = step_body(engine, model, batch, objective or Objective())
     body()  # allocates every buffer, as a run's first step does
-    engine.device.launches = []
+    engine.device.launches, engine.device.collectives = [], []
     body()
     if inference:
         infer(model, batch)

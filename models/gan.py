@@ -66,15 +66,16 @@ def shown(model: System, images: Array, body: Pass, head: Pass) -> Any:
     return model.discriminator.apply(seen, body, head, own=True)
 
 
-def decide(model: System, objective: Objective, n_real: int, n_generated: int) -> None:
-    """The equilibrium gate, from the sums in ``model.losses``: which of Dec and Dis the step updates, to ``model.flags``, counted."""
+def decide(model: System, objective: Objective, losses: Array, n_real: int, n_generated: int) -> None:
+    """The equilibrium gate, from the sums in ``losses``: which of Dec and Dis the step updates, to ``model.flags``, counted. Where it is the
+    array that L_GAN was written to just before, a GPU does both in one launch."""
     eng = model.engine
     if not objective.gate:
         eng.fill(model.flags, 1)
         eng.count_gate(model.gate_counts, model.flags)
     else:
         eng.equilibrium_gate(
-            model.flags, model.losses[GAN], n_real, n_generated,
+            model.flags, losses, n_real, n_generated,
             equilibrium=objective.equilibrium, margin=objective.margin, counts=model.gate_counts,
         )  # fmt: skip
 
@@ -91,7 +92,7 @@ def adversarial(model: System, dis: Any, n: int, objective: Objective, training:
     eng.gan_loss(losses, e_dis, dis.logits, n, weights, log_eps=log_eps)
     train_dec = train_dis = True
     if training and model.batches == 1:  # else it is not known before the last batch
-        decide(model, objective, n, len(dis.logits) - n)
+        decide(model, objective, losses, n, len(dis.logits) - n)
         if eng.host_memory:
             train_dec, train_dis = bool(model.flags[0]), bool(model.flags[1])
     minimax, fixed = objective.generator_loss == "minimax", objective.fixed_statistics

@@ -10,7 +10,7 @@ import numpy as np
 from kernels import Array
 from models import algorithm1, authors_passes, gan, vae
 from models.layer import Pass
-from models.objective import LOSSES, Objective
+from models.objective import GAN, LOSSES, Objective
 from models.system import SYSTEMS, System
 
 __all__ = ["VAEGAN", "Objective", "step_of"]
@@ -64,7 +64,7 @@ class VAEGAN(System):
             if self.batches > 1:
                 self.add_up(batch)
                 if last and gated:
-                    gan.decide(self, objective, self.batches * len(x), self.batches * generated)
+                    gan.decide(self, objective, self.losses[GAN], self.batches * len(x), self.batches * generated)
             if last:
                 self.total(training=True)
         self.noise = None

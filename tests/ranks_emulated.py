@@ -1,11 +1,10 @@
-"""A child of test_ranks_cuda.py, one of several processes: gradients and steps on emulated GPUs that share a batch, against the same on one
-emulated GPU. Prints the worst errors."""
+"""A child of test_ranks_cuda.py, one of several processes: a step on emulated GPUs that share a batch, against that on one emulated GPU.
+Prints the worst errors."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 
 os.environ["TRITON_INTERPRET"] = "1"  # before triton, which decides at import
 
@@ -34,17 +33,14 @@ def main() -> None:
     shared = RankedEngine(own, of_device(host, own.device), IMAGES)
     own.device.collectives = collectives = []
     first, n = shared.shard(IMAGES)
-    mine, goal = slice(first, first + n), Objective(gamma=0.1, bn_groups=sys.argv[1])
+    mine, goal = slice(first, first + n), Objective(gamma=0.1)
     one, many = VAEGAN(single, TINY, seed=3), VAEGAN(shared, TINY, seed=3)
     data = batch(TINY, n=IMAGES)
-    expected, expected_losses = one.gradients(*data, goal)
-    got, losses = many.gradients(*(array[mine] for array in data), goal)
-    found = {"gradients": worst(got, expected), "losses": worst(losses, expected_losses)}
     one.train_step(*map(single.asarray, data), goal, 1e-4)
     many.train_step(*(own.asarray(array[mine]) for array in data), goal, 1e-4)
     assert np.array_equal(one.flags, many.flags)
     state, expected = ({k: np.array(v) for k, v in model.state_arrays().items() if v.dtype.kind == "f"} for model in (many, one))
-    found |= {"state": worst(state, expected), "means": worst(many.fetch_losses(), one.fetch_losses())}
+    found = {"state": worst(state, expected), "means": worst(many.fetch_losses(), one.fetch_losses())}
     alike = host.exchange({k: v.tobytes() for k, v in state.items() if k.startswith(("parameters", "optimizer"))})
     assert all(other == alike[0] for other in alike), "the processes have different weights"
     assert all(other == collectives for other in host.exchange(collectives)), "the processes did different things together"
