@@ -3,7 +3,8 @@
 The step runs through the CUDA engine's own code on a device that only records; each launch has declared what it executes (padding
 included) and which bytes it touches. The sums are printed beside the least that Algorithm 1 needs (bench.minimum) and beside the time
 that an H100 would take at its measured peaks: a floor, not a timing. ``--model`` adds what a launch costs beyond its floor: full and
-partly filled waves, operands through the L2 cache, ramps and gaps (kernels.cuda.products.time_model).
+partly filled waves, operands through the L2 cache, ramps and gaps (kernels.cuda.products.time_model). ``--ranks`` adds what a process
+sends and takes that shares the step with others (bench.many).
 """
 
 from __future__ import annotations
@@ -96,11 +97,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bn-groups", choices=("joint", "split"), default="joint", help="default: joint")
     parser.add_argument("--negatives", choices=("both", "prior"), default="both", help="default: both")
     parser.add_argument("--model", action="store_true", help="also the time of each launch on four boards, by a model")
+    parser.add_argument("--ranks", type=int, metavar="N", help="also a step that N processes share, each with a GPU and a batch")
+    parser.add_argument("--link", choices=("nvlink", "pcie", "ib"), default="nvlink", help="between their GPUs (default: nvlink)")
     parser.add_argument("--top", type=int, default=40, metavar="K", help="rows of the table (default: 40)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write it as JSON")
     arguments = parser.parse_args(argv)
     if arguments.batch_size < 1:
         parser.error(f"--batch-size: got {arguments.batch_size}, expected at least 1")
+    if arguments.ranks is not None and arguments.ranks < 1:
+        parser.error(f"--ranks: got {arguments.ranks}, expected at least 1")
     objective = Objective(bn_groups=arguments.bn_groups, negatives=arguments.negatives)
     result = ledger(arguments.network, arguments.batch_size, arguments.precision, objective)
     print_ledger(result, arguments.top)
@@ -109,6 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         result["model"] = modelled(arguments.network, arguments.batch_size, arguments.precision, objective, arguments.top)
         print_model(result["model"])
+    if arguments.ranks:
+        from bench.many import print_table, table
+
+        row = arguments.ranks, arguments.link
+        result["ranks"] = table(arguments.network, arguments.batch_size, arguments.precision, objective, [row])
+        print_table(result["ranks"])
     if arguments.out:
         command = " ".join(["python -m bench.ledger", *(argv if argv is not None else sys.argv[1:])])
         about = {"command": command, "date": time.strftime("%Y-%m-%d")}

@@ -67,8 +67,8 @@ def shown(model: System, images: Array, body: Pass, head: Pass) -> Any:
 
 
 def decide(model: System, objective: Objective, losses: Array, n_real: int, n_generated: int) -> None:
-    """The equilibrium gate, from the sums in ``losses``: which of Dec and Dis the step updates, to ``model.flags``, counted. Where it is the
-    array that L_GAN was written to just before, a GPU does both in one launch."""
+    """The equilibrium gate, from the sums in ``losses``: which of Dec and Dis the step updates, to ``model.flags``, counted. Where that
+    is the array that L_GAN was written to just before, a GPU does both in one launch."""
     eng = model.engine
     if not objective.gate:
         eng.fill(model.flags, 1)

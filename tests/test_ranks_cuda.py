@@ -59,11 +59,16 @@ def test_alone_nothing_is_shared():
     assert len(record_step(engine, "paper64", 64)) == 120 and engine.device.collectives == []
 
 
-def test_a_rehearsal_and_a_wrong_array():
+def test_the_place_among_the_launches():
     engine = dry_engine(CHIPS["sm_90"])
-    device, ranks, ran = engine.device, DeviceRanks(OneOf(1, 2), engine.device), []
+    device, ranks = engine.device, DeviceRanks(OneOf(1, 2), engine.device)
     device.prepare(lambda: ranks.gather(engine.empty((2, 4))))
-    assert [c.kind for c in device.collectives] == ["gather"] and not ran
+    assert [c.kind for c in device.collectives] == ["gather"]
+    device.launches, buffer = [], engine.empty((2, 4))
+    engine.normal(buffer, seed=0, step=0, stream=1)
+    assert not device.launches, "it is held back"
+    ranks.gather(buffer)
+    assert len(device.launches) == 1
     with pytest.raises(ValueError, match="gather: got a view of shape"):
         ranks.gather(engine.empty((2, 4, 2))[..., 0])
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench import many
 from bench.ledger import main
 from kernels.cuda.device.boards import BOARDS, SHOWN, board_of
 from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.products import tiles, time_model
 from kernels.cuda.products.partials import split_grid
 from kernels.cuda.products.time_model import Tile, busiest, passes, product, split
+from models.objective import Objective
 
+ROOT = Path(__file__).resolve().parent.parent
 TILE = Tile(128, 128, 64, 3, 8)
 
 
@@ -97,3 +102,33 @@ def test_the_command_prints_the_model(capsys):
     text = capsys.readouterr().out
     assert all(f"{board}, launch and tile" in text for board in SHOWN)
     assert text.count("ms by the model") == len(SHOWN) and "GAP" in text
+
+
+def test_a_collective_takes_its_hops_and_its_bytes():
+    small, large = (many.Collective(kind, ("float32",), (size,)) for kind, size in (("gather", 4096), ("total", 1 << 30)))
+    assert many.sent(small, 8) == 7 / 8 * 4096 and many.sent(large, 4) == 2 * 3 / 4 * (1 << 30)
+    assert many.seconds(small, 8, "nvlink") == pytest.approx(6.6e-6 + 7 * 0.6e-6, rel=0.01)  # latency
+    assert many.seconds(small, 16, "ib") == pytest.approx(6.6e-6 + 13 * 0.6e-6 + 2 * 2.7e-6, rel=0.01)
+    assert many.seconds(large, 8, "pcie") == pytest.approx(2 * 7 / 8 * (1 << 30) / 20e9, rel=0.01)  # bytes
+
+
+def test_the_committed_table_of_several_gpus():
+    """It is what the command gives, and the page says the same."""
+    found = json.loads((ROOT / "bench" / "results" / "many.json").read_text(encoding="utf-8"))
+    assert found["command"] == "python -m bench.many --out bench/results/many.json" and found["assumptions"] == many.assumptions()
+    assert [(row["processes"], row["link"]) for row in found["rows"]] == list(many.ROWS)
+    again = many.table("paper64", 64, "bf16", Objective(), [(1, "nvlink"), (8, "pcie")])
+    assert [found["rows"][i] for i in (0, 4)] == again
+    page = (ROOT / "docs" / "many.md").read_text(encoding="utf-8")
+    for row in found["rows"]:
+        assert f"| {row['launches']} | {row['collectives']} | {row['bytes'] / 1e6:.0f} | {row['step_ms']:.2f} ms |" in page, row
+
+
+def test_the_ledger_of_several_processes(capsys, tmp_path):
+    out = tmp_path / "ledger.json"
+    assert main(["--network", "small32", "--batch-size", "16", "--top", "2", "--ranks", "3", "--link", "pcie", "--out", str(out)]) == 0
+    (row,) = json.loads(out.read_text())["ranks"]
+    assert row["images"] == 48 and 0 < row["efficiency"] < 1 and sum(kind["bytes"] for kind in row["kinds"].values()) == row["bytes"]
+    assert "pcie" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--ranks", "0"])

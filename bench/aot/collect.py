@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.dry import infer, step_body
+from bench.dry import infer, shared, step_body
 from kernels.contract.operation import OPERATIONS
 from kernels.cuda.device.chips import CHIPS as KNOWN
 from models.classifier import FEATURES, Classifier
@@ -50,7 +50,7 @@ class Case(NamedTuple):
     """A training step, and with ``inference`` also encoding, decoding and judging, whose kernels are wanted.
 
     ``system``: one of `models.system.SYSTEMS`, "regressor", "classifier enc" or "classifier dis". ``pairs`` of chip and precision on which
-    they are wanted; none: on all.
+    they are wanted; none: on all. ``batch``: images of each of the ``processes`` that share a step's.
     """
 
     title: str
@@ -64,12 +64,13 @@ class Case(NamedTuple):
     augment: bool = False
     average: bool = False
     dis_noise: bool = False
+    processes: int = 1
 
 
 def cases(everything: bool) -> list[Case]:
     """CI's cases, or all: other networks, batches, groupings of statistics and losses."""
     paper, conditional = network("paper64"), network("paper64", attributes=ATTRIBUTES)
-    first = [Case("", paper), Case("augmented", paper, augment=True)]
+    first = [Case("", paper), Case("augmented", paper, augment=True), Case("eight processes", paper, processes=8)]
     passes = Objective(bn_groups="authors", generator_loss="non-saturating", gan_eps=0.0, fixed_statistics=True)  # of the preset quick
     systems = [
         Case("conditional", conditional),
@@ -174,7 +175,9 @@ def record(case: Case, chip: str, precision: str) -> list[tuple[str, Any]]:
     """The launches of a case with their titles, those that create the model included."""
     from kernels.cuda.engine import dry_engine
 
-    engine = dry_engine(KNOWN[chip], precision)
+    engine: Any = dry_engine(KNOWN[chip], precision)
+    if case.processes > 1:
+        engine = shared(engine, 0, case.processes, case.processes * case.batch)
     engine.device.launches = []
     trace = Trace(engine)
     perform(engine, case, trace.learn)
