@@ -24,7 +24,9 @@ class Capturing(Stream):
 
 
 class GPU(StandInGPU):
-    """Remembers its allocations and how each kernel was launched."""
+    """Remembers its allocations."""
+
+    bus_id = "0000:01:00.0"
 
     def __init__(self, library):
         super().__init__(library)
@@ -112,15 +114,15 @@ class Host:
 
     def __init__(self, device, rank=1, size=3, others=None):
         self.device, self.rank, self.size, self.others, self.asked = device, rank, size, others, 0
-
-    def place(self):
-        return 0, self.rank
+        self.machine = 0
 
     def exchange(self, value):
         self.ask()
         if isinstance(value, bytes | None) and self.others is None:
             return [FakeNCCL.NUMBER] * self.size
-        return [value] * self.size if self.others is None else self.others
+        if isinstance(value, tuple) and self.others is None:  # a GPU on another machine each
+            return [(number, value[1]) for number in range(self.size)]
+        return [value] * self.size if self.others is None else self.others.pop(0)
 
     def largest(self, number):
         self.ask()

@@ -126,7 +126,11 @@ def test_a_step_is_captured_with_its_collectives(gpu):
     """Steps until nothing is allocated, then one graph, and from then on neither MPI nor NCCL is called."""
     from test_cuda_step import TINY
 
-    assert isinstance(of_device(gpu.host, None), type(gpu.host))
+    assert of_device(gpu.host, None) is gpu.host
+    gpu.host.others = [["gpu", "cpu", "gpu"]]
+    with pytest.raises(RuntimeError, match="process 1 of 3 found no GPU, others did"):
+        of_device(gpu.host, gpu.device)
+    gpu.host.others = None
     engine = RankedEngine(CUDAEngine(gpu.device, "bf16"), gpu.ranks, 7)
     model = VAEGAN(engine, TINY)
     body = step_body(engine, model, engine.here, Objective(), engine.asarray(np.zeros((9, 8, 8, 3)), np.uint8))
@@ -212,7 +216,7 @@ def test_what_is_refused(gpu):
 @needs_stand_in
 def test_without_nccl_all_say_so(gpu, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.nccl", None)
-    gpu.host.others = ["", "device cuda: NCCL cannot be loaded (elsewhere)", ""]
+    gpu.host.others = [["", "device cuda: NCCL cannot be loaded (elsewhere)", ""]]
     with pytest.raises(RuntimeError, match="elsewhere"):
         NCCLRanks(gpu.host, gpu.device)
     gpu.host.others = None
@@ -222,18 +226,18 @@ def test_without_nccl_all_say_so(gpu, monkeypatch):
 
 @needs_stand_in
 def test_which_gpu_a_process_takes(gpu, monkeypatch):
-    """That of its number on the machine; two processes with one GPU are told so."""
+    """That of its number on the machine, of those that it sees; two processes with one GPU are told so, one on each of two machines not."""
     import cupy
 
-    used = []
-    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 2)
-    device = lambda number: SimpleNamespace(use=lambda: used.append(number), pci_bus_id=f"0000:{number:02}:00.0")  # noqa: E731
-    monkeypatch.setattr(cupy.cuda, "Device", device)
-    gpu.host.others = [(0, "0000:00:00.0"), (0, "0000:01:00.0"), (2, "0000:00:00.0")]  # the third: of another machine
-    take_gpu(gpu.host)
-    assert used == [1]
-    gpu.host.others = [(0, "0000:00:00.0"), (0, "0000:01:00.0"), (0, "0000:00:00.0")]
+    used, one, other = [], "0000:00:00.0", "0000:01:00.0"
+    monkeypatch.setattr(cupy.cuda, "Device", lambda number: SimpleNamespace(use=lambda: used.append(number)))
+    for count in (2, 1, 0):
+        monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda count=count: count)
+        take_gpu(1)
+    assert used == [1, 0]
+    gpu.nccl.made = 0
+    gpu.host.others = [["", "", ""], [(0, one), (0, other), (2, one)], [gpu.nccl.NUMBER] * 3]
+    NCCLRanks(gpu.host, gpu.device)
+    gpu.host.others = [["", "", ""], [(0, one), (0, other), (0, one)]]
     with pytest.raises(RuntimeError, match=r"^device cuda: 2 processes of one machine have the GPU 0000:00:00.0, .*one a GPU"):
-        take_gpu(gpu.host)
-    gpu.host.others = [None, None, None]  # no driver: opening says so
-    take_gpu(gpu.host)
+        NCCLRanks(gpu.host, gpu.device)

@@ -71,7 +71,8 @@ def extras(system):
 def test_the_extras(extra):
     linux, windows, mac = (extras(system)[extra] for system in ("linux", "win32", "darwin"))
     rest = mac.keys()
-    assert "triton" not in rest and linux.keys() == rest | {"triton"} and windows.keys() == rest | {"triton-windows"}
+    nccl = f"nvidia-nccl-cu{extra.removeprefix('cuda')}"  # which is for Linux alone
+    assert not {"triton", nccl} & rest and linux.keys() == rest | {"triton", nccl} and windows.keys() == rest | {"triton-windows"}
     for version in ("3.6.0", "3.8.0", "3.9.0"):
         assert version in linux["triton"] and f"{version}.post29" in windows["triton-windows"]
     assert "3.10.0" not in windows["triton-windows"] and any(name.startswith("cupy-cuda") for name in windows)

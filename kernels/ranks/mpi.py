@@ -55,22 +55,20 @@ def find() -> MPIRanks | None:
 
 
 class MPIRanks(Ranks):
-    """The processes of ``world``, an mpi4py communicator. Sums are made in the order of the ranks: the same bits each time."""
+    """The processes of ``world``, an mpi4py communicator. Sums are made in the order of the ranks: the same bits each time.
+
+    Attributes: ``machine``, the lowest rank of those on this one's machine; ``local``, its number among them.
+    """
 
     def __init__(self, world: Any):
         from mpi4py import MPI
 
         self._world, self._in_place, self._largest = world, MPI.IN_PLACE, MPI.MAX
-        self._one_machine = MPI.COMM_TYPE_SHARED
         self.rank, self.size = world.Get_rank(), world.Get_size()
         self._number = np.zeros(1, np.int64)
-
-    def place(self) -> tuple[int, int]:
-        """Where this process runs: the lowest rank of its machine, and its own number among the processes there."""
-        machine = self._world.Split_type(self._one_machine)
-        lowest, number = machine.bcast(self.rank), machine.Get_rank()
+        machine = world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.machine, self.local = machine.bcast(self.rank), machine.Get_rank()
         machine.Free()
-        return lowest, number
 
     def gather(self, buffer: np.ndarray) -> None:
         with self.waits():

@@ -6,6 +6,7 @@ backward pass: docs/many.md has the reasons, and what it would save.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Sequence
@@ -18,17 +19,18 @@ from kernels.ranks.ranks import Ranks
 
 
 class NCCLRanks(DeviceRanks):
-    """The processes of ``host``, on ``device``, a GPU that no other of them has (`take_gpu`).
+    """The processes of ``host``, on ``device``, a GPU that no other of them has (`take_gpu`). Made by all of them at once.
 
     Unless $NCCL_ALGO is set it becomes Ring, whose sums have the same bits at every run (docs/many.md).
 
     Raises:
-        RuntimeError: NCCL is not there, or refuses; one line, on all processes the same where it is not there.
+        RuntimeError: two processes have one GPU, NCCL is not there, or it refuses; one line.
     """
 
     def __init__(self, host: MPIRanks, device: Any):
         super().__init__(host, device)
         self._nccl = _library(host)
+        _check_apart(host, device)
         os.environ.setdefault("NCCL_ALGO", "Ring")
         number = host.exchange(self._nccl.get_unique_id() if host.rank == 0 else None)[0]
         try:
@@ -55,37 +57,36 @@ class NCCLRanks(DeviceRanks):
 
 
 def of_device(host: MPIRanks, device: Any) -> Ranks:
-    """The processes of ``host`` for an engine of ``device``; None: the CPU. Raises as `NCCLRanks`."""
+    """The processes of ``host`` for an engine of ``device``; None: the CPU. Called by all of them at once.
+
+    Raises:
+        RuntimeError: as `NCCLRanks`; or some have a GPU and others have none.
+    """
+    names = host.exchange("cpu" if device is None else device.name)
+    if len(set(names)) > 1:
+        raise RuntimeError(f"device: process {names.index('cpu')} of {host.size} found no GPU, others did; use --device cpu on all")
     if device is None:
         return host
     return NCCLRanks(host, device) if device.name == "gpu" else DeviceRanks(host, device)
 
 
-def take_gpu(host: MPIRanks) -> None:
-    """Make a GPU of this machine the current one, for `kernels.engine` to open: that of the process's number on the machine. Where none
-    can be used, opening says why.
-
-    Raises:
-        RuntimeError: two processes have the same one; one line, the same on all processes.
-    """
-    node, number = host.place()
-    here: tuple[int, str] | None = None
-    try:
+def take_gpu(local: int) -> None:
+    """Make GPU number ``local`` of those that this process sees the current one, for `kernels.engine` to open; where it sees fewer, because
+    the launcher has chosen for it, counted from the start again. Where there is none, nothing: opening says why."""
+    with contextlib.suppress(Exception):
         import cupy
 
-        count = cupy.cuda.runtime.getDeviceCount()
-        if count:
-            device = cupy.cuda.Device(number % count)
-            device.use()
-            here = node, device.pci_bus_id
-    except Exception:
-        here = None  # `open_device` has the words for it
-    taken = [place for place in host.exchange(here) if place]
-    if doubled := {place for place in taken if taken.count(place) > 1}:
-        node, gpu = min(doubled)
+        cupy.cuda.Device(local % cupy.cuda.runtime.getDeviceCount()).use()
+
+
+def _check_apart(host: MPIRanks, device: Any) -> None:
+    """Raise `RuntimeError`, the same on all processes, where two of them have one GPU."""
+    places = host.exchange((host.machine, device.bus_id))
+    doubled = sorted(place for place in set(places) if places.count(place) > 1)
+    if doubled:
         raise RuntimeError(
-            f"device cuda: {taken.count((node, gpu))} processes of one machine have the GPU {gpu}, and NCCL allows one a GPU; "
-            "start as many processes on each machine as it has GPUs (mpiexec -n, srun --ntasks-per-node)"
+            f"device cuda: {places.count(doubled[0])} processes of one machine have the GPU {doubled[0][1]}, and NCCL allows one a GPU; "
+            "start as many on each machine as it has GPUs (mpiexec -n, srun --ntasks-per-node)"
         )
 
 

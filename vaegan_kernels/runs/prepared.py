@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kernels import Engine
+from kernels.ranks.nccl import take_gpu
 from models.networks import NetworkSpec
 from vaegan_kernels.files import check_room, check_writable
 from vaegan_kernels.runs import gan_file, other_run
@@ -50,6 +51,8 @@ def prepared(arguments: argparse.Namespace, job: Job, say: Callable[[str], None]
     else:
         config = configuration(vars(arguments), repeated(arguments.config) if arguments.config else None)
     on_cpu = repeated_engine(arguments.config) if arguments.config else "auto"
+    if job.ranks is not None and config.device != "cpu":
+        take_gpu(job.ranks.local)
     engine, device = open_engine(
         dataclasses.replace(config, threads=config.threads or job.threads), None if arguments.quiet else say, on_cpu=on_cpu
     )

@@ -22,7 +22,8 @@ from kernels import Engine
 from kernels.cpu.threads import available_cores
 from kernels.ranks import mpi
 from kernels.ranks.engine import RankedEngine
-from kernels.ranks.ranks import Ranks, shards
+from kernels.ranks.nccl import of_device
+from kernels.ranks.ranks import shards
 from vaegan_kernels.shell.cli import EXIT_USER_ERROR, described, fail
 from vaegan_kernels.shell.errors import UserError
 from vaegan_kernels.shell.interrupt import EXIT_INTERRUPTED
@@ -45,7 +46,7 @@ class Job:
 
     def __init__(self) -> None:
         try:
-            self.ranks: Ranks | None = mpi.find()
+            self.ranks: mpi.MPIRanks | None = mpi.find()
         except RuntimeError as error:
             if mpi.rank_of_launch() == 0:
                 raise UserError(str(error)) from None
@@ -161,7 +162,7 @@ class Job:
             return engine
         if images < self.size:
             self.give_up(f"--batch-size: got {images}, expected at least {self.size}, an image for each process")
-        return RankedEngine(engine, self.ranks, images, sync=sync)
+        return RankedEngine(engine, of_device(self.ranks, engine.device), images, sync=sync)
 
     def describe(self, images: int) -> str:
         """A line for the user, "" where there is one process."""

@@ -45,6 +45,11 @@ class CuPyDevice(Device):
         self._graphs = 0
         self._allocations = 0  # so far
 
+    @property
+    def bus_id(self) -> str:
+        """Which GPU of the machine it is."""
+        return str(self._cupy.cuda.Device().pci_bus_id)
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         kind = np.dtype(dtype)
         return self._cupy.ndarray(shape, kind, self._allocate(int(np.prod(shape, dtype=np.int64)) * kind.itemsize))
