@@ -38,6 +38,7 @@ EXCEPTIONS: tuple[Exemption, ...] = (
     Exemption("random.cu:gather_batch *", "*", "*", "vectors", "mirrored pixels of three bytes are not in pieces of 16; 2 MB a step"),
     Exemption("random.cu:augment_batch*", "*", "*", "vectors", "four neighbours anywhere in an image, three bytes each; 2 MB a step"),
     Exemption("random.cu:normal ACT_BF16", "*", "bf16", "vectors", "a thread draws four numbers, 8 bytes; only with --dis-noise"),
+    Exemption("parts.cu:*", "*", "*", "vectors", "a megabyte at most, once a step and each way; of other layers thousandths of it"),
     Exemption("decoder/fc linear_bn_relu_forward *", "sm_90", "bf16", "asynchronous", SHORT),
     Exemption("encoder/mu linear_dgrad *", "sm_90", "bf16", "asynchronous", SHORT),
     Exemption("regressor/output linear_dgrad *", "sm_90", "bf16", "asynchronous", SHORT),
