@@ -48,7 +48,7 @@ class CuPyDevice(Device):
     @property
     def bus_id(self) -> str:
         """Which GPU of the machine it is."""
-        return str(self._cupy.cuda.Device().pci_bus_id)
+        return str(self._cupy.cuda.Device(self._number).pci_bus_id)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         kind = np.dtype(dtype)
