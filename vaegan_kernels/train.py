@@ -193,7 +193,7 @@ def go(
     trainer = Trainer(
         config, network.engine, network, dataset, folder, step=step, seconds=header.seconds, listener=artist, resume=resume, job=job
     )
-    trainer.feed.prepare(lambda: rehearse(trainer, artist, model, dataset))
+    job.one_by_one(lambda: trainer.feed.prepare(lambda: rehearse(trainer, artist, model, dataset)))
     if trainer.feed.streamed:
         say(f"images: read ahead of the steps, {SLOTS} steps' on the GPU" + ("" if config.stream else ": not all fit there"))
     with Progress(steps, step, quiet=arguments.quiet) as progress, job.watch(config.rank_timeout):

@@ -160,7 +160,7 @@ class RankedEngine(Engine):
 
     def _block_forward(
         self, operation: Any, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array,
-        groups: Groups, *, eps: float, batch_statistics: bool, running: Running | None, **stride: int,
+        groups: Groups, *, eps: float, batch_statistics: bool = True, running: Running | None = None, **stride: int,
     ) -> None:  # fmt: skip
         if not (self.sync and batch_statistics):
             return operation(
@@ -172,32 +172,14 @@ class RankedEngine(Engine):
         if y is not None:
             self.own._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
 
-    def _conv2d_bn_relu_forward(
-        self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array, groups: Groups, *,
-        stride: int, eps: float, batch_statistics: bool = True, running: Running | None = None,
-    ) -> None:  # fmt: skip
-        self._block_forward(
-            self.own._conv2d_bn_relu_forward, y, pre, mean, var, x, w, gamma, beta, groups,
-            eps=eps, batch_statistics=batch_statistics, running=running, stride=stride,
-        )  # fmt: skip
+    def _conv2d_bn_relu_forward(self, *arguments: Any, **options: Any) -> None:
+        self._block_forward(self.own._conv2d_bn_relu_forward, *arguments, **options)
 
-    def _upconv_bn_relu_forward(
-        self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array, groups: Groups, *,
-        stride: int, eps: float, batch_statistics: bool = True, running: Running | None = None,
-    ) -> None:  # fmt: skip
-        self._block_forward(
-            self.own._upconv_bn_relu_forward, y, pre, mean, var, x, w, gamma, beta, groups,
-            eps=eps, batch_statistics=batch_statistics, running=running, stride=stride,
-        )  # fmt: skip
+    def _upconv_bn_relu_forward(self, *arguments: Any, **options: Any) -> None:
+        self._block_forward(self.own._upconv_bn_relu_forward, *arguments, **options)
 
-    def _linear_bn_relu_forward(
-        self, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, beta: Array, groups: Groups, *,
-        eps: float, batch_statistics: bool = True, running: Running | None = None,
-    ) -> None:  # fmt: skip
-        self._block_forward(
-            self.own._linear_bn_relu_forward, y, pre, mean, var, x, w, gamma, beta, groups,
-            eps=eps, batch_statistics=batch_statistics, running=running,
-        )  # fmt: skip
+    def _linear_bn_relu_forward(self, *arguments: Any, **options: Any) -> None:
+        self._block_forward(self.own._linear_bn_relu_forward, *arguments, **options)
 
     def _batch_norm_backward(
         self, dx: Array, dy: Array, x: Array, y: Array, mean: Array, var: Array, gamma: Array, groups: Groups, *,

@@ -130,8 +130,8 @@ class Job:
         return self.ranks.exchange(self.agreed(make) if self.speaks else self.agreed(lambda: None))[0]
 
     def one_by_one(self, make: Callable[[], Made]) -> Made:
-        """``make`` on the first process, and then, when what it leaves in caches is there, on the others."""
-        if self.speaks or self.ranks is None:
+        """``make`` on the first process of each machine, and then, when what it leaves in caches is there, on the others."""
+        if self.ranks is None or self.ranks.local == 0:
             made = self.agreed(make)
             self.agreed(lambda: None)
             return made
@@ -162,7 +162,10 @@ class Job:
             return engine
         if images < self.size:
             self.give_up(f"--batch-size: got {images}, expected at least {self.size}, an image for each process")
-        return RankedEngine(engine, of_device(self.ranks, engine.device), images, sync=sync)
+        try:
+            return RankedEngine(engine, of_device(self.ranks, engine.device), images, sync=sync)
+        except RuntimeError as error:
+            raise UserError(f"--{error}") from None
 
     def describe(self, images: int) -> str:
         """A line for the user, "" where there is one process."""
