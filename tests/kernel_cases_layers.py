@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,8 +145,9 @@ def block(kind: str, c: Conv | Dense, variants: bool) -> Iterator[Case]:
         affine = d.wide(channels, scale=0.3, shift=1.0), d.wide(channels, scale=0.3)
         outputs = None if alone else d.out(*result, kind="loose"), d.out(*result, kind="loose")
         kept = {"running": Running(d.wide(channels), d.wide(channels), 0.9)} if alone else {}  # which does not move
-        # in float32 about means that are large beside the deviation
-        x = d.act(*source, shift=4.0 if d.precision == "float32" else 0.0)
+        # in float32 about means that are large beside the deviation; of two values that may be nearly equal
+        enough = min(groups) * math.prod(result[1:-1]) > 4
+        x = d.act(*source, shift=4.0 if d.precision == "float32" and enough else 0.0)
         return (*outputs, *statistics, x, weights(d, *w_shape), *affine, groups), {
             **options,
             **kept,
