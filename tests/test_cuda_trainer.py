@@ -26,7 +26,7 @@ class Witness:
     def __init__(self, engine):
         self.engine, self.seen = engine, []
 
-    def train_step(self, x, eps, z_p, objective, lr, *, noise, blend):
+    def train_step(self, x, eps, z_p, objective, lr, *, noise, blend, batch):
         assert (eps.dtype, z_p.dtype, lr.dtype) == (self.engine.wide,) * 3 and x.dtype == self.engine.dtype
         self.seen.append([self.engine.to_numpy(a).copy() for a in (x, noise[0], eps, z_p, lr, noise[1], blend)])
 
