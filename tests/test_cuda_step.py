@@ -22,7 +22,7 @@ def twins(cuda, spec=TINY, **options):
     cpu = make_engine("cpu", "float64", implementation="numpy")  # exact beside it: its rounding does not depend on the processor
     reference, model = VAEGAN(cpu, spec, **options), VAEGAN(cuda, spec, **options)
     rng = np.random.default_rng(1)
-    state = {name: np.array(array) for name, array in reference.state_arrays().items()}
+    state = {name: np.array(array) for name, array in model.state_arrays().items()}  # float32, which both can hold
     for name, array in state.items():
         kind = name.rsplit("/", 1)[-1]
         if kind == "gamma":
