@@ -109,10 +109,11 @@ def test_one_is_told_to_end(tmp_path, data):
     assert f"saved at step {step_of(folder)} of" in out
 
 
-def test_one_sees_no_number(tmp_path, data):
+@pytest.mark.parametrize("flags", [(), ("--log-every", 50, "--draw-every", 3, "--save-every", 50)], ids=["logged", "drawn"])
+def test_one_sees_no_number(tmp_path, data, flags):
     """A loss that is NaN on one process is NaN on all: they end at the same step, and the checkpoint is the last good one."""
     folder = tmp_path / "run"
-    code, _, err = ended(start(3, *train("--data", data, "--out", folder, *SMALL, "--steps", 60, "--learning-rate", 1e30)))
+    code, _, err = ended(start(3, *train("--data", data, "--out", folder, *SMALL, *flags, "--steps", 60, "--learning-rate", 1e30)))
     assert code == 2
     assert len(own(err)) == 1 and "became nan at step" in own(err)[0]
     assert not (folder / "checkpoint.h5").exists()

@@ -140,9 +140,10 @@ class Trainer:
                 if draw or save:
                     self.engine.synchronize()  # the steps that a GPU still has to do are training time
                 paused = time.perf_counter()
-                if draw and self.listener is not None:
-                    self.check_finite()
-                    self.shown(progress.note, self.listener.draw, self.step)
+                if draw:
+                    self.check_finite()  # on all processes, whichever draws: all end with what it finds
+                    if self.listener is not None:
+                        self.shown(progress.note, self.listener.draw, self.step)
                 if save:
                     self.save()
                     if self.listener is not None:

@@ -30,6 +30,7 @@ from vaegan_kernels.shell.interrupt import EXIT_INTERRUPTED
 
 Made = TypeVar("Made")
 EXIT_LATE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with the job itself
+PASS_ON = 0.5  # seconds in which a launcher takes what was printed: MPICH's drops it where it comes together with the end
 TURN = 2.0  # seconds by which each process lets the one before it speak first: what ends all of them is said once
 
 
@@ -85,6 +86,7 @@ class Job:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         assert self.ranks is not None
+        time.sleep(PASS_ON)
         self.ranks.abort(code)
         os._exit(code)
 
