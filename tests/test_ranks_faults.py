@@ -83,7 +83,8 @@ def test_one_hangs(tmp_path, data, rank):
             os.kill(number, signal.SIGKILL)
     assert code != 0 and 3 <= time.monotonic() - began < 20
     speaker = "" if rank else "process 1 of 3: "
-    line = f"error: {speaker}waited 3 s for the other processes, of which one hangs or is gone; --resume goes on from the last checkpoint"
+    late = "waited 3 s for the other processes, of which one hangs, is gone or is slow (--rank-timeout)"
+    line = f"error: {speaker}{late}; --resume goes on from the last checkpoint"
     assert own(err) == [line]
     goes_on(folder)
 
@@ -201,8 +202,18 @@ def test_other_commands_are_alone():
     mpiexec()
     code, out, err = ended(start(3, "-m", "vaegan_kernels.sample", "faces"))
     assert code == 2 and not out
-    why = "3 processes were started, and only train shares its work among them; leave mpiexec or srun out"
-    assert own(err) == [f"error: python -m vaegan_kernels.sample: {why}"]
+    assert len(own(err)) == 1 and " says so), and only train shares its work among them; leave mpiexec or srun out, or unset" in own(err)[0]
+
+
+def test_a_variable_that_was_left_over(tmp_path, data):
+    """One launcher within the job of another: MPI's own number of processes counts."""
+    words = ("--data", data, "--out", tmp_path / "run", *SMALL, "--steps", 2)
+    line = [*mpiexec(), "-n", "2", *python(*train(*words))]
+    done = subprocess.run(line, env={**environment(), "SLURM_STEP_NUM_TASKS": "4"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    variables = {**environment(), "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}
+    alone = subprocess.run(python(*train(*words)), env=variables, capture_output=True, text=True, check=False)
+    assert alone.returncode == 2 and "if this is to be one process, unset SLURM_STEP_NUM_TASKS" in alone.stderr
 
 
 def test_one_process_does_not_know_of_mpi(tmp_path, data):

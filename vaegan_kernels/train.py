@@ -38,7 +38,7 @@ def command(argv: Sequence[str] | None, job: Job) -> int:
     """`main`, as a process of ``job``."""
     arguments = job.agreed(lambda: make_parser().parse_args(argv))
     say = (lambda text: None) if arguments.quiet else (lambda text: print(text, flush=True))
-    run = job.agreed(lambda: prepared(arguments, job, say))
+    run = prepared(arguments, job, say)
     folder = run.folder = job.shared(lambda: folder_of(run, arguments))
     if run.config.tensorboard:
         from vaegan_kernels.pictures.artist import check_tensorboard
@@ -50,6 +50,8 @@ def command(argv: Sequence[str] | None, job: Job) -> int:
         if arguments.dry_run:
             from vaegan_kernels.runs.estimate import print_estimate
 
+            if job.size > 1:
+                print("time and memory are those of one process that has whole batches")
             if job.speaks:
                 print_estimate(run.config, run.spec, run.engine, folder, run.kind, run.count)
             return 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from kernels.contract.operation import Array
@@ -17,6 +18,11 @@ class DeviceRanks(Ranks):
         self.rank, self.size = host.rank, host.size
         device.agreed = lambda so: bool(self.largest(int(so)))
 
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        with self.host.waits():
+            yield
+
     def gather(self, buffer: Array) -> None:
         self.device.collective("gather", [buffer], lambda: self._gather(buffer))
 
@@ -25,20 +31,16 @@ class DeviceRanks(Ranks):
         self.device.collective("total", wanted, lambda: self._total(wanted))
 
     def _gather(self, buffer: Array) -> None:
-        with self.waits():
-            self.host.gather(buffer)
+        self.host.gather(buffer)
 
     def _total(self, arrays: Sequence[Array]) -> None:
-        with self.waits():
-            self.host.total(arrays)
+        self.host.total(arrays)
 
     def exchange(self, value: Any) -> list[Any]:
-        with self.waits():
-            return self._outside_a_graph().exchange(value)
+        return self._outside_a_graph().exchange(value)
 
     def largest(self, number: int) -> int:
-        with self.waits():
-            return self._outside_a_graph().largest(number)
+        return self._outside_a_graph().largest(number)
 
     def abort(self, code: int) -> None:
         self.host.abort(code)

@@ -26,7 +26,7 @@ Groups = tuple[int, ...]
 
 #: Methods of an engine that are those of the process's own.
 OWN = (
-    "empty", "asarray", "put", "upload_images", "to_numpy", "record", "fixed_weights", "unchanged", "synchronize", "update_list", "ring",
+    "empty", "asarray", "put", "upload_images", "record", "fixed_weights", "unchanged", "update_list", "ring",
 )  # fmt: skip
 
 
@@ -59,6 +59,14 @@ class RankedEngine(Engine):
     def prepare(self, body: Callable[[], None]) -> None:
         self.own.compiling = self.compiling
         self.own.prepare(body)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        with self.ranks.waits():  # a GPU that waits for others ends when they come
+            return np.asarray(self.own.to_numpy(array))
+
+    def synchronize(self) -> None:
+        with self.ranks.waits():
+            self.own.synchronize()
 
     # ---- shares of a batch ----
 

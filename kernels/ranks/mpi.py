@@ -20,6 +20,11 @@ def launched(environment: Mapping[str, str] = os.environ) -> int:
     return max(_numbers(SIZES, environment), default=1)
 
 
+def left_over(environment: Mapping[str, str] = os.environ) -> str:
+    """The variable that says that there are several processes."""
+    return next((name for name in SIZES if _numbers([name], environment) > [1]), "")
+
+
 def rank_of_launch(environment: Mapping[str, str] = os.environ) -> int:
     """This one's number, as the launcher says it."""
     return max(_numbers(RANKS, environment), default=0)
@@ -45,11 +50,11 @@ def find() -> MPIRanks | None:
         raise RuntimeError(
             f"{size} processes were started, and mpi4py is not there to join them ({why}); run: pip install '.[mpi]'"
         ) from None
-    if MPI.COMM_WORLD.Get_size() != size:
+    if MPI.COMM_WORLD.Get_size() not in set(_numbers(SIZES, os.environ)) - {1}:
         library = MPI.Get_library_version().split(",")[0].splitlines()[0]
         raise RuntimeError(
             f"{size} processes were started, and mpi4py sees {MPI.COMM_WORLD.Get_size()}: it uses {library}, which is not the launcher's; "
-            "use that one's mpiexec (srun: --mpi=list says which it knows)"
+            f"use that one's mpiexec (srun: --mpi=list says which it knows), or, if this is to be one process, unset {left_over()}"
         )
     return MPIRanks(MPI.COMM_WORLD)
 

@@ -23,12 +23,12 @@ class Ranks:
 
     @contextmanager
     def waits(self) -> Iterator[None]:
-        """Around what ends when the others have come as far."""
-        self.waiting = time.monotonic()
+        """Around what ends when the others have come as far; one within another is part of that."""
+        outer, self.waiting = self.waiting, self.waiting or time.monotonic()
         try:
             yield
         finally:
-            self.waiting = None
+            self.waiting = outer
 
     def gather(self, buffer: Array) -> None:
         """``buffer`` [size, ...], of which this process has written part ``rank``, gets the others' parts. C-contiguous."""

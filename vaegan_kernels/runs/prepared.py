@@ -41,23 +41,35 @@ class Run:
 
 
 def prepared(arguments: argparse.Namespace, job: Job, say: Callable[[str], None]) -> Run:
-    """Everything about the arguments, checked on this process."""
+    """Everything about the arguments, checked on each process of ``job``."""
+    folder, config, header = job.agreed(lambda: configured(arguments, job))
+    on_cpu = repeated_engine(arguments.config) if arguments.config else "auto"
+    placed = dataclasses.replace(config, threads=config.threads or job.threads)
+    # The first process may have to compile the CPU's kernels
+    engine, device = job.one_by_one(lambda: open_engine(placed, None if arguments.quiet else say, on_cpu=on_cpu))
+    if header is not None:
+        device += note_other_engine(folder, header, engine, job.size)
+    return job.agreed(lambda: checked(config, engine, header, folder, job, device))
+
+
+def configured(arguments: argparse.Namespace, job: Job) -> tuple[RunFolder, Config, Header | None]:
+    """The run's folder, where it is known, its settings, and the head of the checkpoint that it is resumed from."""
     if arguments.stop_after is not None and arguments.stop_after < 1:
         raise UserError(f"--stop-after: got {arguments.stop_after}, expected a whole number of at least 1")
-    header: Header | None = None
-    folder = RunFolder(arguments.out or "")
+    folder, header = RunFolder(arguments.out or ""), None
     if arguments.resume is not None:
         folder, config, header = prepare_resume(arguments)
     else:
         config = configuration(vars(arguments), repeated(arguments.config) if arguments.config else None)
-    on_cpu = repeated_engine(arguments.config) if arguments.config else "auto"
+    if config.batch_size < job.size:
+        raise UserError(f"--batch-size: got {config.batch_size}, expected at least {job.size}, an image for each process")
     if job.ranks is not None and config.device != "cpu":
         take_gpu(job.ranks.local)
-    engine, device = open_engine(
-        dataclasses.replace(config, threads=config.threads or job.threads), None if arguments.quiet else say, on_cpu=on_cpu
-    )
-    if header is not None:
-        device += note_other_engine(folder, header, engine, job.size)
+    return folder, config, header
+
+
+def checked(config: Config, engine: Engine, header: Header | None, folder: RunFolder, job: Job, device: str) -> Run:
+    """The settings with what engine and data add to them, and the data looked at. ``device``: the line about that."""
     config = with_attributes(dataclasses.replace(config, precision=engine.precision, encoder_units=config.network_spec().encoder_units))
     spec = config.network_spec()
     kind, count = check_data(config, spec)

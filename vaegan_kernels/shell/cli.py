@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NoReturn
 
 from kernels import CompilationError, OutOfMemory
-from kernels.ranks.mpi import launched, rank_of_launch
+from kernels.ranks.mpi import launched, left_over, rank_of_launch
 from vaegan_kernels.files import human_size
 from vaegan_kernels.shell import interrupt
 from vaegan_kernels.shell.errors import UserError
@@ -53,7 +53,8 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         if not self.several and (count := launched()) > 1:
             if rank_of_launch() == 0:
-                fail(f"{self.prog}: {count} processes were started, and only train shares its work among them; leave mpiexec or srun out")
+                why = f"{count} processes were started ({left_over()} says so), and only train shares its work among them"
+                fail(f"{self.prog}: {why}; leave mpiexec or srun out, or unset that variable")
             raise SystemExit(EXIT_USER_ERROR)
         return super().parse_args(args, namespace)
 

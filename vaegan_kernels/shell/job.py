@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import platform
 import sys
 import threading
 import time
@@ -31,6 +30,7 @@ from vaegan_kernels.shell.interrupt import EXIT_INTERRUPTED
 Made = TypeVar("Made")
 EXIT_LATE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with the job itself
 PASS_ON = 0.5  # seconds in which a launcher takes what was printed: MPICH's drops it where it comes together with the end
+LAST_TURN = 10.0
 TURN = 2.0  # seconds by which each process lets the one before it speak first: what ends all of them is said once
 
 
@@ -56,9 +56,11 @@ class Job:
         self.speaks = self.rank == 0
         self.threads: int | None = None
         if self.ranks is not None:  # those that have the same cores share them
-            own = platform.node(), sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-            self.threads = max(1, available_cores() // self.ranks.exchange(own).count(own))
+            own = self.ranks.machine, sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+            share = max(1, available_cores() // self.ranks.exchange(own).count(own))
+            self.threads = min(self.ranks.exchange(share))  # as many on each, for the bits of NumPy's products depend on them
         self.heard = sys.stderr
+        self.turn = min(self.rank * TURN, LAST_TURN)
 
     def __enter__(self) -> Job:
         if not self.speaks:
@@ -69,7 +71,7 @@ class Job:
         """An exception of this process alone ends the others too; `SystemExit` is what all have agreed on."""
         if self.ranks is None or error is None or isinstance(error, SystemExit | Agreed):
             return
-        time.sleep(self.rank * TURN)  # where all fail alike, the first one has ended the others by now
+        time.sleep(self.turn)  # where all fail alike, the first one has ended the others by now
         sys.stderr = self.heard
         if isinstance(error, KeyboardInterrupt):
             print("interrupted", file=self.heard, flush=True)
@@ -162,8 +164,6 @@ class Job:
         """``engine`` for this process's images of a batch of ``images``."""
         if self.ranks is None:
             return engine
-        if images < self.size:
-            self.give_up(f"--batch-size: got {images}, expected at least {self.size}, an image for each process")
         try:
             return RankedEngine(engine, of_device(self.ranks, engine.device), images, sync=sync)
         except RuntimeError as error:
@@ -191,10 +191,10 @@ class Job:
         def look() -> None:
             while not ended.wait(min(1.0, seconds / 10)):
                 since = ranks.waiting
-                if since is not None and time.monotonic() - since > seconds + self.rank * TURN:
+                if since is not None and time.monotonic() - since > seconds + self.turn:
                     sys.stderr = self.heard
-                    late = self.named(self.rank, f"waited {seconds:g} s for the other processes, of which one hangs or is gone")
-                    fail(f"{late}; --resume goes on from the last checkpoint")
+                    late = self.named(self.rank, f"waited {seconds:g} s for the other processes, of which one hangs, is gone or is slow")
+                    fail(f"{late} (--rank-timeout); --resume goes on from the last checkpoint")
                     self.leave(EXIT_LATE)
 
         thread = threading.Thread(target=look, daemon=True)
