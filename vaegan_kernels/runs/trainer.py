@@ -256,14 +256,11 @@ class Trainer:
         examples = examples_of(self.config, self.dataset)
         if examples is not None:
             arrays[EXAMPLES] = examples
+        data = self.dataset
         header = checkpoint.Header(
-            step=self.step,
-            config=self.config,
-            data_fingerprint=self.dataset.fingerprint,
-            data_name=self.dataset.name,
-            attribute_names=tuple(self.dataset.attribute_names),
+            self.step, self.config, data.fingerprint, data.name, attribute_names=tuple(data.attribute_names),
             seconds=round(self.elapsed(), 3),
-        )
+        )  # fmt: skip
         self.guarded(checkpoint.save, self.folder.checkpoint, arrays, header)
         self.saved = self.step
 
