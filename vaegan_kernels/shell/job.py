@@ -77,6 +77,8 @@ class Job:
             print("interrupted", file=self.heard, flush=True)
             self.leave(EXIT_INTERRUPTED)
         problem = described(error)
+        if problem is None and type(error).__module__.startswith("mpi4py"):
+            problem = f"MPI: {str(error).splitlines()[0]}; --resume goes on from the last checkpoint"
         if problem is None:
             traceback.print_exception(error, file=self.heard)
         else:
