@@ -55,7 +55,7 @@ def main() -> None:
     shared = RankedEngine(own, ranks, IMAGES)
     first, n = shared.shard(IMAGES)
     mine = slice(first, first + n)
-    for system, objective, attributes, large, optimizer, batches in cases():
+    for system, objective, attributes, large, optimizer, batches in list(cases())[:: int(sys.argv[1])]:
         spec = dataclasses.replace(SPEC, attributes=attributes, **(LARGE if large else {}))
         options = {"system": system, "seed": 3, "optimizer": optimizer, "batches": batches}
         one, many = VAEGAN(own, spec, **options), VAEGAN(shared, spec, **options)

@@ -37,8 +37,8 @@ def parts(rng, spec):
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
 def test_the_sum_of_the_gradients(engine, rng, system, optimizer):
     """A step of three batches updates by the sum of their gradients, as a model does that is given the sum."""
-    if engine.name == "cuda" and (system, optimizer) != ("vaegan", "adam"):
-        pytest.skip("interpreted: once is enough")
+    if engine.name == "cuda":
+        pytest.skip("interpreted it takes two minutes; what it launches other tests check, and test_stream.py trains so")
     spec, goal = TINY, Objective(bn_groups="authors", gate=False)
     made = list(parts(rng, spec))
     one = VAEGAN(engine, spec, system=system, optimizer=optimizer, fuse_update=False)

@@ -64,6 +64,8 @@ def test_one_is_killed(tmp_path, data, rank):
     assert code != 0 and time.monotonic() - began < 20
     assert not processes(str(folder))
     goes_on(folder)
+    if rank == 0:
+        return
     again = tmp_path / "undisturbed"
     run(3, *train("--data", data, "--out", again, *ENDLESS, "--stop-after", step_of(folder)))
     assert apart(folder, again) == 0
