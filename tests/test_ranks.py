@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-import h5py
 import numpy as np
 import pytest
-from app_case import write_tiny
+from app_case import arrays_of, command, write_tiny
 from ranks_case import HERE, ended, mpiexec, run, start, train
 
 import kernels
+from bench.dry import OneOf
 from kernels.ranks import mpi
 from kernels.ranks.engine import RankedEngine
-from kernels.ranks.ranks import Ranks, shards
+from kernels.ranks.ranks import shards
 
 TINY = ("--network", "small32", "--batch-size", 5, "--steps", 9, "--log-every", 2, "--save-every", 4, "--draw-every", 9, "--no-curves",
         "--no-animation", "--device", "cpu", "--quiet")  # fmt: skip
@@ -36,24 +36,14 @@ def test_what_a_launcher_says(variables, size, rank):
     assert (mpi.launched(variables), mpi.rank_of_launch(variables)) == (size, rank)
 
 
-class First(Ranks):
-    """The first of ``size`` processes, of which the others say nothing."""
-
-    def __init__(self, size):
-        self.rank, self.size = 0, size
-
-    def gather(self, buffer):
-        pass
-
-
 def test_which_gradients_are_gathered():
     """Inputs and errors of three parts of a batch, or twice the gradient: what is fewer bytes."""
-    shared = RankedEngine(kernels.engine("cpu", "float64", implementation="numpy"), First(8), 512)
+    shared = RankedEngine(kernels.engine("cpu", "float64", implementation="numpy"), OneOf(0, 8), 512)
     assert shared.gathers((16384, 2048), 1)
     assert not shared.gathers((5, 5, 256, 256), 1)
     assert shared.gathers((16384, 512), 1) and not shared.gathers((16384, 512), 3)
     with pytest.raises(ValueError, match="batch size: got 7, expected at least 8, an image for each process"):
-        RankedEngine(shared.own, First(8), 7)
+        RankedEngine(shared.own, OneOf(0, 8), 7)
     with pytest.raises(ValueError, match="got 64, expected 512"):
         shared.shard(64)
     assert shared.describe()["processes"] == 8
@@ -77,9 +67,7 @@ def data(tmp_path_factory):
 
 def arrays(folder):
     """Everything of the checkpoint that training makes."""
-    found = {}
-    with h5py.File(folder / "checkpoint.h5") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    found = arrays_of(folder / "checkpoint.h5")
     return {name: array for name, array in found.items() if name.split("/")[0] in ("parameters", "statistics", "optimizer", "average")}
 
 
@@ -91,20 +79,11 @@ def apart(a, b):
 
 def trained(place, data, name, count, *flags):
     if count == 1:
-        code, out, err = ended(start_alone(*train("--data", data, "--out", place / name, *TINY, *flags)))
-        assert code == 0, err
+        done = command("--data", data, "--out", place / name, *TINY, *flags)
+        assert done.returncode == 0, done.stderr
     else:
         run(count, *train("--data", data, "--out", place / name, *TINY, *flags))
     return place / name
-
-
-def start_alone(*words):
-    import subprocess
-
-    from app_case import environment
-    from ranks_case import python
-
-    return subprocess.Popen(python(*words), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import h5py
 import pytest
-from app_case import environment, write_tiny
+from app_case import argv, command, environment, write_tiny
 from ranks_case import ended, mpiexec, processes, python, run, start, start_parts, train
 from test_ranks import apart
 
@@ -122,18 +121,14 @@ def test_one_sees_no_number(tmp_path, data, flags):
     assert not (folder / "checkpoint.h5").exists()
 
 
-WRONG_WEIGHTS = """
-import sys
-from vaegan_kernels import train
+WRONG = """
 from vaegan_kernels.runs.trainer import Trainer
-from vaegan_kernels.shell.cli import run_main
 step = Trainer.train_step
 def train_step(self):
     step(self)
     if self.job.rank == 1 and self.step == 7:
         {}
 Trainer.train_step = train_step
-sys.exit(run_main(train.main))
 """
 
 
@@ -148,8 +143,8 @@ sys.exit(run_main(train.main))
 )
 def test_one_goes_wrong(tmp_path, data, what, line):
     folder = tmp_path / "run"
-    words = ("-c", WRONG_WEIGHTS.format(what), "--data", data, "--out", folder, *SMALL, "--steps", 40, "--save-every", 5)
-    code, _, err = ended(start(2, *words), 40)
+    words = argv("--data", data, "--out", folder, *SMALL, "--steps", 40, "--save-every", 5, before=WRONG.format(what))
+    code, _, err = ended(start(2, *words[1:]), 40)
     assert code != 0
     assert len(own(err)) == 1 and own(err)[0].startswith(line), err
     assert step_of(folder) == 5
@@ -178,22 +173,17 @@ def test_before_the_first_step(tmp_path, flags, others, line):
 
 
 def test_other_software(tmp_path, data):
-    code = (
-        "import sys\nfrom vaegan_kernels import train\nfrom vaegan_kernels.shell import job\n"
-        "from vaegan_kernels.shell.cli import run_main\n"
-        "train.software = lambda: {**job.software(), 'the version of numpy': '0.9'}\nsys.exit(run_main(train.main))"
-    )
     words = ("--data", data, "--out", tmp_path / "run", *SMALL, "--steps", 3)
-    ending, _, err = ended(start_parts((1, train(*words)), (1, ("-c", code, *words))))
+    other = "from vaegan_kernels import train\nown = train.software\ntrain.software = lambda: {**own(), 'the version of numpy': '0.9'}"
+    ending, _, err = ended(start_parts((1, train(*words)), (1, tuple(argv(*words, before=other)[1:]))))
     assert ending == 2 and own(err)[0].startswith("error: process 1 of 2 has the version of numpy 0.9, process 0 has ")
 
 
 def test_without_mpi4py(tmp_path):
     """Under a launcher: the first process says what to install, and all end."""
     for rank, lines in ((0, 1), (1, 0)):
-        code = "import sys; sys.modules['mpi4py'] = None\nfrom vaegan_kernels import train\nfrom vaegan_kernels.shell.cli import run_main\n"
         variables = {**environment(), "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": str(rank)}
-        line = python("-c", f"{code}sys.exit(run_main(train.main))")
+        line = argv(before="import sys; sys.modules['mpi4py'] = None")
         found = subprocess.run(line, env=variables, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert found.returncode == 2
         assert len(found.stderr.splitlines()) == lines
@@ -219,9 +209,6 @@ def test_a_variable_that_was_left_over(tmp_path, data):
 
 
 def test_one_process_does_not_know_of_mpi(tmp_path, data):
-    code = (
-        "import sys\nfrom vaegan_kernels import train\nfrom vaegan_kernels.shell.cli import run_main\ncode = run_main(train.main)\n"
-        "assert 'mpi4py' not in sys.modules\nsys.exit(code)"
-    )
-    line = [sys.executable, "-c", code, "--data", data, "--out", tmp_path / "run", *SMALL, "--steps", "2"]
-    subprocess.run(list(map(str, line)), env=environment(), check=True, stdout=subprocess.DEVNULL)
+    unknown = "import atexit, os, sys\natexit.register(lambda: 'mpi4py' in sys.modules and os._exit(9))"
+    done = command("--data", data, "--out", tmp_path / "run", *SMALL, "--steps", 2, before=unknown)
+    assert done.returncode == 0, done.stderr

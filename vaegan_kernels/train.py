@@ -84,17 +84,14 @@ def train(run: Run, arguments: Any, say: Any) -> int:
 
     job, config, spec, folder, header = run.job, run.config, run.spec, run.folder, run.header
     network = build(config, run.engine, folder.checkpoint if header is not None else None, job)
-    dataset = job.one_by_one(
-        lambda: data.load_dataset(
-            config.data,
-            image_size=spec.image_size,
-            channels=spec.channels,
-            seed=config.data_seed,
-            limit=config.limit,
-            fit=config.fit,
+
+    def load() -> Dataset:
+        return data.load_dataset(
+            config.data, image_size=spec.image_size, channels=spec.channels, seed=config.data_seed, limit=config.limit, fit=config.fit,
             progress=Counter("reading images" if config.data else "drawing faces", quiet=arguments.quiet),
         )  # fmt: skip
-    )
+
+    dataset = job.one_by_one(load)
     check_same_data(dataset, header, folder, job)
     if arguments.config and arguments.resume is None and (note := note_other_data(arguments.config, config, dataset)):
         say(note)
@@ -106,7 +103,7 @@ def train(run: Run, arguments: Any, say: Any) -> int:
         job.give_up(f"--stop-after: got {arguments.stop_after}, but the run is at step {step} already; give a later step")
     skipped = f", {dataset.passed_over}" if dataset.passed_over else ""
     say(f"data: {dataset.name}, {counts['train']} train, {counts['validation']} validation, {counts['test']} test images{skipped}")
-    job.check_same({**software(), **{f"engine's {name}": value for name, value in run.engine.describe().items()}, **settings_of(config)})
+    job.check_same(lambda: {**software(), **settings_of(config, run.engine)})
     if arguments.resume is None and arguments.out is None:
         folder = run.folder = job.shared(lambda: RunFolder(claim(functools.partial(fresh, config))))
     with folder.held() if job.speaks else contextlib.nullcontext():
@@ -118,14 +115,15 @@ def train(run: Run, arguments: Any, say: Any) -> int:
         return go(run, config, network, folder, header, dataset, arguments, say)
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def settings_of(config: Config, engine: Engine) -> dict[str, Any]:
     """Those that must be the same on all processes, each under its name."""
-    return {name: value for name, value in config.to_dict().items() if name not in ("data", "threads")}
+    own = {f"engine's {name}": value for name, value in engine.describe().items()}
+    return {**own, **{name: value for name, value in config.to_dict().items() if name not in ("data", "threads")}}
 
 
 def check_same_data(dataset: Dataset, header: Header | None, folder: RunFolder, job: Job) -> None:
     """Raise `UserError` if the run in ``folder`` was trained on other images, or another process has others."""
-    job.check_same({"images with the checksum": dataset.fingerprint[:12]})
+    job.check_same(lambda: {"images with the checksum": dataset.fingerprint[:12]})
     if header is not None and dataset.fingerprint != header.data_fingerprint:
         job.give_up(
             f"--data: the images are not those that the run in {folder.path} was trained on ({header.data_name}); "

@@ -92,12 +92,15 @@ class RankedEngine(Engine):
     # ---- gradients and losses ----
 
     def gradients(self, shapes: Sequence[tuple[int, ...]], times: int) -> Gradients:
-        whole = [i for i, shape in enumerate(shapes) if self.gathers(shape, times)]
-        kinds = [numbers for numbers in ([i for i in range(len(shapes)) if i not in whole], whole) if numbers]
-        made = [self.side_by_side([shapes[i] for i in numbers]) for numbers in kinds]
-        views = {i: view for numbers, (_, own) in zip(kinds, made, strict=True) for i, view in zip(numbers, own, strict=True)}
-        self._summed |= {id(views[i]): views[i] for i in views if i not in whole}
-        return Gradients([views[i] for i in range(len(shapes))], tuple(flat for flat, _ in made), made[0][0] if kinds[0] != whole else None)
+        whole = {i for i, shape in enumerate(shapes) if self.gathers(shape, times)}
+        arrays, flats = dict[int, Array](), dict[bool, Array]()
+        for is_whole in (False, True):
+            numbers = [i for i in range(len(shapes)) if (i in whole) == is_whole]
+            if numbers:
+                flats[is_whole], views = self.side_by_side([shapes[i] for i in numbers])
+                arrays |= zip(numbers, views, strict=True)
+        self._summed |= {id(array): array for i, array in arrays.items() if i not in whole}
+        return Gradients([arrays[i] for i in range(len(shapes))], tuple(flats.values()), flats.get(False))
 
     def total(self, gradients: Sequence[Gradients], losses: Array) -> None:
         self.ranks.total([losses, *(g.summed for g in gradients if g.summed is not None)])
@@ -106,7 +109,7 @@ class RankedEngine(Engine):
         if id(dw) in self._summed:
             return self.own._linear_wgrad(dw, x, dy, dbias=dbias)
         whole_x, whole_dy = self._gathered("x", x), self._gathered("dy", dy)
-        whole = None if dbias is None else self._buffer(f"dbias {id(dbias)}", dbias.shape, dbias.dtype)[0]
+        whole = None if dbias is None else self._buffer(f"dbias {id(dbias)}", dbias.shape, dbias.dtype)
         self.own._linear_wgrad(dw, whole_x, whole_dy, dbias=whole)
         if whole is not None:
             self._share(dbias, whole)
@@ -136,16 +139,20 @@ class RankedEngine(Engine):
     def _gathered(self, what: str, rows: Array) -> Array:
         """The rows of all processes, those of smaller shares filled up with zeros, which add nothing to a product of columns."""
         most = len(rows) // self.here * max(self.shards)
-        buffer = self._buffer(what, (most, *rows.shape[1:]), rows.dtype)
+        buffer = self._parts(what, (most, *rows.shape[1:]), rows.dtype)
         self.own._copy(buffer[self.ranks.rank, : len(rows)], rows)
         self.ranks.gather(buffer)
         return buffer.reshape(-1, *rows.shape[1:])
 
+    def _parts(self, what: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """[size, *shape], for what each process has; zero at first, the same each time."""
+        return self._buffer(what, (self.ranks.size, *shape), dtype)
+
     def _buffer(self, what: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """[size, *shape], zero at first, the same each time."""
+        """An array of ``shape``, zero at first, the same each time."""
         key = what, shape, np.dtype(dtype)
         if key not in self._buffers:
-            self._buffers[key] = self.empty((self.ranks.size, *shape), dtype)
+            self._buffers[key] = self.empty(shape, dtype)
             self.own._fill(self._buffers[key], 0)
         return self._buffers[key]
 
@@ -153,7 +160,7 @@ class RankedEngine(Engine):
 
     def _statistics(self, mean: Array) -> Array:
         """[size, 2, G, C], for the mean and variance of each process."""
-        return self._buffer("statistics", (2, *mean.shape), self.wide)
+        return self._parts("statistics", (2, *mean.shape), self.wide)
 
     def _combine(self, mean: Array, var: Array, parts: Array) -> None:
         self.ranks.gather(parts)
@@ -197,7 +204,7 @@ class RankedEngine(Engine):
         """The formula divides the sums by this process's count, and dγ, dβ are summed over the processes: so each takes its share of the
         batch's sums."""
         if self.sync and batch_statistics:
-            parts = self._buffer("sums", (2, *mean.shape), self.wide)
+            parts = self._parts("sums", (2, *mean.shape), self.wide)
             if sums is None:
                 if not relu:
                     raise NotImplementedError("batch norm without ReLU: its sums are not shared among processes")
@@ -210,7 +217,7 @@ class RankedEngine(Engine):
             else:
                 self.own._copy(parts[self.ranks.rank], sums)
             self.ranks.gather(parts)
-            sums = self._buffer("share", (2, *mean.shape), self.wide)[0]
+            sums = self._buffer("share", (2, *mean.shape), self.wide)
             self.own._sum_parts(sums, parts, factor=self.here / self.images)
         self.own._batch_norm_backward(
             dx, dy, x, y, mean, var, gamma, groups, eps=eps, relu=relu, batch_statistics=batch_statistics, dgamma=dgamma, dbeta=dbeta,
@@ -221,9 +228,9 @@ class RankedEngine(Engine):
 
     def _equilibrium_gate(self, flags: Array, losses: Array, n_real: int, n_generated: int, **options: Any) -> None:
         """``losses`` stays this process's own: it is summed with the others."""
-        parts = self._buffer("losses", losses.shape, losses.dtype)
+        parts = self._parts("losses", losses.shape, losses.dtype)
         self.own._copy(parts[self.ranks.rank], losses)
         self.ranks.gather(parts)
-        together = self._buffer("losses of all", losses.shape, losses.dtype)[0]
+        together = self._buffer("losses of all", losses.shape, losses.dtype)
         self.own._sum_parts(together, parts)
         self.own._equilibrium_gate(flags, together, self.of_all(n_real), self.of_all(n_generated), **options)

@@ -192,10 +192,12 @@ class Trainer:
         for attributes in self.given:
             eng.gather_rows(attributes, self.table, order, self.counter, per_epoch=self.per_epoch)
         if "noise" in self.options:
-            draws = self.options["noise"][0]
-            for part in range(3):  # of [X; X_p; X̃]
-                start = (part * self.config.step_images + first) * (draws.size // len(draws))
-                eng.normal(draws[part * n : (part + 1) * n], seed=seed, step=self.counter, stream=philox.STREAM_DIS_NOISE, start=start)
+            draws, images_of_all = self.options["noise"][0], self.config.step_images
+            rows = n if n < images_of_all else 3 * n  # of X, X_p and X̃; where all images are here these lie together in the draw too
+            for part in range(3 * n // rows):
+                start = (part * images_of_all + first) * (draws.size // len(draws))
+                own = draws[part * rows : (part + 1) * rows]
+                eng.normal(own, seed=seed, step=self.counter, stream=philox.STREAM_DIS_NOISE, start=start)
         self.model.train_step(self.x, self.eps, self.z_p, self.objective, self.lr, *self.given, **self.options, batch=batch)
 
     def rate(self, k: int) -> float:
@@ -245,7 +247,7 @@ class Trainer:
     def save(self) -> None:
         """Write checkpoint.h5. Raises `UserError` where a number is not finite or the disk is full; the old file is kept then."""
         self.check_finite()
-        self.job.check_same({"weights with the checksum": self.checksum()})
+        self.job.check_same(lambda: {"weights with the checksum": self.checksum()})
         if not self.job.speaks:
             self.saved = self.step
             return
@@ -265,9 +267,9 @@ class Trainer:
         self.saved = self.step
 
     def checksum(self) -> int:
-        """Of all parameters where there are several processes, which have the same ones to the last bit; else 0."""
+        """Of all parameters: several processes have the same ones to the last bit."""
         total = 0
-        for p in self.model.parameters if self.job.size > 1 else ():
+        for p in self.model.parameters:
             total = zlib.crc32(np.ascontiguousarray(self.engine.to_numpy(p.data)).data, total)
         return total
 

@@ -30,8 +30,8 @@ from vaegan_kernels.shell.interrupt import EXIT_INTERRUPTED
 Made = TypeVar("Made")
 EXIT_LATE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with the job itself
 PASS_ON = 0.5  # seconds in which a launcher takes what was printed: MPICH's drops it where it comes together with the end
-LAST_TURN = 10.0
 TURN = 2.0  # seconds by which each process lets the one before it speak first: what ends all of them is said once
+LAST_TURN = 10.0  # seconds that the last ones wait, however many there are
 
 
 class Agreed(UserError):
@@ -133,7 +133,7 @@ class Job:
         """What ``make`` gives on the first process, on all of them; the others do not call it."""
         if self.ranks is None:
             return make()
-        return self.ranks.exchange(self.agreed(make) if self.speaks else self.agreed(lambda: None))[0]
+        return self.ranks.exchange(self.agreed(make if self.speaks else lambda: None))[0]
 
     def one_by_one(self, make: Callable[[], Made]) -> Made:
         """``make`` on the first process of each machine, and then, when what it leaves in caches is there, on the others."""
@@ -144,11 +144,11 @@ class Job:
         self.agreed(lambda: None)
         return self.agreed(make)
 
-    def check_same(self, facts: dict[str, Any]) -> None:
-        """End all where one process has another value than the first; what differs is said."""
+    def check_same(self, facts: Callable[[], dict[str, Any]]) -> None:
+        """End all where one process has another value than the first; what differs is said. Alone there are no ``facts`` to make."""
         if self.ranks is None:
             return
-        found = self.ranks.exchange(facts)
+        found = self.ranks.exchange(facts())
         for rank, theirs in enumerate(found):
             for name, value in found[0].items():
                 if theirs.get(name) != value:
