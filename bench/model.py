@@ -32,7 +32,10 @@ def estimate(launch: Any, board: Board, shared: int, precision: str) -> Estimate
         classes = ((x * y * z, max(1, round(work / (x * y * z)))),)
     tma = bool(constants.get("TMA", launch.name == "wgrad_boxes"))
     stored = (launch.cost.writes + sum(_previous(launch))) / (x * y * z * tile.bm * tile.bn)
-    return time_model.product(board, precision, tile, classes, tma=tma, shared=shared, moved=moved, stored=stored)
+    made = 0
+    if launch.signature.get("pre", "constexpr") != "constexpr":
+        made = (tile.bn if launch.name == "wgrad_pointers" and not constants["OF_X"] else tile.bm) * tile.bk
+    return time_model.product(board, precision, tile, classes, tma=tma, shared=shared, moved=moved, stored=stored, made=made)
 
 
 def _waits(launch: Any) -> int:

@@ -180,8 +180,8 @@ def block(kind: str, c: Conv | Dense, variants: bool) -> Iterator[Case]:
         return
     yield Case(f"{name}_forward", f"{c.label}, running statistics", lambda d: ahead(d, False), forward_terms)
     for what, chosen in (
-        (", sums given", {"summed": True}), (", dx alone", {"dw": False}), (", dw alone", {"dx": False}),
-        (", running statistics", {"training": False}),
+        (", sums given", {"summed": True}), (", dx alone, sums given", {"summed": True, "dw": False}), (", dx alone", {"dw": False}),
+        (", dw alone", {"dx": False}), (", running statistics", {"training": False}),
     ):  # fmt: skip
         yield Case(f"{name}_backward", f"{c.label}{what}", lambda d, chosen=chosen: backward(d, **chosen), backward_terms)
 

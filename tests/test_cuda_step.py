@@ -7,6 +7,8 @@ import pytest
 from kernel_check import relative_error, tolerance
 
 from kernels import engine as make_engine
+from kernels.cuda.device.chips import CHIPS
+from kernels.cuda.engine import emulated_engine
 from models.networks import NetworkSpec
 from models.objective import Objective
 from models.vaegan import VAEGAN
@@ -54,12 +56,17 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_gradients_are_the_numpy_engines(cuda32, name):
-    reference, model = twins(cuda32)
+@pytest.mark.parametrize(("name", "at_load"), [*((name, False) for name in OBJECTIVES), ("joint", True), ("quick", True)])
+def test_gradients_are_the_numpy_engines(cuda32, name, at_load):
+    """``at_load``: on a chip whose products make the errors behind batch norms where they load them."""
+    cuda = emulated_engine("float32", chip=CHIPS["sm_75"]._replace(multiprocessors=1)) if at_load else cuda32
+    reference, model = twins(cuda)
     data, goal = batch(TINY), OBJECTIVES[name]
     expected, expected_losses = reference.gradients(*data, goal)
+    cuda.device.launches = []
     got, losses = model.gradients(*data, goal)
+    launches, cuda.device.launches = cuda.device.launches, None
+    assert any(one.name == "bn_coefficients" for one in launches) is at_load
     wrong = {k: e for k, e in errors(got, expected).items() if not e < LIMIT}
     assert not wrong, wrong
     for key, value in expected_losses.items():

@@ -63,7 +63,7 @@ class Fused(BatchNorm):
         dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups, *,
         stride: int, eps: float, batch_statistics: bool = True, sums: Array | None = None, previous: Previous | None = None,
     ) -> None:  # fmt: skip
-        """Gradients of `conv2d_bn_relu_forward`; ``dy`` is overwritten with the error at ``pre``.
+        """Gradients of `conv2d_bn_relu_forward`; ``dy`` is consumed: it may be overwritten.
 
         Args:
             dx: [N, H, W, Ci]; dw: wide, like w; dgamma, dbeta: wide [Co]: outputs, each None where it is not wanted.
@@ -110,7 +110,7 @@ class Fused(BatchNorm):
         dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups, *,
         eps: float, batch_statistics: bool = True, sums: Array | None = None, previous: Previous | None = None,
     ) -> None:  # fmt: skip
-        """Gradients of `linear_bn_relu_forward`; arguments as in `conv2d_bn_relu_backward`."""
+        """Gradients of `linear_bn_relu_forward`; arguments as in `conv2d_bn_relu_backward`; ``dy`` becomes the error at ``pre``."""
         check_linear(("x", "dy", "w"), x, dy, w, self.dtype, self.dtype, (self.dtype,))
         self._check_backward(dx, dw, dgamma, dbeta, dy, y, pre, mean, var, x, w, gamma, groups, sums, previous)
 

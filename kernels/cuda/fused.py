@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from kernels.contract.batch_norm import Running
 from kernels.contract.operation import Array
+from kernels.contract.previous import Previous
 from kernels.cuda.batch_norm import BatchNorm
 from kernels.cuda.conv2d import Conv2d
 from kernels.cuda.conv_transpose2d import ConvTranspose2d
 from kernels.cuda.linear import Linear, matmul
 from kernels.cuda.products.convolve import convolve, linear_splits
 from kernels.cuda.products.epilogue import Epilogue, Statistics
+from kernels.cuda.products.normed import at_load, normed
 
 Groups = tuple[int, ...]
 
@@ -55,3 +60,23 @@ class Fused(Conv2d, ConvTranspose2d, Linear, BatchNorm):
             self._batch_norm_statistics(mean, var, pre, groups)
         if y is not None:
             self._batch_norm_forward(y, pre, mean, var, gamma, beta, groups, eps=eps, relu=True, running=running)
+
+    def _block_backward(
+        self, wgrad: Callable[..., None], dgrad: Callable[..., None], dx: Array | None, dw: Array | None, dgamma: Array | None,
+        dbeta: Array | None, dy: Array, y: Array, pre: Array, mean: Array, var: Array, x: Array, w: Array, gamma: Array, groups: Groups,
+        eps: float, batch_statistics: bool, sums: Array | None, previous: Previous | None, **stride: int,
+    ) -> None:  # fmt: skip
+        """As the contract's; convolutions that take it so make the error at pre where they load dy, which is then left as it was."""
+        options: dict[str, Any] = dict(stride)
+        takes = stride and batch_statistics and sums is not None
+        if takes and at_load(self.device, self.precision, pre, dw, w, groups, **stride):
+            options["normed"] = normed(self.device, pre, mean, var, gamma, sums, eps, dgamma, dbeta)
+        else:
+            self._batch_norm_backward(
+                dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
+                dgamma=dgamma, dbeta=dbeta, sums=sums,
+            )  # fmt: skip
+        if dw is not None:
+            wgrad(dw, x, dy, **options)
+        if dx is not None:
+            dgrad(dx, dy, w, previous=previous, **options)

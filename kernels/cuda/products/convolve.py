@@ -15,6 +15,7 @@ from kernels.cuda.products import convolve_kernel, partials, tiles
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
 from kernels.cuda.products.few_outputs import few_outputs, takes_few_outputs
 from kernels.cuda.products.images import PIXEL, image_convolve
+from kernels.cuda.products.normed import Normed
 from kernels.cuda.products.packing import packed_weights, pad_channels
 from kernels.cuda.products.splits import DOT
 from kernels.cuda.products.time_model import split
@@ -63,14 +64,16 @@ class Lowering(NamedTuple):
 
 @boxes_or_pointers
 def convolve(
-    dev: Device, precision: str, out: Array, src: Array, w: Array, *, kind: str, stride: int, epilogue: Epilogue = NOTHING
-) -> None:
+    dev: Device, precision: str, out: Array, src: Array, w: Array, *, kind: str, stride: int, epilogue: Epilogue = NOTHING,
+    normed: Normed | None = None,
+) -> None:  # fmt: skip
     """out = conv(src, w) (``kind`` "forward") or its gradient by the input (``kind`` "dgrad"), then ``epilogue``.
 
     Args:
         out: [N, OH, OW, Co] (forward) or [N, H, W, Ci] (dgrad), output.
         src: [N, H, W, Ci] or [N, OH, OW, Co].
         w: [KH, KW, Ci, Co], of src's dtype.
+        normed: how src's values are made of its array's, where `normed.at_load` allows it; or None.
 
     Raises:
         ValueError: a kernel larger than `LARGEST`.
@@ -86,7 +89,7 @@ def convolve(
         padded = dev.scratch("convolve.src", (*src.shape[:3], _padded_channels(src.shape[3], lowering.kind == "linear")), src.dtype)
         pad_channels(dev, padded, src)
         src = padded
-    _launch(dev, precision, out, src, _packed(dev, w, lowering, src.shape[3]), lowering, epilogue)
+    _launch(dev, precision, out, src, _packed(dev, w, lowering, src.shape[3]), lowering, epilogue, normed)
 
 
 def linear_splits(dev: Device, precision: str, rows: int, inputs: int, outputs: int) -> int:
@@ -135,7 +138,9 @@ def _packed(dev: Device, w: Array, lowering: Lowering, channels: int) -> Any:
     return packed_weights(dev, "convolve.w", shape, w, lowering.mode or "forward")
 
 
-def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lowering: Lowering, epilogue: Epilogue) -> None:
+def _launch(
+    dev: Device, precision: str, out: Array, src: Array, w: Array, lowering: Lowering, epilogue: Epilogue, normed: Normed | None
+) -> None:
     """One launch over packed operands, and what combines its partial results.
 
     Args:
@@ -154,6 +159,8 @@ def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lower
     boxes = _boxes(dev, precision, src, w, lowering, chosen)
     if boxes is None:
         chosen = chosen._replace(bm=min(chosen.bm, tiles.POINTER_ROWS))
+    if normed:
+        chosen = tiles.with_more(chosen, chosen.bm * chosen.bk, dev.chip, precision)
     bm, bn, bk, stages, warps = chosen
     nt, tap_steps = -(-lowering.columns // bn), sc // bk
     count, each = _splits(dev, precision, rows, lowering.columns, sc, chosen) if name == "linear" else (1, kh * kw * tap_steps)
@@ -164,16 +171,18 @@ def _launch(dev: Device, precision: str, out: Array, src: Array, w: Array, lower
         result = partials.later_partials(dev, "later", shape) if later else dev.scratch("convolve.partials", shape, np.float32)
         epilogue = epilogue._replace(bias=None)
     plan = prepare(dev, epilogue, result, images=images, positions=ph * pw, phases=phases, columns=lowering.columns, bm=bm)
+    operands = *(boxes or (src, w)), *(normed or (None, None))
+    read = [_touched(src, lowering), w, *([_touched(src, lowering), normed.coefficients] if normed else [])]
     taps = sum(a * b for a in tiles.phase_taps(kh) for b in tiles.phase_taps(kw)) if lowering.fractional else kh * kw
     dev.triton(
-        convolve_kernel.convolve, (plan.tiles * nt, phases, count), *(boxes or (src, w)), plan.row_ranges, *plan.arguments,
+        convolve_kernel.convolve, (plan.tiles * nt, phases, count), *operands, plan.row_ranges, *plan.arguments,
         rows, plan.tiles, each,
         PH=ph, PW=pw, OH=oh, OW=ow, OC=oc, SH=sh, SW=sw, SC=sc, WR=w.shape[1], WC=w.shape[2],
         KH=kh, KW=kw, S=lowering.stride, BACK=lowering.back, FRACTIONAL=lowering.fractional, SHUFFLED=lowering.shuffled,
         TRANSPOSED=lowering.transposed, FLIPPED=lowering.flipped, SPLIT=count > 1,
         **plan.constants, BM=bm, BN=bn, BK=bk, TMA=boxes is not None, PARTS=_parts(dev, chosen, precision) if boxes else 0,
         PRECISION=DOT[precision], INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent, warps=warps, stages=stages,
-        cost=cost(plan.tiles * nt * taps * tap_steps * 2 * bm * bn * bk, [_touched(src, lowering), w, *plan.reads], plan.writes),
+        cost=cost(plan.tiles * nt * taps * tap_steps * 2 * bm * bn * bk, [*read, *plan.reads], plan.writes),
     )  # fmt: skip
     plan.finish()
     if count > 1:

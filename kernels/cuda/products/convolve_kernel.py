@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 
 from kernels.cuda.products.epilogue import finish_pieces, tile_rows
-from kernels.cuda.products.tile_math import after_previous_launch, dot
+from kernels.cuda.products.tile_math import after_previous_launch, before_norm, dot
 
 
 @triton.jit
@@ -104,6 +104,7 @@ def load_weights(w, w_base, tap, c, first_column, columns,
 def convolve(
     src,  # [images, SH, SW, SC], or with TMA its descriptor, stride 2: of [images, SH/2, 2, SW/2, 2·SC]
     w,  # [taps, WR, WC], or with TMA a descriptor of [taps · WR, WC]
+    pre, coefficients,  # like src, and [3, SC]: src comes through `before_norm`; or None. Not with TMA
     row_ranges,  # of `tile_rows`
     out, bias, partial, counts, previous, mean, var, gamma, beta, eps,  # of `finish_pieces`
     rows,  # of a phase
@@ -141,7 +142,7 @@ def convolve(
     columns = first_column + tl.arange(0, BN)
 
     # position of tap (0, 0): of the tile's first row (TMA), or of each row
-    base, row_bits, column_bits, w_base = None, None, None, None
+    base, pre_base, row_bits, column_bits, w_base = None, None, None, None, None
     if TMA:
         n = first_row // (PH * PW)
         i = first_row // PW % PH * S + shift_h
@@ -153,7 +154,10 @@ def convolve(
         j = r % PW * S + shift_w
         row_bits = tl.where(r < end_row, inside_bits(i, taps_h, SH, BACK), 0)
         column_bits = inside_bits(j, taps_w, SW, BACK)
-        base = src + n.to(tl.int64) * (SH * SW * SC) + (i * SW + j) * SC
+        place = n.to(tl.int64) * (SH * SW * SC) + (i * SW + j) * SC
+        base = src + place
+        if pre is not None:
+            pre_base = pre + place
         w_base = w + columns[None, :]
         if TRANSPOSED:
             w_base = w + first_column.to(tl.int64) * WC + (tl.arange(0, BN) * WC)[None, :]
@@ -174,6 +178,11 @@ def convolve(
         if FLIPPED:
             tap = KH * KW - 1 - tap
         x = load_source(src, base, row_bits, column_bits, n, i, j, a, b, c, SW, SC, S, BACK, TMA, BM, BK)
+        if pre is not None:
+            v = load_source(pre, pre_base, row_bits, column_bits, n, i, j, a, b, c, SW, SC, S, BACK, TMA, BM, BK)
+            channel = coefficients + tl.multiple_of(c, 16) + tl.arange(0, BK)[None, :]
+            inside = (((row_bits >> a) & (column_bits >> b) & 1) != 0)[:, None]
+            x = before_norm(x, v, tl.load(channel), tl.load(channel + SC), tl.load(channel + 2 * SC), inside, INTERPRETED)
         y = load_weights(w, w_base, tap, c, first_column, columns, N, WR, WC, TRANSPOSED, TMA, BN, BK)
         acc = dot(y.T, x.T, acc, PRECISION, INTERPRETED) if PARTS else dot(x, y, acc, PRECISION, INTERPRETED)
         if PARTS == 2:

@@ -19,6 +19,7 @@ from kernels.contract.previous import Previous
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.launch import constant
 from kernels.cuda.products import partials
+from kernels.cuda.products.tile_math import to_type
 
 
 @triton.jit
@@ -38,15 +39,6 @@ def tanh(x):
     e = tl.exp(-2.0 * tl.abs(x))
     far = tl.where(x < 0.0, -1.0, 1.0) * ((1.0 - e) / (1.0 + e))
     return tl.where(s < 0.0625, near, far)
-
-
-@triton.jit
-def to_type(x, kind: tl.constexpr, INTERPRETED: tl.constexpr):
-    """float32 as ``kind``, to the nearest. The interpreter truncates to bf16, so there the rounding is added first."""
-    if INTERPRETED and kind == tl.bfloat16:
-        bits = x.to(tl.int32, bitcast=True)
-        x = (bits + 0x7FFF + ((bits >> 16) & 1)).to(tl.float32, bitcast=True)
-    return x.to(kind)
 
 
 @triton.jit

@@ -90,6 +90,24 @@ extern "C" __global__ void bn_sums_finalise(float *sums, const float *partial, c
     sums_finalise(sums, partial, plan, var, eps, c, blockIdx.x, shared);
 }
 
+// coefficients [3, c]: scale · g + slope · x + offset is the error at a batch norm's input, as in batch_norm.cuh's `backward`, of one group
+// of `rows` rows; with dbeta and dgamma, unless null. With partial, sums are made first. Grid: blocks of `width` channels, the plan's parts.
+extern "C" __global__ void bn_coefficients(
+    float *coefficients, float *dgamma, float *dbeta, float *sums, const float *mean, const float *var, const float *gamma, float rows,
+    float eps, int c, int width, const float *partial, const int *plan) {
+    after_previous_launch();
+    __shared__ double shared[TREE];
+    if (partial) sums_finalise(sums, partial, plan, var, eps, c, blockIdx.x, shared);
+    __syncthreads();
+    const int end = min(c, (int)(blockIdx.x + 1) * width);
+    for (int k = blockIdx.x * width + threadIdx.x; k < end; k += THREADS) {
+        const float rstd = 1.0f / sqrtf(var[k] + eps), scale = gamma[k] * rstd, slope = -scale * rstd * sums[c + k] / rows;
+        coefficients[k] = scale, coefficients[c + k] = slope, coefficients[2 * c + k] = -scale * sums[k] / rows - slope * mean[k];
+        if (dgamma) dgamma[k] = sums[c + k];
+        if (dbeta) dbeta[k] = sums[k];
+    }
+}
+
 // partial[chunk] = column sums of `chunk_rows` rows of matrix [rows, c]; V channels a thread, `lanes` (a power of two) threads along them.
 template <int V>
 __device__ inline void column_sum(float *partial, const act_t *matrix, i64 rows, i64 chunk_rows, int c, int lanes, float *shared) {

@@ -112,7 +112,7 @@ class Finish(NamedTuple):
     Attributes:
         partial, counts: as of `bn_finalise`; counts None where there are none.
         plan: int32, how: struct Plan of finish.cuh.
-        parts: blocks that share the work.
+        parts: blocks that share the work, each of ``width`` channels of a group.
         made: how partial and counts are to be made, where that is still to be done too.
     """
 
@@ -120,6 +120,7 @@ class Finish(NamedTuple):
     counts: Array
     plan: Array
     parts: int
+    width: int
     made: Made | None = None
 
 
@@ -134,10 +135,11 @@ def _plan(dev: Device, partial: Array, counts: Array, chunk_starts: tuple[int, .
     terms = phases * k * max(b - a for a, b in zip(chunk_starts[:-1], chunk_starts[1:], strict=True))
     vector = int(channels % 4 == 0)
     lanes = min(THREADS // 2, power_of_two(blocks(terms, 4)))  # threads that share a channel
-    width = THREADS // lanes
-    parts = groups * blocks(channels, width * (4 if vector else 1))
-    numbers = parts, groups, phases, k, width, vector, *chunk_starts
-    return Finish(partial, counts, constant(dev, ("plan", numbers), lambda: np.array(numbers, np.int32)), parts)
+    threads = THREADS // lanes
+    width = threads * (4 if vector else 1)
+    parts = groups * blocks(channels, width)
+    numbers = parts, groups, phases, k, threads, vector, *chunk_starts
+    return Finish(partial, counts, constant(dev, ("plan", numbers), lambda: np.array(numbers, np.int32)), parts, width)
 
 
 def bn_finalise(

@@ -31,6 +31,8 @@ LATENCY = 0.8e-6
 LOOP = {True: 0.9, False: 0.8}
 #: Instructions of a warp in one step of the main loop, besides the matrix product itself: counted from compiled code (aot.md).
 STEP = 130
+#: Instructions of a thread for each element of an operand that is made of two arrays at its load (`normed`), counted likewise.
+MADE = 9
 #: Bytes of L2 that one multiprocessor can read in a cycle.
 PORT = 64
 #: Fewer warps than this on a multiprocessor do not hide latencies: the factor by which its loops are slower.
@@ -92,7 +94,7 @@ def resident(tile: Tile, size: int, shared: int, board: Board) -> int:
 
 def product(
     board: Board, precision: str, tile: Tile, classes: tuple[tuple[int, int], ...], *, tma: bool, shared: int, moved: float = 0.0,
-    stored: float = 4, instructions: float = STEP,
+    stored: float = 4, made: int = 0,
 ) -> Estimate:  # fmt: skip
     """A matrix product's launch.
 
@@ -102,7 +104,8 @@ def product(
         shared: bytes of shared memory of a multiprocessor.
         moved: bytes that the launch reads from memory and writes to it, at least.
         stored: bytes that a program reads and writes at its end for each element of its tile.
-        instructions: of a warp in a step, besides the products.
+        made: elements that a program makes of two arrays in a step. They wait in shared memory for all of its warps: nothing but another
+            program uses the matrix unit meanwhile.
     """
     bm, bn, bk, _, warps = tile
     size = 2 if precision == "bf16" else 4
@@ -114,14 +117,15 @@ def product(
     waves = load / longest
     together = min(held, -(-programs // count))  # programs that a multiprocessor has at once
     idle = IDLE if together * warps < WARPS else 1.0
-    operands = (bm + bn) * bk * size
+    operands = ((bm + bn) * bk + made) * size
+    making = MADE * made / 32 / 4 / board.clock
     times = {
         "matrix": 2 * bm * bn * bk / (board.matrix(precision) / count * LOOP[tma]),
-        "issue": (0.0 if precision == "float32" else instructions) * warps / 4 / board.clock,
+        "issue": (0.0 if precision == "float32" else STEP) * warps / 4 / board.clock + making,
         "L2": max(operands / (PORT * board.clock), operands * min(programs, count) / board.l2),
     }
     bound = max(times, key=lambda name: times[name])
-    step = times[bound] * idle
+    step = times[bound] * idle + (making if together == 1 and bound != "issue" else 0.0)
     edge = LATENCY + bm * bn * stored / (PORT * board.clock)  # the pipeline fills; the results are stored
     program = longest * step + edge
     seconds = load * step + edge * max(1.0, waves / together)

@@ -11,10 +11,11 @@ from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, boxes_or_pointers
 from kernels.cuda.products import wgrad_kernel
 from kernels.cuda.products.images import image_wgrad, takes_image_wgrad
+from kernels.cuda.products.normed import Normed
 from kernels.cuda.products.packing import pad_channels
 from kernels.cuda.products.partials import column_sums
 from kernels.cuda.products.splits import LONG, launch_splits
-from kernels.cuda.products.tiles import Tile, wgrad_tile
+from kernels.cuda.products.tiles import Tile, wgrad_tile, with_more
 
 #: Channels in memory are a multiple of this: 16 bytes of bf16, what one thread or a descriptor moves.
 VECTOR = 8
@@ -25,7 +26,10 @@ UNITS = 3
 
 
 @boxes_or_pointers
-def wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, stride: int, dbias: Array = None) -> None:
+def wgrad(
+    dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, stride: int, dbias: Array = None,
+    normed: Normed | None = None, of_x: bool = False,
+) -> None:  # fmt: skip
     """dw[kh, kw, ci, co] = Σ_{n, i, j} x[n, i·s + kh − p, j·s + kw − p, ci] · dy[n, i, j, co];  dbias[co] = Σ_{n, i, j} dy[n, i, j, co].
 
     Accumulated in float32 in a fixed order: equal bits in every run.
@@ -35,13 +39,14 @@ def wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, stride
         x: [N, H, W, Ci].
         dy: [N, OH, OW, Co], of x's dtype.
         dbias: [Co] float32, output, or None.
+        normed: how dy's values, or with ``of_x`` x's, are made of its array's, where `normed.at_load` allows it; or None.
     """
     ci, co = dw.shape[2:]
     if dbias is not None:
         column_sums(dev, dbias, dy.reshape(-1, co))
     if takes_image_wgrad(ci, co, stride):
         return image_wgrad(dev, precision, dw, x, dy, stride=stride)
-    _by_boxes_or_pointers(dev, precision, dw, _aligned(dev, "wgrad.x", x), _aligned(dev, "wgrad.dy", dy), stride)
+    _by_boxes_or_pointers(dev, precision, dw, _aligned(dev, "wgrad.x", x), _aligned(dev, "wgrad.dy", dy), stride, normed, of_x)
 
 
 @boxes_or_pointers
@@ -91,7 +96,9 @@ def fit_boxes(x: Array, dy: Array, kernel: int, stride: int, bm: int, bk: int) -
     return Boxes(unit, False, bk) if unit else None
 
 
-def _by_boxes_or_pointers(dev: Device, precision: str, dw: Array, x: Array, dy: Array, stride: int) -> None:
+def _by_boxes_or_pointers(
+    dev: Device, precision: str, dw: Array, x: Array, dy: Array, stride: int, normed: Normed | None = None, of_x: bool = False
+) -> None:
     """Boxes where tensor descriptors serve, else pointers. x and dy may have more channels than dw: zeros."""
     rows = dw.shape[0] * dw.shape[1] * x.shape[3]
     shape = {"rows": rows, "columns": dy.shape[3], "depth": dy.size // dy.shape[3], "channels": x.shape[3]}
@@ -100,7 +107,7 @@ def _by_boxes_or_pointers(dev: Device, precision: str, dw: Array, x: Array, dy: 
         boxes = fit_boxes(x, dy, dw.shape[1], stride, chosen.bm, chosen.bk)
         if boxes:
             return _by_boxes(dev, precision, dw, x, dy, stride, chosen, boxes)
-    _by_pointers(dev, precision, dw, x, dy, stride, wgrad_tile("wgrad", **shape, chip=dev.chip, precision=precision))
+    _by_pointers(dev, precision, dw, x, dy, stride, wgrad_tile("wgrad", **shape, chip=dev.chip, precision=precision), normed, of_x)
 
 
 def _by_boxes(dev: Device, precision: str, dw: Array, x: Array, dy: Array, stride: int, chosen: Tile, boxes: Boxes) -> None:
@@ -123,19 +130,23 @@ def _by_boxes(dev: Device, precision: str, dw: Array, x: Array, dy: Array, strid
     )  # fmt: skip
 
 
-def _by_pointers(dev: Device, precision: str, dw: Array, x: Array, dy: Array, stride: int, chosen: Tile) -> None:
+def _by_pointers(
+    dev: Device, precision: str, dw: Array, x: Array, dy: Array, stride: int, chosen: Tile, normed: Normed | None, of_x: bool
+) -> None:
     """`wgrad_pointers`: any sizes, any chip."""
     _, height, width, xc = x.shape
     oh, ow, yc = dy.shape[1:]
     kh, kw, ci, co = dw.shape
     bm, bn, bk, _, _ = chosen
-    positions = dy.size // yc
+    if normed:
+        chosen = with_more(chosen, (bm if of_x else bn) * bk, dev.chip, precision)
+    positions, read = dy.size // yc, (_touched(x, dw, dy, stride), dy.nbytes)
     grid = (-(-kh * kw * xc // bm), -(-yc // bn))
     launch_splits(
-        dev, precision, wgrad_kernel.wgrad_pointers, grid, dw, (x, dy, positions), (_touched(x, dw, dy, stride), dy.nbytes),
-        -(-positions // bk), chosen,
+        dev, precision, wgrad_kernel.wgrad_pointers, grid, dw, (x, dy, *(normed or (None, None)), positions),
+        (*read, *([read[not of_x], normed.coefficients.nbytes] if normed else [])), -(-positions // bk), chosen,
         H=height, W=width, XC=xc, OH=oh, OW=ow, YC=yc, KH=kh, KW=kw, CI=ci, CO=co, S=stride, BM=bm, BN=bn, BK=bk,
-        LONG=max(x.size, dy.size) >= LONG,
+        LONG=max(x.size, dy.size) >= LONG, OF_X=of_x,
     )  # fmt: skip
 
 

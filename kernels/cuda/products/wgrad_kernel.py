@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.cuda.products.tile_math import after_previous_launch, dot
+from kernels.cuda.products.tile_math import after_previous_launch, before_norm, dot
 
 
 @triton.jit
@@ -38,11 +38,12 @@ def wgrad_pointers(
     out,  # [splits, T, Ci, Co] float32
     x,  # [N, H, W, XC]
     dy,  # [N, OH, OW, YC]
+    pre, coefficients,  # like dy and [3, YC], or OF_X like x and [3, XC]: that operand comes through `before_norm`; or None
     positions,  # N·OH·OW
     steps,  # of BK positions, in one split
     H: tl.constexpr, W: tl.constexpr, XC: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, YC: tl.constexpr,
     KH: tl.constexpr, KW: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, S: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, LONG: tl.constexpr, OF_X: tl.constexpr,
     PRECISION: tl.constexpr, INTERPRETED: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: BM rows (t, ci) and BN columns of dw, summed over the positions of one split.
@@ -68,6 +69,14 @@ def wgrad_pointers(
         column_shift = (read % KW - KW // 2)[:, None]
     columns = pn * BN + tl.arange(0, BN)
     shift = (row_shift * W + column_shift) * XC + c[:, None]
+    scale, slope, offset = None, None, None
+    if pre is not None:
+        C: tl.constexpr = XC if OF_X else YC
+        channel = coefficients + (c[:, None] if OF_X else columns[None, :])
+        exists = (c < XC)[:, None] if OF_X else (columns < YC)[None, :]
+        scale = tl.load(channel, mask=exists, other=0.0)
+        slope = tl.load(channel + C, mask=exists, other=0.0)
+        offset = tl.load(channel + 2 * C, mask=exists, other=0.0)
 
     acc = tl.zeros([BM, BN], tl.float32)
     first = split * steps
@@ -86,8 +95,17 @@ def wgrad_pointers(
             y_row = r[:, None] * YC
         inside = (h + row_shift >= 0) & (h + row_shift < H) & (v + column_shift >= 0) & (v + column_shift < W)
         # x is loaded as [BM, BK], transposed by its addresses: a `tl.trans` would keep sm_80 from copying asynchronously
-        a = tl.load(x + x_row + shift, mask=inside & (r < positions)[None, :], other=0.0)
-        b = tl.load(dy + y_row + columns[None, :], mask=(r < positions)[:, None] & (columns < YC)[None, :], other=0.0)
+        inside = inside & (r < positions)[None, :]
+        within = (r < positions)[:, None] & (columns < YC)[None, :]
+        a = tl.load(x + x_row + shift, mask=inside, other=0.0)
+        b = tl.load(dy + y_row + columns[None, :], mask=within, other=0.0)
+        if pre is not None:
+            if OF_X:
+                v = tl.load(pre + x_row + shift, mask=inside, other=0.0)
+                a = before_norm(a, v, scale, slope, offset, inside, INTERPRETED)
+            else:
+                v = tl.load(pre + y_row + columns[None, :], mask=within, other=0.0)
+                b = before_norm(b, v, scale, slope, offset, within, INTERPRETED)
         acc = dot(a, b, acc, PRECISION, INTERPRETED)
     store_tile(out, acc, tap, c, columns, split, T, CI, CO)
 
