@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import json
+from pathlib import Path
 from typing import Any
 
+from bench.aot.collect import tile_of
 from bench.dry import record_step
 from kernels.cuda.device.boards import BOARDS, SHOWN, Board
 from kernels.cuda.device.chips import CHIPS
@@ -13,7 +17,8 @@ from kernels.cuda.products.tiles import phase_taps
 from kernels.cuda.products.time_model import Estimate, Tile
 from models.objective import Objective
 
-ASSUMED = ("GAP", "DEPENDENT_GAP", "RAMP", "WAIT", "LATENCY", "LOOP", "STEP", "PORT", "WARPS", "IDLE", "IN_FLIGHT")
+TABLE = Path(__file__).resolve().parent / "results" / "aot.json"
+ASSUMED = ("GAP", "DEPENDENT_GAP", "RAMP", "WAIT", "LATENCY", "LOOP", "STEP", "MADE", "PORT", "WARPS", "IDLE", "IN_FLIGHT")
 
 
 def estimate(launch: Any, board: Board, shared: int, precision: str) -> Estimate:
@@ -35,7 +40,22 @@ def estimate(launch: Any, board: Board, shared: int, precision: str) -> Estimate
     made = 0
     if launch.signature.get("pre", "constexpr") != "constexpr":
         made = (tile.bn if launch.name == "wgrad_pointers" and not constants["OF_X"] else tile.bm) * tile.bk
-    return time_model.product(board, precision, tile, classes, tma=tma, shared=shared, moved=moved, stored=stored, made=made)
+    instructions = _loops().get((f"sm_{board.sm}", launch.name, tile_of(launch, launch.warps)), time_model.STEP)
+    instructions -= time_model.MADE * made / (32 * launch.warps) if instructions != time_model.STEP else 0
+    return time_model.product(
+        board, precision, tile, classes, tma=tma, shared=shared, moved=moved, stored=stored, made=made, instructions=instructions
+    )
+
+
+@functools.cache
+def _loops() -> dict[tuple[str, str, str], float]:
+    """Instructions of a warp in a step of each product's main loop, but for those of the matrix unit, by chip, kernel and tile: of the
+    compiled code in the committed table (bench.aot)."""
+    rows = json.loads(TABLE.read_text(encoding="utf-8"))["kernels"].values()
+    counted = [row for row in rows if row["steps"]]
+    return {
+        (row["chip"], row["kernel"], row["tile"]): (row["loop"]["all"] - row["loop"].get("matrix", 0)) / row["steps"] for row in counted
+    }
 
 
 def _waits(launch: Any) -> int:

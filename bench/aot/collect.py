@@ -120,6 +120,13 @@ class Kernel:
     digest: str = ""
 
 
+def tile_of(launch: Any, warps: int) -> str:
+    """What distinguishes the code of two launches of one kernel, as the table has it."""
+    sizes = [f"{name}={value}" for name, value in launch.constexprs.items() if value is not None and name != "block"]
+    stages = [f"{launch.stages} stages"] if launch.kind == "triton" else []
+    return " ".join((f"{warps} warps", *stages, *sizes))
+
+
 class Trace:
     """Names for an engine's launches: the layer, operation and shape from which each was made.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.aot import abi
-from bench.aot.collect import Kernel
+from bench.aot.collect import Kernel, tile_of
 from bench.aot.rules import Measured
 
 #: Stands for the code that reads machine code: what was read is valid for this code alone.
@@ -169,12 +169,10 @@ def k_steps(matrix: dict[str, int], fused: int, threads: int, constants: dict[st
 
 def _measured(kernel: Kernel, facts: dict[str, Any], threads: int, shared: int, limit: int) -> Measured:
     launch, whole = kernel.launch, facts["whole"]
-    sizes = [f"{name}={value}" for name, value in launch.constexprs.items() if value is not None and name != "block"]
-    stages = [f"{launch.stages} stages"] if launch.kind == "triton" else []
     steps = k_steps(facts["matrix"], facts["fused"], threads, launch.constexprs, kernel.precision) if facts["loop"] else 0.0
     return Measured(
         key=kernel.key, kernel=launch.name, chip=kernel.chip, precision=kernel.precision,
-        family="product" if kernel.product else launch.kind, tile=" ".join((f"{threads // 32} warps", *stages, *sizes)),
+        family="product" if kernel.product else launch.kind, tile=tile_of(launch, threads // 32),
         threads=threads, bytes=kernel.bytes, registers=facts["registers"], stack=facts["stack"],
         spills=whole.get("LDL", 0) + whole.get("STL", 0), shared=shared, limit=limit,
         loop=facts["loop"], whole=whole, matrix=tuple(sorted({name.split(".")[0] for name in facts["matrix"]})), fused=facts["fused"],

@@ -29,7 +29,8 @@ WAIT = 2.5e-6
 LATENCY = 0.8e-6
 #: Share of the matrix rate that a full main loop reaches: operands by descriptor, or by pointers.
 LOOP = {True: 0.9, False: 0.8}
-#: Instructions of a warp in one step of the main loop, besides the matrix product itself: counted from compiled code (aot.md).
+#: Instructions of a warp in one step of the main loop, besides the matrix product itself, where nobody has counted them: in compiled code
+#: (aot.md) they are 41 to 197.
 STEP = 130
 #: Instructions of a thread for each element of an operand that is made of two arrays at its load (`normed`), counted likewise.
 MADE = 9
@@ -94,7 +95,7 @@ def resident(tile: Tile, size: int, shared: int, board: Board) -> int:
 
 def product(
     board: Board, precision: str, tile: Tile, classes: tuple[tuple[int, int], ...], *, tma: bool, shared: int, moved: float = 0.0,
-    stored: float = 4, made: int = 0,
+    stored: float = 4, made: int = 0, instructions: float = STEP,
 ) -> Estimate:  # fmt: skip
     """A matrix product's launch.
 
@@ -106,6 +107,7 @@ def product(
         stored: bytes that a program reads and writes at its end for each element of its tile.
         made: elements that a program makes of two arrays in a step. They wait in shared memory for all of its warps: nothing but another
             program uses the matrix unit meanwhile.
+        instructions: of a warp in a step, besides the products and what is ``made``.
     """
     bm, bn, bk, _, warps = tile
     size = 2 if precision == "bf16" else 4
@@ -121,7 +123,7 @@ def product(
     making = MADE * made / 32 / 4 / board.clock
     times = {
         "matrix": 2 * bm * bn * bk / (board.matrix(precision) / count * LOOP[tma]),
-        "issue": (0.0 if precision == "float32" else STEP) * warps / 4 / board.clock + making,
+        "issue": (0.0 if precision == "float32" else instructions) * warps / 4 / board.clock + making,
         "L2": max(operands / (PORT * board.clock), operands * min(programs, count) / board.l2),
     }
     bound = max(times, key=lambda name: times[name])
