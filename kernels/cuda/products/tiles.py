@@ -180,10 +180,24 @@ def wgrad_tile(kind: str, *, rows: int, columns: int, depth: int, channels: int,
         channels: of x as stored. A tile of boxes has units of 64 or 128 of them: 256 rows mean the most units that a program takes.
     """
     name = key(kind, rows, columns, depth, chip, precision)
-    return used(name, tuned(name) or Tile(*_rule(kind, rows, columns, depth, channels, chip, precision)))
+    if (found := tuned(name)) is not None:
+        return used(name, found)
+
+    def seconds(tile: Tile) -> float:
+        return split(programs(tile, rows, columns), -(-depth // tile.bk), tile, rows * columns, chip, precision)[2]
+
+    largest = Tile(*_largest(kind, rows, columns, depth, channels, chip, precision))
+    return used(name, min(_smaller(kind, largest), key=seconds))
 
 
-def _rule(kind: str, rows: int, columns: int, depth: int, channels: int, chip: Chip, precision: str) -> Sizes:
+def _smaller(kind: str, tile: Tile) -> list[Tile]:
+    """The largest tile of a weight gradient and others whose code is no worse, as its registers and spills show."""
+    if kind not in ("wgrad", "wgrad_boxes") or tile.bm > 128 or tile.warps < 8:
+        return [tile]
+    return [tile, *(tile._replace(bn=bn, warps=8 if tile.bm * bn > 8192 else 4) for bn in (128, 64) if bn < tile.bn)]
+
+
+def _largest(kind: str, rows: int, columns: int, depth: int, channels: int, chip: Chip, precision: str) -> Sizes:
     width = max(16, 1 << (columns - 1).bit_length())
     if precision == "float32":
         return _strict(kind, width)
