@@ -71,7 +71,7 @@ def tile(kind: str, *, rows: int, columns: int, depth: int, channels: int, chip:
 
 def with_more(tile: Tile, more: int, chip: Chip, precision: str) -> Tile:
     """``tile`` where ``more`` elements are loaded each step, of another operand: stages that fit the shared memory, and down to three so
-    that a multiprocessor holds as many programs as without."""
+    that a multiprocessor holds as many programs as without. Before sm_80 nothing is staged in shared memory."""
     size, board, shared = 2 if precision == "bf16" else 4, board_of(chip), chip.shared_bytes
     held = time_model.resident(tile, size, shared, board)
 
@@ -79,7 +79,7 @@ def with_more(tile: Tile, more: int, chip: Chip, precision: str) -> Tile:
         return programs * stages * ((tile.bm + tile.bn) * tile.bk + more) * size <= shared - 2048
 
     stages = tile.stages
-    while stages > 2 and not room(stages, held if stages > 3 else 1):
+    while chip.bf16 and stages > 2 and not room(stages, held if stages > 3 else 1):
         stages -= 1
     return tile._replace(stages=stages)
 
