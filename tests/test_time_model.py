@@ -124,6 +124,25 @@ def test_the_committed_table_of_several_gpus():
         assert f"| {row['launches']} | {row['collectives']} | {row['bytes'] / 1e6:.0f} | {row['step_ms']:.2f} ms |" in page, row
 
 
+def test_the_committed_ledger(tmp_path):
+    """It is what the command gives, and the page says the same."""
+    found = json.loads((ROOT / "bench" / "results" / "ledger.json").read_text(encoding="utf-8"))
+    command = "python -m bench.ledger --model --top 12 --out bench/results/ledger.json"
+    again = tmp_path / "ledger.json"
+    assert main([*command.split()[3:-1], str(again)]) == 0
+    written = json.loads(again.read_text(encoding="utf-8"))
+    assert found == {**written, "command": command, "date": found["date"]}
+    times = {board: f"{one['model_ms']:.{2 if one['model_ms'] < 5 else 1}f}" for board, one in found["model"].items()}
+    page = " ".join((ROOT / "docs" / "gpu.md").read_text(encoding="utf-8").split())
+    for text in (
+        f"executes {found['flops_ratio']:.3f} times the operations",
+        f"moves {found['bytes_ratio']:.3f} times the bytes, in {found['launches']} launches",
+        f"floors on an H100 add up to {found['floor_ms']:.2f} ms",
+        f"gives {times['H100']} ms on an H100, {times['H200']} on an H200, {times['A100']} on an A100, {times['RTX 4090']} on an RTX 4090",
+    ):
+        assert text in page, text
+
+
 def test_the_ledger_of_several_processes(capsys, tmp_path):
     out = tmp_path / "ledger.json"
     assert main(["--network", "small32", "--batch-size", "16", "--top", "2", "--ranks", "3", "--link", "pcie", "--out", str(out)]) == 0
