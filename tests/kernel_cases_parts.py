@@ -19,12 +19,13 @@ REDUCTIONS = [
 PACKED = [
     ("forward", (5, 5, 3, 10), (25, 16, 16)), ("forward", (1, 1, 7, 3), (1, 7, 3)), ("forward", (3, 1, 2, 2), (3, 4, 8)),
     ("dgrad1", (5, 5, 3, 10), (25, 16, 16)), ("dgrad1", (3, 3, 9, 1), (9, 1, 9)), ("phases", (5, 5, 3, 10), (9, 16, 16)),
-    ("phases", (5, 5, 4, 16), (9, 16, 16)), ("image", (5, 5, 3, 10), (1, 256, 16)), ("image", (3, 3, 8, 5), (1, 72, 5)),
-    ("image_dgrad1", (5, 5, 10, 3), (1, 256, 16)), ("image_dgrad1", (1, 1, 2, 1), (1, 16, 8)), ("columns", (3, 5, 18, 3), (3, 32, 20)),
-    ("columns_dgrad1", (3, 5, 3, 18), (3, 32, 20)),
+    ("phases", (5, 5, 4, 16), (9, 16, 16)), ("image", (5, 5, 3, 10), (1, 128, 16)), ("image", (3, 3, 8, 5), (1, 72, 5)),
+    ("image", (3, 3, 4, 5), (1, 36, 5)), ("image", (3, 3, 5, 5), (1, 80, 8)),  # the last channel of a pixel, and one more
+    ("image_dgrad1", (5, 5, 10, 3), (1, 128, 16)), ("image_dgrad1", (3, 3, 10, 5), (1, 72, 10)), ("image_dgrad1", (1, 1, 2, 1), (1, 16, 8)),
+    ("columns", (3, 5, 18, 3), (3, 32, 20)), ("columns_dgrad1", (3, 5, 3, 18), (3, 32, 20)),
 ]  # fmt: skip
-PADDED = [((1, 1, 1, 1), 0, (1, 1, 1)), ((2, 5, 3, 3), 2, (9, 7, 8)), ((3, 4, 4, 3), 2, (9, 8, 8)), ((2, 3, 3, 5), 1, (5, 5, 5)),
-          ((1, 30, 30, 8), 2, (34, 35, 8))]  # fmt: skip
+PADDED = [((1, 1, 1, 1), 0, (1, 1, 1)), ((2, 5, 3, 3), 2, (9, 7, 8)), ((3, 4, 4, 3), 2, (9, 8, 8)), ((3, 4, 4, 3), 2, (9, 7, 4)),
+          ((2, 3, 3, 5), 1, (5, 5, 5)), ((1, 30, 30, 8), 2, (34, 35, 8))]  # fmt: skip
 
 
 def on_device(module: str, function: str) -> Callable[..., None]:
@@ -155,8 +156,9 @@ def pack_weights(dst: Any, w: Any, *, mode: str) -> None:
             dst[row, 4 * column + channel, : source.shape[2]] = source[row, column, :, channel]
     else:
         source = flat if mode == "image" else turned
+        pixel = 4 if source.shape[1] <= 4 else 8
         for tap, channel in np.ndindex(source.shape[:2]):
-            dst[0, tap * 8 + channel, : source.shape[2]] = source[tap, channel]
+            dst[0, tap * pixel + channel, : source.shape[2]] = source[tap, channel]
 
 
 def pad_images(dst: Any, src: Any, border: int) -> None:

@@ -173,12 +173,16 @@ ODD = Shapes(
         # from at most eight
         Conv("image, one channel", 1, 7, 5, 1, 7, 2, (), (3, 5)), Conv("image of eight", 3, 5, 6, 8, 16, 1, (), (5, 1)),
         Conv("image, two blocks of columns", 1, 6, 6, 3, 130, 1, (), (3, 3)), Conv("image, stride 2", 2, 8, 6, 3, 20, 2),
+        Conv("image of four", 2, 5, 6, 4, 12, 1, (), (3, 3)), Conv("image of five", 2, 7, 6, 5, 12, 2, (), (3, 3)),
+        Conv("image, whole rows a tile", 1, 16, 16, 3, 16, 1), Conv("image, part of a row a tile", 1, 2, 256, 4, 16, 1, (), (3, 3)),
+        Conv("image, two in a tile", 3, 7, 8, 3, 16, 1, (), (3, 3)), Conv("image, rows end in a tile", 1, 16, 12, 3, 16, 1, (), (3, 3)),
     ),
     dgrads=(
         Conv("two groups", 4, 6, 8, 16, 9, 1, (1, 3), (3, 3)), Conv("three groups, odd rows", 3, 7, 6, 16, 16, 2, (1, 1, 1)),
         Conv("phases", 2, 8, 8, 24, 16, 2, (2,)), Conv("to an image", 3, 7, 6, 24, 3, 1, (1, 2)),
         Conv("to one channel", 3, 7, 6, 24, 1, 1, (1, 2), (3, 5)), Conv("from few, H ≠ W", 2, 16, 32, 3, 32, 1),
         Conv("from few, one channel", 1, 4, 64, 1, 48, 1), Conv("from few, no box", 1, 7, 16, 2, 16, 1, (), (3, 7)),
+        Conv("to an image of four", 2, 5, 6, 12, 4, 1, (), (3, 3)), Conv("to an image of five", 2, 5, 6, 12, 5, 1, (), (3, 3)),
     ),
     wgrads=(
         # boxes of images: one tap, two taps, three units a program; and what boxes do not fit
@@ -189,6 +193,11 @@ ODD = Shapes(
         Conv("several taps a tile", 3, 5, 6, 24, 16, 1, (), (5, 3)), Conv("few outputs, stride 2", 2, 4, 4, 40, 3, 2, (), (3, 3)),
         Conv("image, two blocks of columns", 2, 8, 6, 3, 70, 2), Conv("image, one channel", 1, 7, 5, 1, 7, 2, (), (3, 5)),
         Conv("to an image", 2, 6, 5, 24, 3, 1), Conv("to one channel", 1, 5, 6, 20, 1, 1, (), (3, 5)),
+        Conv("image of four", 2, 5, 6, 4, 12, 1, (), (3, 3)), Conv("image of five", 2, 7, 6, 5, 12, 2, (), (3, 3)),
+        Conv("image of eight", 2, 5, 6, 8, 12, 1, (), (3, 3)), Conv("to an image of four", 2, 5, 6, 12, 4, 1, (), (3, 3)),
+        Conv("to an image of five", 2, 5, 6, 12, 5, 1, (), (3, 3)), Conv("to an image of eight", 2, 5, 6, 12, 8, 1, (), (3, 3)),
+        Conv("image, whole rows a step", 2, 16, 16, 3, 16, 1), Conv("image, part of a row a step", 1, 2, 256, 4, 16, 2, (), (3, 3)),
+        Conv("image, two in a step", 3, 7, 8, 3, 16, 1, (), (3, 3)), Conv("image, rows end in a step", 1, 16, 12, 3, 16, 1, (), (3, 3)),
     ),
     variants=False,
 )  # fmt: skip

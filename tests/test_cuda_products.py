@@ -236,12 +236,15 @@ def test_pointers_where_boxes_do_not_fit(n, w, ci):
     assert weight_gradient("boxes", "bf16", n, 4, w, ci, 16, 2)[0] == "wgrad_pointers"
 
 
-@pytest.mark.parametrize(("ci", "co", "stride"), [(3, 40, 1), (3, 70, 2), (24, 3, 1), (20, 1, 1)])
+@pytest.mark.parametrize(
+    ("ci", "co", "stride"), [(3, 40, 1), (3, 70, 2), (4, 40, 2), (5, 40, 2), (8, 40, 1), (24, 3, 1), (24, 4, 1), (24, 5, 1), (20, 1, 1)]
+)
 @PATHS
 def test_weight_gradients_of_images(path, ci, co, stride):
-    """Turned where dy is the image."""
+    """Turned where dy is the image; a pixel is no wider than it must be."""
     name, constexprs = weight_gradient(path, "bf16", 2, 8, 6, ci, co, stride, kernel=(5, 5))
     assert name == "image_wgrad" and constexprs["SWAPPED"] == (ci > 8)
+    assert constexprs["PIXEL"] == (4 if min(ci, co) <= 4 else 8)
 
 
 @pytest.mark.parametrize(

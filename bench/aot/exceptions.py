@@ -32,6 +32,7 @@ K_INNERMOST = (
     "transpose, 4 bytes at a time"
 )
 
+PIXEL = "a pixel of four channels is 8 bytes, which half the products and half the copy of the image are worth"
 FEW_ROWS = "fewer than 64 columns, and wgmma has 64 rows: the product cannot be computed transposed"
 
 EXCEPTIONS: tuple[Exemption, ...] = (
@@ -52,6 +53,8 @@ EXCEPTIONS: tuple[Exemption, ...] = (
     Exemption("*/output linear_forward *", "sm_90", "*", "shared operands", FEW_ROWS),
     Exemption("decoder/up3 upconv_bn_relu_forward *", "sm_90", "tf32", "shared operands", FEW_ROWS),
     Exemption("discriminator/conv2 conv2d_bn_relu_backward *", "sm_90", "tf32", "shared operands", FEW_ROWS),
+    Exemption("* image_*", "*", "bf16", "whole words", PIXEL),
+    Exemption("* image_* (small32)*", "*", "bf16", "asynchronous", f"{PIXEL}; and {NARROW_TILE}", everywhere=False),
     Exemption("* image_wgrad*", "sm_90", "tf32", "asynchronous", K_INNERMOST),
     Exemption("* image_wgrad*", "sm_90", "tf32", "whole words", K_INNERMOST),
     Exemption("* wgrad_rmsprop*", "sm_90", "tf32", "asynchronous", K_INNERMOST),

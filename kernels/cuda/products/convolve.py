@@ -14,9 +14,9 @@ from kernels.cuda.device.base import Descriptor, Device, boxes_or_pointers
 from kernels.cuda.products import convolve_kernel, partials, tiles
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
 from kernels.cuda.products.few_outputs import few_outputs, takes_few_outputs
-from kernels.cuda.products.images import PIXEL, image_convolve
+from kernels.cuda.products.images import image_convolve
 from kernels.cuda.products.normed import Normed
-from kernels.cuda.products.packing import packed_weights, pad_channels
+from kernels.cuda.products.packing import MOST_CHANNELS, packed_weights, pad_channels
 from kernels.cuda.products.splits import DOT
 from kernels.cuda.products.time_model import split
 from kernels.ledger import cost
@@ -80,7 +80,7 @@ def convolve(
     """
     if max(w.shape[:2]) > LARGEST:
         raise ValueError(f"w: got a {w.shape[0]}x{w.shape[1]} kernel, expected at most {LARGEST}x{LARGEST}")
-    if src.shape[3] <= PIXEL and (kind == "forward" or stride == 1) and not _is_linear(out, w):
+    if src.shape[3] <= MOST_CHANNELS and (kind == "forward" or stride == 1) and not _is_linear(out, w):
         return image_convolve(dev, precision, out, src, w, kind=kind, stride=stride, epilogue=epilogue)
     if takes_few_outputs(out, src, w, stride, epilogue):
         return few_outputs(dev, precision, out, src, w, kind=kind, epilogue=epilogue)

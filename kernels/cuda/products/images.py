@@ -1,6 +1,6 @@
 """Launches of the convolutions of images with few channels: forward, the data gradient, and the weight gradient.
 
-The images are first copied into a buffer with a border of zeros and eight channels a pixel (kernels.cuda.products.images_kernel).
+The images are first copied into a buffer with a border of zeros and 4 or 8 channels a pixel (kernels.cuda.products.images_kernel).
 
 Axis letters: N images, H W rows and columns, OH OW of the output, KH KW kernel, T = KH·KW taps, Ci Co channels.
 """
@@ -13,13 +13,10 @@ from kernels.contract.operation import Array
 from kernels.cuda.device.base import Device
 from kernels.cuda.products import images_kernel
 from kernels.cuda.products.epilogue import NOTHING, Epilogue, prepare
-from kernels.cuda.products.packing import packed_weights, with_border
+from kernels.cuda.products.packing import MOST_CHANNELS, packed_weights, pixel_channels, with_border
 from kernels.cuda.products.splits import DOT, LONG, covered, launch_splits
 from kernels.cuda.products.tiles import wgrad_tile
 from kernels.ledger import cost
-
-#: Channels of a pixel in the padded buffer, and the most that an image may have.
-PIXEL = images_kernel.PIXEL.value
 
 
 def image_convolve(
@@ -37,34 +34,37 @@ def image_convolve(
     Raises:
         ValueError: a dgrad with another stride, or too many channels.
     """
-    if src.shape[3] > PIXEL or (kind == "dgrad" and stride != 1):
+    if src.shape[3] > MOST_CHANNELS or (kind == "dgrad" and stride != 1):
         raise ValueError(
-            f"src: got shape {src.shape}, {kind}, stride {stride}, expected at most {PIXEL} channels, and stride 1 for a dgrad"
+            f"src: got shape {src.shape}, {kind}, stride {stride}, expected at most {MOST_CHANNELS} channels, and stride 1 for a dgrad"
         )
     kh, kw = w.shape[:2]
+    pixel = pixel_channels(src.shape[3])
+    depth = kh * kw * pixel
     images, oh, ow, columns = out.shape
     bm, bn, bk, stages, warps = wgrad_tile(
-        "image", rows=images * oh * ow, columns=columns, depth=kh * kw * PIXEL, channels=PIXEL, chip=dev.chip, precision=precision
+        "image", rows=images * oh * ow, columns=columns, depth=depth, channels=pixel, chip=dev.chip, precision=precision
     )
-    k, padded = -(-kh * kw * PIXEL // bk) * bk, -(-columns // bn) * bn
+    k, padded = -(-depth // bk) * bk, -(-columns // bn) * bn
     weights = packed_weights(dev, "image.weights", (1, k, padded), w, "image" if kind == "forward" else "image_dgrad1")
     plan = prepare(dev, epilogue, out, images=images, positions=oh * ow, phases=1, columns=columns, bm=bm)
     buffer, first = _with_border(dev, src, kh, kw)
-    read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * PIXEL * src.dtype.itemsize
+    read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * pixel * src.dtype.itemsize
     programs = plan.tiles * (padded // bn)
     dev.triton(
-        images_kernel.image_convolve, (programs,), first, weights, plan.row_ranges, images * oh * ow, *plan.arguments,
+        images_kernel.image_convolve, (programs,), buffer, weights, plan.row_ranges, images * oh * ow, *plan.arguments,
         warps=warps, stages=stages,
         cost=cost(programs * 2 * bm * bn * k, [read, weights, *plan.reads], plan.writes),
-        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, KH=kh, KW=kw, S=stride, K=k, COLUMNS=padded, **plan.constants,
-        BM=bm, BN=bn, BK=bk, LONG=buffer.size >= LONG, PRECISION=DOT[precision], INTERPRETED=dev.interpreted, DEPENDENT=dev.dependent,
+        FIRST=first, PH=buffer.shape[1], PW=buffer.shape[2], PIXEL=pixel, OH=oh, OW=ow, KH=kh, KW=kw, S=stride, K=k, COLUMNS=padded,
+        **plan.constants, BM=bm, BN=bn, BK=bk, LONG=buffer.size >= LONG, PRECISION=DOT[precision], INTERPRETED=dev.interpreted,
+        DEPENDENT=dev.dependent,
     )  # fmt: skip
     plan.finish()
 
 
 def takes_image_wgrad(ci: int, co: int, stride: int) -> bool:
     """Whether `image_wgrad` serves a kernel of ``ci`` and ``co`` channels: x is an image, or dy is one and the stride 1."""
-    return ci <= PIXEL or (co <= PIXEL and stride == 1)
+    return ci <= MOST_CHANNELS or (co <= MOST_CHANNELS and stride == 1)
 
 
 def image_wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, stride: int) -> None:
@@ -78,27 +78,28 @@ def image_wgrad(dev: Device, precision: str, dw: Array, x: Array, dy: Array, *, 
         dy: [N, OH, OW, Co], of x's dtype.
     """
     kh, kw, ci, co = dw.shape
-    swapped = ci > PIXEL
+    swapped = ci > MOST_CHANNELS
     image, other = (dy, x) if swapped else (x, dy)
     images, oh, ow, channels = other.shape
     positions = images * oh * ow
-    rows = kh * kw * PIXEL
-    chosen = wgrad_tile("image_wgrad", rows=rows, columns=channels, depth=positions, channels=PIXEL, chip=dev.chip, precision=precision)
+    pixel = pixel_channels(image.shape[3])
+    rows = kh * kw * pixel
+    chosen = wgrad_tile("image_wgrad", rows=rows, columns=channels, depth=positions, channels=pixel, chip=dev.chip, precision=precision)
     bm, bn, bk, _, _ = chosen
     buffer, first = _with_border(dev, image, kh, kw)
-    read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * PIXEL * image.dtype.itemsize
+    read = images * covered(oh, kh, stride) * covered(ow, kw, stride) * pixel * image.dtype.itemsize
     launch_splits(
-        dev, precision, images_kernel.image_wgrad, (-(-rows // bm), -(-channels // bn)), dw, (first, other, positions),
+        dev, precision, images_kernel.image_wgrad, (-(-rows // bm), -(-channels // bn)), dw, (buffer, other, positions),
         (read, other.nbytes), -(-positions // bk), chosen,
-        PH=buffer.shape[1], PW=buffer.shape[2], OH=oh, OW=ow, YC=channels, KH=kh, KW=kw, CI=ci, CO=co, S=stride, SWAPPED=swapped,
-        BM=bm, BN=bn, BK=bk, LONG=max(buffer.size, other.size) >= LONG,
+        FIRST=first, PH=buffer.shape[1], PW=buffer.shape[2], PIXEL=pixel, OH=oh, OW=ow, YC=channels, KH=kh, KW=kw, CI=ci, CO=co,
+        S=stride, SWAPPED=swapped, BM=bm, BN=bn, BK=bk, LONG=max(buffer.size, other.size) >= LONG,
     )  # fmt: skip
 
 
-def _with_border(dev: Device, src: Array, kh: int, kw: int) -> tuple[Any, Any]:
-    """src with a border of zeros, eight channels a pixel, and a view of it from the pixel under tap (0, 0) of the first position."""
-    images, height, width, _ = src.shape
+def _with_border(dev: Device, src: Array, kh: int, kw: int) -> tuple[Any, int]:
+    """src with a border of zeros, `pixel_channels` a pixel, and the number of the pixel under tap (0, 0) of the first position."""
+    images, height, width, channels = src.shape
     border = max(kh, kw) // 2
     wide = width + 2 * border
-    buffer = with_border(dev, src, (images, height + 2 * border, wide, PIXEL), border)
-    return buffer, buffer.reshape(-1)[((border - kh // 2) * wide + border - kw // 2) * PIXEL :]
+    buffer = with_border(dev, src, (images, height + 2 * border, wide, pixel_channels(channels)), border)
+    return buffer, (border - kh // 2) * wide + border - kw // 2

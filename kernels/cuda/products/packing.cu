@@ -9,7 +9,10 @@ enum Mode { FORWARD, DGRAD1, PHASES, IMAGE, IMAGE_DGRAD1, COLUMNS, COLUMNS_DGRAD
 // Where dst[t, k, n] comes from in w [KH, KW, Ci, Co]; −1: nowhere, it is 0.
 __device__ inline i64 origin(int mode, int t, int k, int n, int kh, int kw, int ci, int co) {
     const int all = kh * kw;
-    if (mode == IMAGE || mode == IMAGE_DGRAD1) t = k / 8, k %= 8;
+    if (mode == IMAGE || mode == IMAGE_DGRAD1) {  // dst[0, (tap, channel), n]: a pixel has four or eight channels
+        const int bits = (mode == IMAGE ? ci : co) <= 4 ? 2 : 3;
+        t = k >> bits, k &= (1 << bits) - 1;
+    }
     int in = k, out = n;
     if (mode == COLUMNS || mode == COLUMNS_DGRAD1) {  // dst[kh, (kw, co), ci]: t is the kernel's row, k = 4 kw + co, n = ci
         if (k / 4 >= kw) return -1;

@@ -19,7 +19,8 @@ FILE = "products/packing.cu"
 SIDE = 32  # of the square that a block packs
 MODES = {"forward": 0, "dgrad1": 1, "phases": 2, "image": 3, "image_dgrad1": 4, "columns": 5, "columns_dgrad1": 6}
 
-
+#: Channels that an image may have for kernels.cuda.products.images.
+MOST_CHANNELS = 8
 KEPT = 1 << 22  # bytes of packed weights at most that `FixedWeights` keeps from one step to the next
 
 
@@ -70,6 +71,11 @@ class FixedWeights:
         )  # fmt: skip
 
 
+def pixel_channels(channels: int) -> int:
+    """Channels of a pixel as `pad_images` and the modes "image" store it: a vector of 8 or 16 bytes in bf16."""
+    return 4 if channels <= 4 else MOST_CHANNELS
+
+
 def packed_weights(dev: Device, key: str, shape: tuple[int, ...], w: Array, mode: str) -> Any:
     """w in an array of ``shape``, by `pack_weights`: scratch of ``key``; within `FixedWeights` one that is packed once a step."""
     kept: FixedWeights | None = dev.fixed
@@ -116,8 +122,9 @@ def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:
         dst: [taps, K, N], the engine's dtype; output. k and n index it, t is the tap of w, T = KH·KW.
         w: [KH, KW, Ci, Co], as dst.
         mode: "forward": w[t, k, n]. "dgrad1" (stride 1): w[T−1−t, n, k]. "phases" (fractional stride, 5×5 kernel): taps are 3×3,
-            (dh, dw) ∈ −1…1, n = (ph·2 + pw)·Ci + c: w[2+ph−2dh, 2+pw−2dw, c, k]. "image": one tap, K index t·8 + ci: w[t, ci, n].
-            "image_dgrad1": likewise w[T−1−t, n, ci]. "columns" (at most four Co): t is a kernel row, k = 4·kw + co: w[t, kw, n, co].
+            (dh, dw) ∈ −1…1, n = (ph·2 + pw)·Ci + c: w[2+ph−2dh, 2+pw−2dw, c, k]. "image": one tap, k = t·P + ci, where
+            P is `pixel_channels` of Ci: w[t, ci, n]. "image_dgrad1": likewise with Co: w[T−1−t, n, co].
+            "columns" (at most four Co): t is a kernel row, k = 4·kw + co: w[t, kw, n, co].
             "columns_dgrad1" (at most four Ci): likewise, k = 4·kw + ci: w[KH−1−t, KW−1−kw, ci, n].
 
     Raises:
@@ -130,7 +137,7 @@ def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:
     kh, kw, ci, co = w.shape
     least = {
         "forward": (kh * kw, ci, co), "dgrad1": (kh * kw, co, ci), "phases": (9, co, 4 * ci),
-        "image": (1, 8 * kh * kw, co), "image_dgrad1": (1, 8 * kh * kw, ci),
+        "image": (1, kh * kw * pixel_channels(ci), co), "image_dgrad1": (1, kh * kw * pixel_channels(co), ci),
         "columns": (kh, 4 * kw, ci), "columns_dgrad1": (kh, 4 * kw, co),
     }[mode]  # fmt: skip
     check_array("dst", dst, (least[0], *dst.shape[1:]), w.dtype)
@@ -138,8 +145,8 @@ def pack_weights(dev: Device, dst: Array, w: Array, *, mode: str) -> None:
         raise ValueError(f"dst: got shape {dst.shape}, expected at least {least}")
     if mode == "phases" and (kh, kw) != (5, 5):
         raise ValueError(f"w: got a {kh}x{kw} kernel, expected 5x5")
-    if mode.startswith("image") and (co if mode == "image_dgrad1" else ci) > 8:
-        raise ValueError(f"w: got shape {w.shape}, expected at most 8 channels for mode {mode!r}")
+    if mode.startswith("image") and (co if mode == "image_dgrad1" else ci) > MOST_CHANNELS:
+        raise ValueError(f"w: got shape {w.shape}, expected at most {MOST_CHANNELS} channels for mode {mode!r}")
     if mode.startswith("columns") and (ci if mode == "columns_dgrad1" else co) > 4:
         raise ValueError(f"w: got shape {w.shape}, expected at most 4 channels for mode {mode!r}")
     taps, rows, columns = dst.shape

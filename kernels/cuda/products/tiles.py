@@ -205,8 +205,8 @@ def _largest(kind: str, rows: int, columns: int, depth: int, channels: int, chip
     if kind == "wgrad_rmsprop":
         return 64, 64, 64 if precision == "bf16" else 32, 2, 8
     if kind == "image":
-        bn = min(width, 128)
-        return 128, bn, 32, 4 if large else 3, 8 if bn == 128 else 4
+        bn = min(width, 128)  # the four steps of 25 taps with four channels are all in flight where they fit
+        return 128, bn, 32, 4 if large or precision == "bf16" else 3, 8 if bn == 128 else 4
     if kind == "image_wgrad":
         return _image_wgrad(rows, width, large, precision)
     if kind == "wgrad":
