@@ -146,7 +146,7 @@ def _by_pointers(
         dev, precision, wgrad_kernel.wgrad_pointers, grid, dw, (x, dy, *(normed or (None, None)), positions),
         (*read, *([read[not of_x], normed.coefficients.nbytes] if normed else [])), -(-positions // bk), chosen,
         H=height, W=width, XC=xc, OH=oh, OW=ow, YC=yc, KH=kh, KW=kw, CI=ci, CO=co, S=stride, BM=bm, BN=bn, BK=bk,
-        LONG=max(x.size, dy.size) >= LONG, OF_X=of_x,
+        LONG=max(x.size, dy.size) >= LONG, OF_X=normed is not None and of_x,
     )  # fmt: skip
 
 
