@@ -9,6 +9,7 @@ be 0 again.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import itertools
 import weakref
@@ -203,10 +204,12 @@ def _interpreted(value: Any) -> Any:
 
 @functools.cache
 def _patch_interpreter() -> set[frozenset[int]]:
-    """Two patches of Triton's interpreter. Returns the set of language modules patched in this launch, to be cleared before each.
+    """Patches of Triton's interpreter. Returns the set of language modules patched in this launch, to be cleared before each.
 
-    Loops with run-time bounds: Triton 3.6 makes int() of an array of one element, which NumPy 2.4 refuses. And speed: each call of a
-    jit function from another patches the language again, a third of the interpreter's time; once a launch is enough.
+    Loops with run-time bounds: Triton 3.6 makes int() of an array of one element, which NumPy 2.4 refuses. The others are for speed, and
+    change no result: each call of a jit function from another patches the language again, where once a launch is enough; each sum and
+    product of integers is made in 64 bits too, to be held against 32 by an assertion that is compiled for debugging alone; and each value
+    made builds a table of all types to look its own up.
     """
     from triton.runtime import interpreter
 
@@ -229,6 +232,11 @@ def _patch_interpreter() -> set[frozenset[int]]:
         return patch(fn)
 
     interpreter._patch_lang_tensor, interpreter._patch_lang = patch_with_index, patch_once
+    builder = interpreter.interpreter_builder
+    builder.options = dataclasses.replace(builder.options, sanitize_overflow=builder.options.debug)
+    look_up = interpreter._get_np_dtype
+    looked_up = functools.cache(look_up)
+    interpreter._get_np_dtype = lambda kind: look_up(kind.scalar) if kind.scalar.is_ptr() else looked_up(kind.scalar)
     return patched
 
 
