@@ -8,11 +8,20 @@ import shutil
 import numpy as np
 
 import kernels
-from kernels.cpu.native import build
+from kernels.cpu.native import build, library
 
 REAL = shutil.which("g++")
 VERSION = 'case "$*" in *--version*) echo "c++ (Test) 1.0"; exit;; esac\n'
-GOOD = f'exec {REAL} "$@" -O0\n'  # in a hurry
+# In a hurry. An object that another test of this worker has made with the same flags is taken from it, in the folder of all tests' folders.
+GOOD = f"""
+case "$*" in *" -c {library.HERE}/"*" -o "*)
+    kept=$(dirname "$0")/../../objects-$(echo "$*" | sed 's/ -o .*//' | cksum | tr ' ' '-')
+    out=$(echo "$*" | sed 's/.* -o //')
+    [ -f "$kept" ] || {{ {REAL} "$@" -O0 && cp "$out" "$kept.$$" && mv "$kept.$$" "$kept"; }} || exit
+    exec cp "$kept" "$out";;
+esac
+exec {REAL} "$@" -O0
+"""
 OUT = 'out=$(echo "$*" | sed "s/.*-o //; s/ .*//")\n'
 FEW = ("elementwise", "pool")  # of the sources
 

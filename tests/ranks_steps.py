@@ -48,50 +48,55 @@ def worst(got, expected):
     return max(relative(np.asarray(got[name]), np.asarray(expected[name])) for name in expected)
 
 
+def trained(engine, case, number, mine):
+    """What a model of ``case`` makes of the images ``mine`` of each batch: gradients, losses, and the flags and the state of some steps."""
+    system, objective, attributes, large, optimizer, batches = case
+    spec = dataclasses.replace(SPEC, attributes=attributes, **(LARGE if large else {}))
+    model = VAEGAN(engine, spec, system=system, seed=3, optimizer=optimizer, batches=batches)
+    rng, found, flags = np.random.default_rng(number), {}, []
+
+    def draw():
+        x = rng.uniform(-1, 1, (IMAGES, 16, 16, 3))
+        eps, z_p = rng.standard_normal((2, IMAGES, spec.latent))
+        noise = 0.1 * rng.standard_normal((3, *x.shape))
+        given = rng.choice([-1.0, 1.0], (IMAGES, attributes)) if attributes else None
+        return *(a[mine] for a in (x, eps, z_p)), noise[:, mine].reshape(-1, *x.shape[1:]), None if given is None else given[mine]
+
+    x, eps, z_p, _, given = draw()
+    if batches == 1:
+        found["gradients"], found["losses"] = model.gradients(x, eps, z_p, objective, given)
+    # four steps make each use what the one before has left; gates close after some more, and several batches a step are the case for those
+    for _ in range(4 if batches == 1 else 10):
+        for batch in range(batches):
+            x, eps, z_p, noise, given = draw()
+            given = None if given is None else engine.asarray(given)
+            model.train_step(*map(engine.asarray, (x, eps, z_p)), objective, RATE, given, noise=(engine.asarray(noise), 0.5), batch=batch)
+            flags.append(np.array(model.flags))
+    found["state"] = {k: np.array(v) for k, v in model.state_arrays().items() if v.dtype.kind == "f"}
+    return {**found, "means": model.fetch_losses()}, flags
+
+
 def main() -> None:
     ranks = find()
-    rng = np.random.default_rng(0)
     own = kernels.engine("cpu", "float64", 1, implementation="numpy")
     shared = RankedEngine(own, ranks, IMAGES)
     first, n = shared.shard(IMAGES)
-    mine = slice(first, first + n)
-    for system, objective, attributes, large, optimizer, batches in list(cases())[:: int(sys.argv[1])]:
-        spec = dataclasses.replace(SPEC, attributes=attributes, **(LARGE if large else {}))
-        options = {"system": system, "seed": 3, "optimizer": optimizer, "batches": batches}
-        one, many = VAEGAN(own, spec, **options), VAEGAN(shared, spec, **options)
-
-        def draw(spec=spec, attributes=attributes):
-            x = rng.uniform(-1, 1, (IMAGES, 16, 16, 3))
-            eps, z_p = rng.standard_normal((2, IMAGES, spec.latent))
-            noise = rng.standard_normal((3, *x.shape))
-            return x, eps, z_p, noise, rng.choice([-1.0, 1.0], (IMAGES, attributes)) if attributes else None
-
-        x, eps, z_p, noise, given = draw()
-        name = f"{system} {objective.bn_groups} {objective.generator_loss} {attributes} {large} {optimizer} {batches}"
-        found = {"case": name}
-        if batches == 1:
-            expected, expected_losses = one.gradients(x, eps, z_p, objective, given)
-            got, losses = many.gradients(x[mine], eps[mine], z_p[mine], objective, None if given is None else given[mine])
-            found |= {"gradients": worst(got, expected), "losses": worst(losses, expected_losses)}
-        for step in range(10):
-            for batch in range(batches):
-                x, eps, z_p, noise, given = draw()
-                apart = (0.1 * noise[:, mine]).reshape(-1, *x.shape[1:])
-                one.train_step(
-                    *map(own.asarray, (x, eps, z_p)), objective, RATE, given, noise=((0.1 * noise).reshape(-1, *x.shape[1:]), 0.5),
-                    batch=batch,
-                )  # fmt: skip
-                many.train_step(
-                    *(own.asarray(a[mine]) for a in (x, eps, z_p)), objective, RATE, None if given is None else own.asarray(given[mine]),
-                    noise=(apart, 0.5), batch=batch,
-                )  # fmt: skip
-            assert np.array_equal(one.flags, many.flags), (name, step)
-        state, expected = ({k: np.array(v) for k, v in model.state_arrays().items() if v.dtype.kind == "f"} for model in (many, one))
-        found |= {"state": worst(state, expected), "means": worst(many.fetch_losses(), one.fetch_losses())}
-        alike = ranks.exchange({k: v.tobytes() for k, v in state.items() if k.startswith(("parameters", "optimizer"))})
-        assert all(other == alike[0] for other in alike), f"{name}: the processes have different weights"
-        if ranks.rank == 0:
-            print(json.dumps(found), flush=True)
+    chosen = list(enumerate(cases()))[:: int(sys.argv[1])]
+    many = []
+    for number, case in chosen:
+        many.append(trained(shared, case, number, slice(first, first + n)))
+        alike = ranks.exchange({k: v.tobytes() for k, v in many[-1][0]["state"].items() if k.startswith(("parameters", "optimizer"))})
+        assert all(other == alike[0] for other in alike), f"{case}: the processes have different weights"
+    lines = {}  # what one process does, none does twice
+    for number, case in chosen[ranks.rank :: ranks.size]:
+        (got, flags), (expected, alone) = many[chosen.index((number, case))], trained(own, case, number, slice(None))
+        system, objective, *rest = case
+        name = f"{system} {objective.bn_groups} {objective.generator_loss} {' '.join(map(str, rest))}"
+        assert got.keys() == expected.keys() and np.array_equal(flags, alone), name
+        lines[number] = {"case": name, **{kind: worst(got[kind], expected[kind]) for kind in expected}}
+    lines = {number: line for each in ranks.exchange(lines) for number, line in each.items()}
+    if ranks.rank == 0:
+        print(*(json.dumps(lines[number]) for number, _ in chosen), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

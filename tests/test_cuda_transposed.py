@@ -18,9 +18,10 @@ from kernel_shapes import Conv, Dense
 from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.engine import dry_engine, emulated_engine
 
-#: Two groups of images; 128 columns ahead and 64 back, so tiles of two parts and of one; phases of a fractional stride.
+#: Two groups of images; 128 columns ahead and 64 back, so tiles of two parts and of one; phases of a fractional stride. The smallest
+#: pictures that have the tiles of larger ones, and more than one of them in a group.
 LAYERS = {
-    "one stride": Conv("", 4, 16, 16, 64, 128, 1, (1, 3), (3, 3)),
+    "one stride": Conv("", 4, 8, 16, 64, 128, 1, (1, 3), (3, 3)),
     "stride 2": Conv("", 4, 16, 16, 64, 128, 2, (1, 3)),
     "linear": Dense("", 16, 128, 256, 0, (8, 8)),
 }

@@ -9,7 +9,6 @@ be 0 again.
 from __future__ import annotations
 
 import ctypes
-import functools
 import itertools
 import weakref
 from typing import Any
@@ -20,6 +19,7 @@ from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch
 from kernels.cuda.device.chips import CHIPS, Chip
 from kernels.cuda.device.host.build import function
+from kernels.cuda.device.host.interpreter import patched_interpreter
 from kernels.cuda.device.host.streams import HostEvent, HostStream, LaunchStream
 
 ZONE = 256
@@ -92,7 +92,7 @@ class HostDevice(Device):
         if type(launch.source).__name__ != "InterpretedFunction":
             raise RuntimeError(f"{launch.name}: the host device interprets Triton: set TRITON_INTERPRET=1 before Python starts")
         self._require_on_device(launch.name, values)
-        _patch_interpreter().clear()
+        patched_interpreter().clear()
         given = {name: _interpreted(value) for name, value in values.items()}
         try:
             with np.errstate(invalid="ignore"):  # NaN is no error on a GPU
@@ -199,37 +199,6 @@ def _interpreted(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return HostPointer(value)
     return float(np.float32(value)) if isinstance(value, float) else value
-
-
-@functools.cache
-def _patch_interpreter() -> set[frozenset[int]]:
-    """Two patches of Triton's interpreter. Returns the set of language modules patched in this launch, to be cleared before each.
-
-    Loops with run-time bounds: Triton 3.6 makes int() of an array of one element, which NumPy 2.4 refuses. And speed: each call of a
-    jit function from another patches the language again, a third of the interpreter's time; once a launch is enough.
-    """
-    from triton.runtime import interpreter
-
-    patched: set[frozenset[int]] = set()
-    patch, patch_tensor = interpreter._patch_lang, interpreter._patch_lang_tensor
-    languages = (interpreter.tl, interpreter.tl.core)
-
-    def patch_with_index(tensor: Any, scope: Any) -> None:
-        patch_tensor(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-    @functools.cache
-    def used(fn: Any) -> frozenset[int]:
-        return frozenset(id(v) for v in list(fn.__globals__.values()) if any(v is language for language in languages))
-
-    def patch_once(fn: Any) -> Any:
-        if used(fn) in patched:
-            return interpreter._LangPatchScope()
-        patched.add(used(fn))
-        return patch(fn)
-
-    interpreter._patch_lang_tensor, interpreter._patch_lang = patch_with_index, patch_once
-    return patched
 
 
 def _raw(array: np.ndarray) -> np.ndarray:
