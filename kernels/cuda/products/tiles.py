@@ -191,10 +191,11 @@ def wgrad_tile(kind: str, *, rows: int, columns: int, depth: int, channels: int,
 
 
 def _smaller(kind: str, tile: Tile) -> list[Tile]:
-    """The largest tile of a weight gradient and others whose code is no worse, as its registers and spills show."""
+    """The largest tile of a weight gradient, and narrower ones whose code is no worse: with 64 columns and steps of 64 it spills."""
     if kind not in ("wgrad", "wgrad_boxes") or tile.bm > 128 or tile.warps < 8:
         return [tile]
-    return [tile, *(tile._replace(bn=bn, warps=8 if tile.bm * bn > 8192 else 4) for bn in (128, 64) if bn < tile.bn)]
+    columns = (128, 64) if tile.bk <= 32 else (128,)
+    return [tile, *(tile._replace(bn=bn, warps=8 if tile.bm * bn > 8192 else 4) for bn in columns if bn < tile.bn)]
 
 
 def _largest(kind: str, rows: int, columns: int, depth: int, channels: int, chip: Chip, precision: str) -> Sizes:
