@@ -14,7 +14,7 @@ import numpy as np
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch, OutOfMemory
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.driver import DEPENDENT_LAUNCHES, Driver, driver_version
+from kernels.cuda.device.driver import ON, Driver, dependent_launches, driver_version
 from kernels.cuda.device.launcher import Launcher
 from kernels.cuda.device.toolchain import check_nvrtc, choose_ptxas, dotted
 
@@ -163,7 +163,7 @@ class CuPyDevice(Device):
 
     def collective(self, kind: str, arrays: Sequence[Array], perform: Callable[[], None]) -> None:
         super().collective(kind, arrays, perform)
-        self._launcher.in_turn = not self.rehearsing  # a capture may put more than a kernel into its place
+        self._launcher.in_turn |= not self.rehearsing  # a capture may put more than a kernel into its place
 
     @contextmanager
     def launches_in_turn(self) -> Iterator[None]:
@@ -204,12 +204,6 @@ class CuPyDevice(Device):
                 raise ValueError(f"{kernel}: argument {name}: got a NumPy array that is not on the device; use empty or upload")
 
 
-def dependent_launches() -> bool:
-    """Whether a kernel may begin before the one ahead of it has ended (sm_90 and later): the driver captures that in graphs, and
-    $VAEGAN_DEPENDENT_LAUNCHES is not 0. Bits are the same with and without."""
-    return (driver_version() or 0) >= DEPENDENT_LAUNCHES and os.environ.get("VAEGAN_DEPENDENT_LAUNCHES") != "0"
-
-
 def chip_of(device: Any) -> Chip:
     """The chip of a ``cupy.cuda.Device``."""
     import cupy
@@ -226,7 +220,7 @@ def open_device(precision: str | None = None) -> CuPyDevice:
     Raises:
         RuntimeError: one line that begins with "device cuda: " and says what is missing and what to do.
     """
-    if os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "y", "yes"):
+    if os.environ.get("TRITON_INTERPRET", "0").lower() in ON:
         raise RuntimeError("device cuda: TRITON_INTERPRET is set, so Triton would not compile for the GPU; unset it")
     if not sys.platform.startswith(("linux", "win32")):
         raise RuntimeError(f"device cuda: Triton has no version for {sys.platform}; use Linux or Windows, or the CPU (--device cpu)")
