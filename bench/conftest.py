@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from bench.harness import busy_cores, machine, quiet_note
 from bench.report.tables import source
@@ -13,12 +16,15 @@ from vaegan_kernels.files import write_json
 
 _busy: list[float | None] = []
 _peaks: list[dict[str, float]] = []
+_late: list[str] = []
+BEGUN = time.perf_counter()
 RATES = ("gflop_per_s", "torch_gflop_per_s", "gb_per_s", "torch_gb_per_s", "images_per_s")
 KEPT = ("ours_ms", "torch_ms", "times_torch", "sets", "flop", "bytes", *RATES)
 
 
 def pytest_addoption(parser):
     parser.addoption("--results", metavar="FILE", help="write the comparison with PyTorch, and this machine's peaks, to a JSON file")
+    parser.addoption("--seconds", type=float, default=float("inf"), metavar="S", help="begin no comparison later than this")
 
 
 def pytest_sessionstart(session):
@@ -27,6 +33,12 @@ def pytest_sessionstart(session):
         from bench.peaks import measure
 
         _peaks.append(measure(THREADS))
+
+
+def pytest_runtest_setup(item):
+    if time.perf_counter() - BEGUN > item.config.getoption("--seconds"):
+        _late.append(item.name)
+        pytest.skip("not reached in the time")
 
 
 def pytest_sessionfinish():
@@ -50,6 +62,7 @@ def pytest_terminal_summary(terminalreporter):
         result = {
             "command": "pytest " + " ".join(a for a in sys.argv[1:]), "network": NETWORK, "batch_size": BATCH, "machine": machine(side()),
             "peaks": _peaks[0] if _peaks else {}, "busy_cores_of_others": _busy,
+            "not_reached": _late,
             "rows": [{"name": name, **{k: info[k] for k in KEPT if k in info}} for name, info in rows],
         }  # fmt: skip
         write_json(Path(path), result)

@@ -30,8 +30,10 @@ def resident_mb() -> float:
     status = Path("/proc/self/status")
     if status.exists():
         return next(float(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        raise RuntimeError("this system does not say how much memory a process has had") from None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024.0**2 if sys.platform == "darwin" else 1024.0)
 
 

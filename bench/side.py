@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import kernels
+from kernels.cpu.threads import available_cores
 
 if TYPE_CHECKING:
     import torch  # imported where it is used: a process that measures our memory must not hold PyTorch
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-THREADS = int(os.environ.get("BENCH_THREADS", CORES))
+THREADS = int(os.environ.get("BENCH_THREADS", available_cores()))
 LONGEST_SETS = 32
 PAUSE = 5e-3  # seconds; PyTorch's threads spin for about a millisecond where they have nothing left to do
 #: Relative error against PyTorch in the same precision that a result may have to be timed.

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,15 @@ PROGRAM = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from
 def own_group() -> dict[str, Any]:
     """Options of `subprocess.Popen` for a process that a terminal's Ctrl-C does not reach, on Windows neither."""
     return {"start_new_session": True, "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+
+
+def signal_group(process: subprocess.Popen[Any], kill: bool) -> None:
+    """Ask a process of its `own_group` and all that it started to end, or end them; Windows ends the process alone."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg") and hasattr(signal, "SIGKILL"):
+            os.killpg(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
+        else:
+            process.kill()
 
 
 def outcomes(

@@ -1,5 +1,6 @@
 /* The driver functions that kernels/cuda/device/driver.py calls, without a GPU: they write down what they were given. Tensor maps are
-   refused where cuda.h, above cuTensorMapEncodeTiled, does not promise them. */
+   refused where cuda.h, above cuTensorMapEncodeTiled, does not promise them. A launch is refused if it may begin early (programmatic
+   stream serialization) and must not, or the reverse: see `rule`. */
 #include <stdint.h>
 #include <string.h>
 
@@ -15,7 +16,14 @@ struct {
     uint32_t map_box[5], map_steps[5];
     uint32_t refused_ranks;  /* bit r, set before the launch: maps of r axes are refused, whatever they are */
     int32_t dependent;  /* of the last launch: programmatic stream serialization */
+    int32_t rule;  /* set before the launch: early 1: exactly where it can be, 2: never, 0: there at most */
+    int32_t behind;  /* set by a collective: the next launch must not be early */
+    uint64_t launches, early;  /* how many */
 } seen;
+
+/* A function that waits first for the launch before it: one of an image that says "waits". */
+#define WAITS 1
+static char functions[2];
 
 int cuGetErrorName(int code, const char** text) { return *text = code == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_OTHER", 0; }
 int cuGetErrorString(int code, const char** text) { (void)code; return *text = "what it means", 0; }
@@ -25,11 +33,11 @@ int cuCtxSetCurrent(void* context) { seen.context_sets++; return context == (voi
 int cuModuleLoadData(void** module, const void* image) {
     seen.loads++;
     if (!memcmp(image, "wrong", 5)) return 200;
-    return *module = (void*)1, 0;
+    return *module = &functions[memcmp(image, "waits", 5) ? 0 : WAITS], 0;
 }
 int cuModuleGetFunction(void** function, void* module, const char* name) {
     strncpy(seen.name, name, sizeof seen.name - 1);
-    return *function = (void*)0x1234, module != (void*)1;
+    return *function = module, !module;
 }
 int cuFuncGetAttribute(int* value, int attribute, void* function) {
     (void)function;
@@ -40,14 +48,21 @@ int cuFuncSetAttribute(void* function, int attribute, int value) {
     seen.attribute[seen.attribute_count++ % 4] = attribute == 8 ? value : -attribute;
     return 0;
 }
-int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                   void* stream, void** parameters, void** extra) {
-    if (function != (void*)0x1234 || extra) return 1;
+static int launch(int early, void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                  void* stream, void** parameters, void** extra) {
+    if ((function != &functions[0] && function != &functions[WAITS]) || extra) return 1;
     if (gx == 700) return 700;
+    int may = function == &functions[WAITS] && !seen.behind && seen.rule != 2;
+    if (early > may || (seen.rule == 1 && early < may)) return 801;
+    seen.behind = 0, seen.launches++, seen.early += early;
     seen.grid[0] = gx, seen.grid[1] = gy, seen.grid[2] = gz, seen.block[0] = bx, seen.block[1] = by, seen.block[2] = bz;
-    seen.shared = shared, seen.stream = (uint64_t)stream, seen.dependent = 0;
+    seen.shared = shared, seen.stream = (uint64_t)stream, seen.dependent = early;
     for (int i = 0; i < seen.parameters; i++) memcpy(seen.values[i], parameters[i], seen.sizes[i]);
     return 0;
+}
+int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                   void* stream, void** parameters, void** extra) {
+    return launch(0, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra);
 }
 typedef struct {  /* CUlaunchAttribute */
     int32_t id;
@@ -62,9 +77,7 @@ typedef struct {  /* CUlaunchConfig */
 } config_t;
 int cuLaunchKernelEx(const config_t* c, void* function, void** parameters, void** extra) {
     if (c->count != 1 || c->attributes[0].id != 6 || c->attributes[0].value.number != 1) return 1;
-    int code = cuLaunchKernel(function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->shared, c->stream, parameters, extra);
-    seen.dependent = 1;
-    return code;
+    return launch(1, function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->shared, c->stream, parameters, extra);
 }
 /* Bytes of an element by CUtensorMapDataType; the packed types of 4 and 6 bits, which nothing here uses, have none. */
 static const int SIZES[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};

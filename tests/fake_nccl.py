@@ -78,6 +78,7 @@ class FakeNCCL:
         if captured and kind not in self.used:
             raise Refused(f"{kind}: its first call is captured: connections are made then")
         self.used.add(kind)
+        self.device.seen.behind = True
         self.done.append((kind, nbytes, captured))
 
     def check(self, at, nbytes, stream):

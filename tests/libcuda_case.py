@@ -16,6 +16,7 @@ from kernels.cuda.device.base import Descriptor
 from kernels.cuda.device.compile import DESCRIPTOR, Code
 from kernels.cuda.device.driver import Driver
 from kernels.cuda.device.launcher import Launcher
+from kernels.cuda.device.source import source_of, waits_first
 
 #: Triton's number of an element's type by its bytes: bfloat16 and float32.
 ELEMENTS = {2: 10, 4: 8}
@@ -34,7 +35,8 @@ class Seen(ctypes.Structure):
         ("map_promotion", ctypes.c_int32), ("map_fill", ctypes.c_int32), ("map_address", ctypes.c_uint64),
         ("map_shape", ctypes.c_uint64 * 5), ("map_strides", ctypes.c_uint64 * 5), ("map_box", ctypes.c_uint32 * 5),
         ("map_steps", ctypes.c_uint32 * 5), ("refused_ranks", ctypes.c_uint32),
-        ("dependent", ctypes.c_int32),
+        ("dependent", ctypes.c_int32), ("rule", ctypes.c_int32), ("behind", ctypes.c_int32),
+        ("launches", ctypes.c_uint64), ("early", ctypes.c_uint64),
     ]  # fmt: skip
 
 
@@ -49,9 +51,14 @@ def libcuda() -> str:
     return path
 
 
+def seen_by(library: str) -> Seen:
+    """``seen`` of the library."""
+    return Seen.in_dll(ctypes.CDLL(library), "seen")
+
+
 def cleared(library: str) -> Seen:
     """``seen`` of the library, all zero."""
-    record = Seen.in_dll(ctypes.CDLL(library), "seen")
+    record = seen_by(library)
     ctypes.memset(ctypes.byref(record), 0, ctypes.sizeof(record))
     return record
 
@@ -70,14 +77,15 @@ class NoLaunches(Driver):
         pass
 
     def launch(self, function, grid, block, shared, stream, parameters, dependent=False) -> None:
-        self.launched.append((function, tuple(grid), tuple(block), shared, stream, [ctypes.sizeof(p) for p in parameters]))
+        self.launched.append((function, tuple(grid), tuple(block), shared, stream, [ctypes.sizeof(p) for p in parameters], dependent))
 
 
 def uncompiled(launch) -> Code:
     """What stands for the code of a launch; its boxes are those that `bench.aot` finds in compiled code."""
     boxes = [box_of(kind) for kind in launch.signature.values() if DESCRIPTOR.match(kind)]
     about = tuple({"elem_type": ELEMENTS[box["elem_size"]], **box} for box in boxes)
-    return Code(b"no code", launch.name, launch.warps, 0, about)
+    waits = waits_first(source_of(launch.source), launch.name) if launch.kind == "cuda" else bool(launch.constexprs.get("DEPENDENT"))
+    return Code(b"waits" if waits else b"no code", launch.name, launch.warps, 0, about, waits)
 
 
 class NoCompiler(Launcher):

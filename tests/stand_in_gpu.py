@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import cupy
 import numpy as np
+from libcuda_case import seen_by
 
 from kernels.cuda.device.base import Device
 from kernels.cuda.device.chips import CHIPS
@@ -60,17 +62,22 @@ class Event:
         pass
 
 
+WHERE_IT_WAITS, NEVER = 1, 2  # `rule` of fake_libcuda.c
+
+
 class StandInGPU(CuPyDevice):
-    """`CuPyDevice` as it is, but for what memory holds: what is read are zeros."""
+    """`CuPyDevice` as it is, but for what memory holds: what is read are zeros. The stand-in of libcuda refuses a launch that begins early
+    and must not, or does not and can."""
 
     runtime = SimpleNamespace(
         driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000, getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 36, 1 << 37)
     )  # fmt: skip
 
-    def __init__(self, library, chip=CHIPS["sm_90"]):
+    def __init__(self, library, chip=CHIPS["sm_90"], dependent=True):
         Device.__init__(self, chip)
-        self._cupy, self.stream = cupy, Stream()
-        self._launcher = Launcher(Driver(library), chip, lambda array: array.data.ptr)
+        self._cupy, self.stream, self.seen = cupy, Stream(), seen_by(library)
+        self.seen.rule, self.seen.behind = WHERE_IT_WAITS if dependent and chip.dependent else NEVER, 0
+        self._launcher = Launcher(Driver(library), chip, lambda array: array.data.ptr, dependent)
         self._scratch, self._outgrown, self._graphs, self._allocations = {}, [], 0, 0
         self._addresses = itertools.count(0x7F0000000000, 1 << 33)  # each with room for 8 GB
 
@@ -78,6 +85,13 @@ class StandInGPU(CuPyDevice):
         self._refuse_in_capture("allocates an array")
         self._allocations += 1
         return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(next(self._addresses), -(-max(size, 1) // 512) * 512, None, 0), 0)
+
+    @contextmanager
+    def launches_in_turn(self):
+        before, self.seen.rule = self.seen.rule, NEVER
+        with super().launches_in_turn():
+            yield
+        self.seen.rule = before
 
     def enter(self):
         pass

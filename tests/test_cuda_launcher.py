@@ -239,7 +239,7 @@ def test_only_kernels_that_wait_are_launched_early(library, seen, compiled):
     def early(chip, waits):
         dev = FakeGPU(library, chip=CHIPS[chip])
         launch, code = compiled["scale"]
-        dev.launcher.load(launch, code._replace(waits=waits))
+        dev.launcher.load(launch, code._replace(image=b"waits", waits=waits))
         seen.parameters, seen.sizes[:4] = 4, [8, 8, 4, 8]
         dev.cuda(FILE, "scale", (2, 3), (32, 2), x, x, np.float32(2), np.int64(-1), cost=REST["cost"], defines=("ACT_BF16",), shared=96)
         assert (list(seen.grid), list(seen.block), seen.shared, seen.stream) == ([2, 3, 1], [32, 2, 1], 96, 77)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import shutil
 
@@ -16,7 +15,7 @@ if shutil.which("g++") is None or shutil.which("gcc") is None:
 import kernel_cases_layers as layers
 from kernel_check import check
 from kernel_shapes import Conv, Dense
-from libcuda_case import NoCompiler, NoLaunches, Seen, cleared, libcuda
+from libcuda_case import NoCompiler, NoLaunches, cleared, libcuda, seen_by
 
 from bench.gpu.common import reference_engine, spec_of
 from bench.gpu.step import compare_step, judge
@@ -49,7 +48,7 @@ class WithMaps(HostDevice):
 
     def refuse(self, ranks=EVERY):
         """From here on."""
-        Seen.in_dll(ctypes.CDLL(libcuda()), "seen").refused_ranks = ranks
+        seen_by(libcuda()).refused_ranks = ranks
         self.maps._maps.clear()
 
 
@@ -64,6 +63,9 @@ def by_boxes(dev):
 
 @pytest.fixture(autouse=True)
 def every_map_is_taken():
+    """Before a test, and behind it: other files have the same stand-in."""
+    cleared(libcuda())
+    yield
     cleared(libcuda())
 
 

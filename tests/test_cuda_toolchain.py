@@ -184,7 +184,7 @@ def test_nvrtc_that_serves(chip, driver, version):
     ("chip", "driver", "words"),
     [
         ("sm_90", 12080, "NVRTC 13.0 makes code that a driver of CUDA 12.8 does not load, NVRTC 12 would; pip install"),
-        ("sm_70", 13000, "NVRTC 13.0 cannot compile for V100 (sm_70), NVRTC 12 can; pip install 'vaegan-kernels[cuda12]'"),
+        ("sm_70", 13000, "NVRTC 13.0 cannot compile for V100 (sm_70), NVRTC 12 can; pip install '.[cuda12]' in the clone"),
     ],
 )
 def test_nvrtc_that_does_not_serve(chip, driver, words):

@@ -109,7 +109,12 @@ def test_the_device_is_said_in_a_line(monkeypatch, device, precision, expected):
     ("error", "device", "precision", "expected"),
     [
         (RuntimeError("device cuda: no driver; install one"), "auto", "auto", "device: cpu"),
-        (RuntimeError("device cuda: no driver; install one"), "cuda", "auto", "--device cuda: no driver; install one"),
+        (
+            RuntimeError("device cuda: no driver; install one"),
+            "cuda",
+            "auto",
+            "--device cuda: no driver; install one, or use the CPU (--device cpu)",
+        ),
         (
             RuntimeError("device cuda: no driver; install one"),
             "auto",

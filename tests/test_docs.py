@@ -100,3 +100,15 @@ def test_python_of_the_export_page(photos, monkeypatch, capfd):
     assert found["pictures"].shape == (16, 3, 32, 32) and found["metric"].shape == (16, 48, 8, 8)
     assert found["images"].shape == (16, 3, 32, 32) and found["probability"].shape == (16,)
     assert found["weight"].shape == (3, 16, 5, 5) and found["sizes"]["latent"] == 128
+
+
+def test_the_extras_that_are_named_can_be_installed():
+    """From a clone: the project is in no package index."""
+    there = set(
+        re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("optional-dependencies]")[2], re.M)
+    )
+    files = [*ROOT.glob("*.md"), *(path for part in ("docs", "bench", "kernels", "vaegan_kernels") for path in (ROOT / part).rglob("*"))]
+    texts = {path: path.read_text(encoding="utf-8") for path in files if path.suffix in (".md", ".py")}
+    assert not [path for path, text in texts.items() if "vaegan-kernels[" in text]
+    named = {name for text in texts.values() for names in re.findall(r"install [^\n`]*'\.\[([\w,]+)\]'", text) for name in names.split(",")}
+    assert {"cuda12", "cuda13", "mpi", "export"} <= named <= there

@@ -277,7 +277,7 @@ def test_bad_input(tmp_path, monkeypatch, capfd):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "onnx" else find(name, *more))
     assert call(export.main, "faces", "--page", tmp_path / "page.html") == 2
-    assert one_line(capfd.readouterr().err) == "error: --page: needs the package onnx; pip install '.[export]'"
+    assert one_line(capfd.readouterr().err) == "error: --page: needs the package onnx; pip install onnx"
     assert [path.name for path in tmp_path.iterdir()] == ["taken.html"] and taken.read_text() == "mine"
 
 

@@ -26,9 +26,9 @@ from bench.gpu.bits import bits_part
 from bench.gpu.child import HOMES
 from bench.gpu.common import SECTIONS, Options, Report
 from bench.gpu.parts import supervise
-from bench.gpu.rounding import CutEngine, cut
+from bench.gpu.rounding import CutEngine, cut, measure
 from bench.gpu.sanitizer import errors_in
-from bench.gpu.step import LIMITS, Combination, compare_step, judge, step_part
+from bench.gpu.step import BEST, JUMPS, LIMITS, Combination, compare_step, judge, step_part
 from bench.gpu.stepper import Stepper, mid_training
 from kernels.contract.operation import OPERATIONS
 from models.networks import NetworkSpec
@@ -228,6 +228,15 @@ def test_what_cut_mantissas_do_to_a_step():
     coarse = CutEngine("bf16")
     errors = step_part(coarse, compared, 0)["errors"]
     assert judge(errors, "tf32") and not judge(errors, "bf16")
+
+
+def test_the_limits_of_tf32_are_no_looser_than_its_operands():
+    """Twice what `bench.gpu.rounding` has on larger networks, so at most 2.5 times what two seeds have on a tiny one."""
+    runs = [measure("tf32", [Combination("tiny", 4, Objective(gamma=1e-2), 10, "joint")], seed) for seed in (0, 1)]
+    worst = {kind: max(max(run[kind]) for run in runs) for kind in runs[0]}
+    best = max(sorted(run["gradients"])[0] for run in runs)
+    found, limits = (worst["losses"], worst["gradients"], worst["parameters"], best), (LIMITS["tf32"], *JUMPS["tf32"], BEST["tf32"])
+    assert all(limit <= 2.5 * most for limit, most in zip(limits, found, strict=True)), (limits, found)
 
 
 def test_limits_cover_every_precision():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,8 +26,12 @@ from bench.gpu.compile import EACH, groups
 from kernels.cuda.device.chips import CHIPS
 from kernels.cuda.device.compile import key_of
 
-COMMAND = "compile,kernels,step,bits,tma,peaks,time,peers,train,sanitizer"
-NAMES = COMMAND.split(",")
+NAMES = list(SECTIONS)
+#: The arguments of each command that a page or the script's own text names; its words stand apart by one space.
+PAGES = [*ROOT.glob("*.md"), *(page for folder in ("docs", "bench") for page in (ROOT / folder).rglob("*.md"))]
+TEXTS = [script.__doc__, *(page.read_text(encoding="utf-8") for page in PAGES)]
+DOCUMENTED = sorted({words for text in TEXTS for words in re.findall(r"python -m bench\.gpu(?![.\w])((?: [^` \n]+)*)", text)})
+ON_A_GPU = [words for words in DOCUMENTED if "--device host" not in words and "--data" not in words]
 #: In the place of NVIDIA's tool: runs what it is given and finds nothing.
 SANITIZER = """#!/bin/sh
 shift 4
@@ -45,7 +50,7 @@ def rehearse(place, *more, crash=""):
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"CRASH": crash, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
     env["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "tests" / "gpu_stand_in", ROOT / "tests", ROOT)))
     target = place / "elsewhere" / "results.tar.gz"
-    command = [sys.executable, "-m", "bench.gpu", "--sections", COMMAND, "--archive", str(target), "--out", str(place / "out"), *more]
+    command = [sys.executable, "-m", "bench.gpu", "--archive", str(target), "--out", str(place / "out"), *more]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
     assert "Traceback" not in done.stderr and "Error in sitecustomize" not in done.stderr, done.stderr[-3000:]
     with tarfile.open(target) as file:
@@ -68,10 +73,13 @@ def test_every_section_through_the_stand_ins(tmp_path):
     assert all(row["step_ms"]["median"] > 0 and row["kernels"][0]["us"] for row in results["time"]["rows"][:2])
     run = results["train"]["rows"][0]
     assert run["done"] > 0 and len(results["sanitizer"]["rows"]) == 2 and "not measured" in results["peers"]["why"]
+    assert len(results["cudnn"]["rows"]) == 3 and results["cudnn"]["not_reached"] == 0
 
 
 def test_a_crash_of_each_section_stops_no_other(tmp_path):
-    done, results, names = rehearse(tmp_path, "--quick", "--data", str(write_tiny(tmp_path / "discs.h5", n=120, size=64)), crash=COMMAND)
+    done, results, names = rehearse(
+        tmp_path, "--quick", "--data", str(write_tiny(tmp_path / "discs.h5", n=120, size=64)), crash=",".join(NAMES)
+    )
     assert done.returncode == 1 and done.stdout.strip().endswith("failed: " + ", ".join(NAMES))
     for name in NAMES:
         rows = 0 if name in ("compile", "sanitizer") else 1
@@ -110,21 +118,30 @@ def passing(monkeypatch, tmp_path):
         for name, value in (("time", clock), ("run_section", section), ("unusable", str), ("driver", str)):
             monkeypatch.setattr(script, name, value)
         monkeypatch.setattr(script.signal, "signal", lambda *_: None)
-        code = script.main(["--out", str(tmp_path / "out"), "--archive", str(tmp_path / "there" / "all.tar.gz"), "--seed", "1", *more])
+        target = tmp_path / "there" / "all.tar.gz"
+        code = script.main([*more, "--out", str(tmp_path / "out"), "--archive", str(target), "--seed", "1"])
         return code, clock.now - 1000.0, given
 
     return run
 
 
-def test_sections_that_take_all_that_they_may_fit_nine_minutes(passing):
-    code, seconds, given = passing("--sections", COMMAND)
-    assert code == 0 and list(given) == NAMES and seconds <= 520
-    assert all(given[name] >= script.LIMITS[name][1] for name in NAMES), given
-    assert sum(script.LIMITS[name][1] for name in NAMES) + script.LAST <= 520
+@pytest.mark.parametrize("words", DOCUMENTED)
+def test_documented_commands_are_understood(words):
+    given = script.parser().parse_args(words.split())
+    assert script.chosen(given.sections, SECTIONS, "--sections", pytest.fail)
+
+
+@pytest.mark.parametrize("words", ON_A_GPU)
+def test_sections_that_take_all_that_they_may_fit_nine_minutes(words, passing):
+    """Every documented command gives each of its sections what is its own, the one of all sections too."""
+    code, seconds, given = passing(*words.split())
+    assert code == 0 and seconds <= 520
+    assert all(given[name] >= script.LIMITS[name][1] >= script.LIMITS[name][0] for name in given), given
+    assert "--sections" in words or list(given) == NAMES
 
 
 def test_sections_that_must_be_killed_fit_nine_minutes(passing, capsys):
-    code, seconds, given = passing("--sections", COMMAND, overrun=script.GRACE + sum(script.PATIENCE))
+    code, seconds, given = passing(overrun=script.GRACE + sum(script.PATIENCE))
     assert code == 0 and seconds <= 540 and 5 < len(given) < len(NAMES)
     skipped = [line for line in capsys.readouterr().out.splitlines() if ": skipped" in line]
     assert len(skipped) == len(NAMES) - len(given) and all("s are left of --budget-s 520" in line for line in skipped)
@@ -144,7 +161,7 @@ def test_the_archive_is_written_anew_after_every_section(passing, tmp_path):
         if section == "bits":
             raise KeyboardInterrupt
 
-    passing("--sections", COMMAND, seen=seen)
+    passing(seen=seen)
     assert before == [{f"gpu/{name}.json" for name in NAMES[:count]} for count in range(4)]
     with tarfile.open(tmp_path / "there" / "all.tar.gz") as file:
         assert {"gpu/about.json", "gpu/summary.json", "gpu/step.json"} <= set(file.getnames())

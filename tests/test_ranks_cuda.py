@@ -171,18 +171,21 @@ def test_processes_capture_at_the_same_call(gpu):
 
 
 @needs_stand_in
-def test_a_launch_behind_a_collective_begins_when_that_has_ended(gpu, monkeypatch):
-    given, driver = [], gpu.device._launcher._driver
-    monkeypatch.setattr(driver, "launch", lambda *arguments: given.append(arguments[-1]))
-    monkeypatch.setattr(gpu.device._launcher, "dependent", True)
-    load = gpu.device._launcher.load
-    monkeypatch.setattr(gpu.device._launcher, "load", lambda launch: (load(launch)[0], load(launch)[1]._replace(waits=True)))
-    engine, buffer = CUDAEngine(gpu.device, "float32"), gpu.device.empty((3, 4), np.float32)
-    for act in (None, None, lambda: gpu.ranks.gather(buffer), None, lambda: gpu.device.prepare(lambda: gpu.ranks.gather(buffer))):
+def test_a_launch_behind_a_collective_begins_when_that_has_ended(gpu):
+    engine, buffer, given = CUDAEngine(gpu.device, "float32"), gpu.device.empty((3, 4), np.float32), []
+
+    def gather():
+        gpu.ranks.gather(buffer)
+
+    def rehearse():
+        gpu.device.prepare(gather)
+
+    for act in (None, None, gather, None, rehearse, lambda: (gather(), rehearse())):
         if act:
             act()
         engine.fill(buffer, 0)
-    assert given == [True, True, False, True, True]
+        given.append(bool(gpu.device.seen.dependent))
+    assert given == [True, True, False, True, True, False]
 
 
 @needs_stand_in

@@ -243,4 +243,4 @@ def test_without_a_gpu_one_line_says_so():
     if done.returncode == 0:
         pytest.skip("there is a GPU here: it was used")
     assert done.returncode == 2 and done.stderr.startswith("error: tuning needs an NVIDIA GPU: device cuda:"), done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1 and "--device cpu" not in done.stderr

@@ -26,7 +26,7 @@ from vaegan_kernels.shell.cli import run_main
 from vaegan_kernels.shell.interrupt import StopRequest
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = ("kernels", "models", "vaegan_kernels")
+FLOORS = ("kernels", "models", "vaegan_kernels", "bench")
 #: What Python for Windows lacks (its documentation says "Availability: Unix").
 LACKING = {
     "os": {

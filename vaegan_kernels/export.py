@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.page is not None:
         page = check_output(arguments.page, overwrite=arguments.overwrite, flag="--page", suffixes=(".html",))
         if importlib.util.find_spec("onnx") is None:
-            raise UserError("--page: needs the package onnx; pip install '.[export]'")
+            raise UserError("--page: needs the package onnx; pip install onnx")
     file = checkpoint.find(arguments.checkpoint)
     made = folder_files(file, arguments, formats) if asked else {}
     if arguments.page is not None:

@@ -151,7 +151,7 @@ def dry_run(a: Any, engine: Engine | None) -> int:
         precision = engine.precision if engine is not None else "bf16" if a.precision == "auto" else a.precision
         print_proposals(propose(chip, precision, a), chip, precision)
     except ImportError as error:
-        raise UserError(f"--dry-run needs Triton and ml_dtypes ({error}); pip install 'vaegan-kernels[cuda12]' or [cuda13]") from None
+        raise UserError(f"--dry-run needs Triton and ml_dtypes ({error}); pip install triton ml_dtypes") from None
     return 0
 
 

@@ -16,7 +16,6 @@ readers to aot.md, which is not committed.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; exits with 2 and a line that says why where it makes no sense."""
     from bench.aot.collect import ALL_PAIRS, CHIPS, CI_PAIRS, PRECISIONS, TRIED, TRIED_PAIRS
+    from kernels.cpu.threads import available_cores
 
     parser = argparse.ArgumentParser(prog="python -m bench.aot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="every precision on every chip, other networks, batches, groupings, inference")
@@ -50,7 +50,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if not args.pairs:
         parser.error("no such chip in this precision without --all")
     if args.jobs is None:
-        args.jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        args.jobs = available_cores()
     elif args.jobs < 1:
         parser.error(f"--jobs: got {args.jobs}, expected at least 1")
     args.partial = set(args.pairs) != set(every)

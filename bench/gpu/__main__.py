@@ -41,14 +41,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench.gpu.common import ROOT, SECTIONS, Options, about, write_json
+from kernels.processes import own_group, signal_group
 
 PRECISIONS = ("bf16", "tf32", "float32")
 
 #: Seconds: with less than the first a section is not started; the second is its own, which those before it leave to it. What a section does
-#: not need goes to the next. All but ``cudnn`` fit --budget-s: with cold caches they take that at most, 9 minutes with every kill.
+#: not need goes to the next. All together fit --budget-s: with cold caches they take that at most, 9 minutes with every kill.
 LIMITS = {
-    "compile": (15, 105), "kernels": (20, 90), "step": (20, 55), "bits": (10, 25), "tma": (8, 15), "peaks": (8, 20),
-    "time": (20, 60), "peers": (30, 50), "train": (40, 45), "cudnn": (40, 90), "sanitizer": (30, 40),
+    "compile": (15, 95), "kernels": (20, 80), "step": (20, 50), "bits": (10, 20), "tma": (8, 15), "peaks": (8, 20),
+    "time": (20, 55), "peers": (30, 45), "train": (40, 45), "cudnn": (30, 45), "sanitizer": (30, 40),
 }  # fmt: skip
 LAST = 8.0  # seconds kept for the archive and the table
 GRACE = 6.0  # seconds between a section's own limit and its kill
@@ -96,9 +97,8 @@ def environment(options: Options) -> dict[str, str]:
 
 def end_group(process: subprocess.Popen[Any]) -> None:
     """End a section and everything that it started: SIGTERM, then SIGKILL."""
-    for number, patience in zip((signal.SIGTERM, signal.SIGKILL), PATIENCE, strict=True):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
+    for kill, patience in zip((False, True), PATIENCE, strict=True):
+        signal_group(process, kill)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
             return
@@ -119,7 +119,7 @@ def run_section(section: str, options: Options, console: Console) -> dict[str, A
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             env=environment(options),
-            start_new_session=True,
+            **own_group(),
         )
         try:
             with console.status(section) if console.is_terminal else contextlib.nullcontext() as status:
@@ -133,8 +133,7 @@ def run_section(section: str, options: Options, console: Console) -> dict[str, A
         finally:
             if process.poll() is None:
                 end_group(process)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
+            signal_group(process, kill=True)  # what it started and left behind
     result: dict[str, Any] = {"section": section, "rows": [], "failed": 0, "status": "running", "why": ""}
     with contextlib.suppress(OSError, ValueError):
         result = json.loads(path.read_text(encoding="utf-8"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from bench.gpu.common import Options, Report, Skip, about, device_precisions, open_engine, spec_of
+from kernels.cpu.threads import available_cores
 
 #: Sections whose launches are known beforehand.
 KNOWN = ("kernels", "step", "bits", "time", "train", "sanitizer")
@@ -85,7 +85,7 @@ def compile_section(options: Options, report: Report) -> None:
         raise Skip("no section was chosen that has launches to prepare")
     engine = open_engine(options, options.precisions[0])
     report.note(about=about(engine))
-    chip, jobs = engine.device.chip, max(1, len(os.sched_getaffinity(0)))
+    chip, jobs = engine.device.chip, available_cores()
     compile_groups(groups(options, chip, device_precisions(options, engine)), chip, jobs, report)
 
 

@@ -26,6 +26,7 @@ PEERS = (
     ("plain", "NCHW"),
 )  # fmt: skip
 LEAST = {"eager": 8.0, "default": 45.0, "max-autotune-no-cudagraphs": 90.0}  # seconds that a contestant may need to be ready
+LAST = 10.0  # seconds that the last operation and the table may take
 
 
 def duel(spec: Any, n: int, name: str, settings: str, target: dict[str, str], rounds: int) -> dict[str, Any]:
@@ -80,11 +81,13 @@ def cudnn_section(options: Options, report: Report) -> None:
     """``pytest bench`` with its results file; the operations at half of PyTorch's speed or less are named."""
     if options.host:
         raise Skip("pytest bench with BENCH_DEVICE=host is its own test")
-    target = Path(options.out) / "kernels.json"
+    target = Path(options.out) / "cudnn-operations.json"  # kernels.json is section kernels'
     files = ("conv2d", "linear", "fused", "losses", "optimizer", "inference")
     command = [sys.executable, "-m", "pytest", *(f"bench/bench_{f}.py" for f in files), "-q", "--benchmark-only", "-p", "no:xdist"]
     env = {**os.environ, "BENCH_DEVICE": "cuda", "BENCH_PRECISION": options.precisions[0], "BENCH_BATCH": "64"}
-    done = subprocess.run([*command, "--results", str(target)], cwd=ROOT, env=env, timeout=max(10.0, report.left), check=False)
+    target.unlink(missing_ok=True)
+    command += ["--results", str(target), "--seconds", str(report.left - LAST)]
+    done = subprocess.run(command, cwd=ROOT, env=env, timeout=max(10.0, report.left), check=False)
     if not target.exists():
         raise RuntimeError(f"pytest bench ended with code {done.returncode} and left no results")
     found = json.loads(target.read_text(encoding="utf-8"))
@@ -94,6 +97,7 @@ def cudnn_section(options: Options, report: Report) -> None:
     slow = [f"{name} {ratio:.2f}x" for ratio, name in ratios if ratio < 1]
     middle = ratios[len(ratios) // 2][0]
     report.note(summary=[f"{len(ratios)} operations, median {middle:.2f}x cuDNN", f"slower than PyTorch: {', '.join(slow) or 'none'}"])
+    report.note(not_reached=len(found["not_reached"]))
     if done.returncode:
         report.row(
             "some operation disagrees with PyTorch, or could not run: see the log", ok=False, label="pytest", why=f"code {done.returncode}"

@@ -92,7 +92,8 @@ def main(argv: list[str]) -> int:
     from models.objective import Objective
 
     options = Options.from_json(argv[0])
-    signal.alarm(int(argv[1]))  # the tool may be gone by then
+    if hasattr(signal, "alarm"):
+        signal.alarm(int(argv[1]))  # the tool may be gone by then
     cupy.cuda.set_allocator(None)
     engine = open_engine(options, options.precisions[0])
     stepper = Stepper(engine, spec_of("little"), 4, Objective())

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -60,13 +59,13 @@ def run(command: list[str], seconds: float) -> tuple[int | None, str, float]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=ROOT, env=env)
     code: int | None = None
     output = ""
-    for patience, then in ((seconds, signal.SIGTERM), (8.0, signal.SIGKILL)):
+    for patience, then in ((seconds, process.terminate), (8.0, process.kill)):
         try:
             output, _ = process.communicate(timeout=max(1.0, patience))
             code = process.returncode
             break
         except subprocess.TimeoutExpired:
-            process.send_signal(then)
+            then()
     else:
         output, _ = process.communicate()
     print(output, flush=True)

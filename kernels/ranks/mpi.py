@@ -48,7 +48,7 @@ def find() -> MPIRanks | None:
     except (ImportError, RuntimeError) as error:  # the second: it finds no MPI library
         why = str(error).splitlines()[0]
         raise RuntimeError(
-            f"{size} processes were started, and mpi4py is not there to join them ({why}); run: pip install '.[mpi]'"
+            f"{size} processes were started, and mpi4py is not there to join them ({why}); run: pip install mpi4py"
         ) from None
     if MPI.COMM_WORLD.Get_size() not in set(_numbers(SIZES, os.environ)) - {1}:
         library = MPI.Get_library_version().split(",")[0].splitlines()[0]

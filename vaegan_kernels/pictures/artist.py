@@ -25,7 +25,7 @@ SHARE = 0.02  # curves and animation are renewed during the run only while they 
 def check_tensorboard() -> None:
     """Raise `UserError` if the optional package is missing."""
     if importlib.util.find_spec("tensorboardX") is None:
-        raise UserError('--tensorboard: the package tensorboardX is not installed; run: pip install "vaegan-kernels[tensorboard]"')
+        raise UserError("--tensorboard: the package tensorboardX is not installed; run: pip install tensorboardX")
 
 
 class Artist:

@@ -124,7 +124,7 @@ def open_engine(config: Config, say: Callable[[str], None] | None = None, *, on_
     try:
         engine = _engine(device, config, why, say)
     except RuntimeError as error:
-        raise UserError(f"--{error}") from None
+        raise UserError(f"--{error}{', or use the CPU (--device cpu)' if device == 'cuda' else ''}") from None
     return engine, describe_engine(engine, why)
 
 

@@ -6,6 +6,7 @@ The API reference is NVIDIA's "CUDA Driver API". Every return code is checked.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ L2_PROMOTION_128B = 2
 PROGRAMMATIC_STREAM_SERIALIZATION = 6
 #: The first driver that captures programmatic dependent launches as edges of a graph.
 DEPENDENT_LAUNCHES = 12030
+
+#: What switches in the environment may say, in any case.
+ON, OFF = ("1", "true", "on", "y", "yes"), ("0", "false", "off", "n", "no")
 
 UNLIMITED_STATIC = 48 << 10  # more dynamic shared memory than this must be asked for
 
@@ -177,3 +181,14 @@ def driver_version(library: str = LIBRARY) -> int | None:
         return None
     version = c_int()
     return version.value if function(byref(version)) == 0 else None
+
+
+def dependent_launches() -> bool:
+    """Whether a kernel may begin before the one ahead of it has ended (sm_90 and later): $VAEGAN_DEPENDENT_LAUNCHES does not forbid it,
+    and the driver captures that in graphs. Bits are the same with and without."""
+    word = os.environ.get("VAEGAN_DEPENDENT_LAUNCHES") or "1"
+    if word.lower() not in ON + OFF:
+        raise RuntimeError(
+            f"device cuda: VAEGAN_DEPENDENT_LAUNCHES: got {word!r}, expected 1 (on, true, yes) or 0 (off, false, no); set one, or unset it"
+        )
+    return word.lower() in ON and (driver_version() or 0) >= DEPENDENT_LAUNCHES

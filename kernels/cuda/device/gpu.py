@@ -14,11 +14,12 @@ import numpy as np
 from kernels.contract.operation import Array
 from kernels.cuda.device.base import Descriptor, Device, Launch, OutOfMemory
 from kernels.cuda.device.chips import Chip
-from kernels.cuda.device.driver import DEPENDENT_LAUNCHES, Driver, driver_version
+from kernels.cuda.device.driver import ON, Driver, dependent_launches, driver_version
 from kernels.cuda.device.launcher import Launcher
-from kernels.cuda.device.toolchain import check_nvrtc, choose_ptxas, dotted
+from kernels.cuda.device.toolchain import CUDA_12, check_nvrtc, choose_ptxas, dotted
 
 LEAST = (7, 0)
+NO_GPU = "device cuda: the NVIDIA driver finds no GPU; see nvidia-smi"
 
 
 class CuPyDevice(Device):
@@ -163,7 +164,7 @@ class CuPyDevice(Device):
 
     def collective(self, kind: str, arrays: Sequence[Array], perform: Callable[[], None]) -> None:
         super().collective(kind, arrays, perform)
-        self._launcher.in_turn = not self.rehearsing  # a capture may put more than a kernel into its place
+        self._launcher.in_turn |= not self.rehearsing  # a capture may put more than a kernel into its place
 
     @contextmanager
     def launches_in_turn(self) -> Iterator[None]:
@@ -204,12 +205,6 @@ class CuPyDevice(Device):
                 raise ValueError(f"{kernel}: argument {name}: got a NumPy array that is not on the device; use empty or upload")
 
 
-def dependent_launches() -> bool:
-    """Whether a kernel may begin before the one ahead of it has ended (sm_90 and later): the driver captures that in graphs, and
-    $VAEGAN_DEPENDENT_LAUNCHES is not 0. Bits are the same with and without."""
-    return (driver_version() or 0) >= DEPENDENT_LAUNCHES and os.environ.get("VAEGAN_DEPENDENT_LAUNCHES") != "0"
-
-
 def chip_of(device: Any) -> Chip:
     """The chip of a ``cupy.cuda.Device``."""
     import cupy
@@ -226,10 +221,10 @@ def open_device(precision: str | None = None) -> CuPyDevice:
     Raises:
         RuntimeError: one line that begins with "device cuda: " and says what is missing and what to do.
     """
-    if os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "y", "yes"):
+    if os.environ.get("TRITON_INTERPRET", "0").lower() in ON:
         raise RuntimeError("device cuda: TRITON_INTERPRET is set, so Triton would not compile for the GPU; unset it")
     if not sys.platform.startswith(("linux", "win32")):
-        raise RuntimeError(f"device cuda: Triton has no version for {sys.platform}; use Linux or Windows, or the CPU (--device cpu)")
+        raise RuntimeError(f"device cuda: Triton has no version for {sys.platform}; use Linux or Windows")
     try:
         import ml_dtypes  # noqa: F401
         import triton  # noqa: F401
@@ -245,7 +240,7 @@ def open_device(precision: str | None = None) -> CuPyDevice:
     except Exception as error:
         raise RuntimeError(_no_gpu(error)) from error
     if count == 0:
-        raise RuntimeError("device cuda: the NVIDIA driver finds no GPU; use the CPU (--device cpu)")
+        raise RuntimeError(NO_GPU)
     try:
         version, chips = nvrtc.getVersion(), nvrtc.getSupportedArchs()
     except Exception as error:
@@ -254,7 +249,7 @@ def open_device(precision: str | None = None) -> CuPyDevice:
         ) from error
     chip = chip_of(cupy.cuda.Device())
     if chip.capability < LEAST:
-        raise RuntimeError(f"device cuda: {chip.name} has compute capability {_dotted(chip)}, the least is 7.0; use the CPU (--device cpu)")
+        raise RuntimeError(f"device cuda: {chip.name} has compute capability {_dotted(chip)}, the least is 7.0; use a newer GPU")
     if precision not in (None, "float32") and not chip.bf16:
         raise RuntimeError(
             f"device cuda: {precision} needs compute capability 8.0, {chip.name} has {_dotted(chip)}; use --precision float32"
@@ -268,22 +263,22 @@ def open_device(precision: str | None = None) -> CuPyDevice:
 def _not_imported(package: str, error: Exception) -> str:
     """What to do where a package is not there, or fails while it is imported: any error can come of a build that does not fit, or of a home
     that cannot be written."""
-    advice = "pip install 'vaegan-kernels[cuda12]' or [cuda13]"
+    advice = "pip install '.[cuda12]' or '.[cuda13]' in the clone"
     if isinstance(error, ModuleNotFoundError):
         return f"device cuda: {error.name or package} is not installed; {advice}"
-    return f"device cuda: {package} cannot be imported ({type(error).__name__}: {_line(error)}); {advice}, or use the CPU (--device cpu)"
+    return f"device cuda: {package} cannot be imported ({type(error).__name__}: {_line(error)}); {advice}"
 
 
 def _no_gpu(error: Exception) -> str:
     """What to do, by the CUDA run time's error number."""
     status = getattr(error, "status", None)
     if status == 35 and (version := driver_version()) is not None:
-        return f"device cuda: the NVIDIA driver supports CUDA {dotted(version)}, too old for this CuPy; update it, or install [cuda12]"
+        return f"device cuda: the NVIDIA driver supports CUDA {dotted(version)}, too old for this CuPy; update it, or {CUDA_12}"
     if status == 35:
-        return "device cuda: no NVIDIA driver is installed; install one, or use the CPU (--device cpu)"
+        return "device cuda: no NVIDIA driver is installed; install one"
     if status == 100:
-        return "device cuda: the NVIDIA driver finds no GPU; use the CPU (--device cpu)"
-    return f"device cuda: the GPU cannot be used: {_line(error)}; see nvidia-smi, or use the CPU (--device cpu)"
+        return NO_GPU
+    return f"device cuda: the GPU cannot be used: {_line(error)}; see nvidia-smi"
 
 
 def _line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kernels.cuda.device.chips import Chip
 
-CUDA_12 = "pip install 'vaegan-kernels[cuda12]' in a new environment (CuPy takes NVRTC 13 where both are)"
+CUDA_12 = "pip install '.[cuda12]' in the clone, in a new environment (CuPy takes NVRTC 13 where both are)"
 
 
 def dotted(driver: int) -> str:
