@@ -41,8 +41,8 @@ ACQUIRE = re.compile(r"\*\(const volatile u32\*\)(\w+)")  # how `acquire` of com
 def function(file: str, name: str, defines: tuple[str, ...]) -> tuple[Callable[..., bytes | None], list[str]]:
     """A kernel of ``file`` as a host function, and its parameters' types ("*f4", "i4").
 
-    The function takes (void*[arguments], unsigned[6] grid and block, shared bytes, seed, uint64[n][2] address and bytes of the memory in which
-    blocks meet, n, how many blocks run at a time at most) and returns an error text or None.
+    The function takes (void*[arguments], unsigned[6] grid and block, shared bytes, seed, uint64[n][2] address and bytes of the memory in
+    which blocks meet, n, how many blocks run at a time at most) and returns an error text or None.
 
     Raises:
         RuntimeError: no compiler, a compile error, or no such kernel in the file.
@@ -65,7 +65,8 @@ def _library(file: str, defines: tuple[str, ...]) -> Any:
     glue = 'template <> struct emulation::Code<bf16> { static constexpr const char* text = "V2"; };\n' + "".join(
         f'extern "C" const char* run_{name}(void** values, const unsigned* extents, unsigned shared, uint64_t seed, '
         "const uint64_t* arrays, unsigned n, unsigned most) { "
-        f"return emulation::launch([](void* v) {{ emulation::call({name}, (void**)v); }}, values, extents, shared, seed, arrays, n, most); }}\n"
+        f"return emulation::launch([](void* v) {{ emulation::call({name}, (void**)v); }}, "
+        "values, extents, shared, seed, arrays, n, most); }\n"
         f'extern "C" void describe_{name}(char* out) {{ emulation::describe_all({name}, out); }}\n'
         for name in kernels_of(text)
     )
