@@ -2,8 +2,8 @@
 
 Stricter than a GPU where it can be: memory is NaN until written, each array has a red zone on both sides that is checked after each
 launch, arguments must have the types of the CUDA C function, and a barrier that not all threads reach is an error. A launch that is
-given the device's counters has blocks that wait for each other: they see what another wrote from its fence on only, and the counters must
-be 0 again.
+given the device's counters has blocks that wait for each other: several run in turns, each sees no more of what others wrote than a GPU
+promises (`host/blocks.h`), and the counters must be 0 again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,15 @@ class HostDevice(Device):
     Args:
         chip: the GPU whose limits are imitated.
         seed: of the order in which threads and blocks run.
+        blocks: of a launch, that run in turns at the most if they wait for each other; 1: one after the other.
     """
 
     name = "host"
     interpreted = True
 
-    def __init__(self, chip: Chip = CHIPS["sm_90"], seed: int = 0):
+    def __init__(self, chip: Chip = CHIPS["sm_90"], seed: int = 0, blocks: int = 8):
         super().__init__(chip)
-        self.seed = seed
+        self.seed, self.blocks = seed, blocks
         self._allocated: dict[int, tuple[weakref.ref[np.ndarray], int, int, bytes]] = {}
         self._numbers = itertools.count()
         self._scratch: dict[str, np.ndarray] = {}
@@ -113,11 +115,10 @@ class HostDevice(Device):
         held = [_by_value(value) for value in args]
         pointers = (ctypes.c_void_p * max(1, len(held)))(*(ctypes.addressof(cell) for cell in held))
         self.seed += 1
-        # blocks that wait for each other see no more of what others wrote than a GPU promises
         waits = any(value is self.__dict__.get("counters") for value in args if value is not None)
-        arrays = [value for value in args if isinstance(value, np.ndarray)] if waits else []
-        shared = (ctypes.c_uint64 * (2 * len(arrays)))(*(n for a in arrays for n in (a.ctypes.data, a.nbytes)))
-        message = run(pointers, (ctypes.c_uint * 6)(*launch.grid, *threads), launch.shared, self.seed, shared, len(arrays))
+        met = _memory(value for value in args if isinstance(value, np.ndarray)) if waits else []
+        words, extents = (ctypes.c_uint64 * (2 * len(met)))(*itertools.chain(*met)), (ctypes.c_uint * 6)(*launch.grid, *threads)
+        message = run(pointers, extents, launch.shared, self.seed, words, len(met), self.blocks)
         if message:
             raise RuntimeError(f"{launch.name} ({launch.source}): {message.decode()}")
         if waits and self.counters.any():
@@ -206,6 +207,15 @@ def _raw(array: np.ndarray) -> np.ndarray:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
+
+
+def _memory(arrays: Iterable[np.ndarray]) -> list[tuple[int, int]]:
+    """Addresses and bytes of what arrays lie in, none twice: some are given as two arguments, or are parts of others."""
+    result: list[tuple[int, int]] = []
+    for start, size in sorted((a.ctypes.data, a.nbytes) for a in arrays):
+        first, length = result.pop() if result and start < sum(result[-1]) else (start, 0)
+        result.append((first, max(first + length, start + size) - first))
+    return result
 
 
 def _by_value(value: Any) -> Any:

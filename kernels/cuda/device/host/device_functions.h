@@ -29,19 +29,20 @@ static To same_bits(From from) {
 
 static inline void __threadfence() { emulation::fence(); }
 static inline void __threadfence_block() {}
-// In a loop that waits for another block. Blocks run one after the other, so what is not there now never will be.
-static inline void __nanosleep(unsigned) { emulation::fail("waits for a block that need not be running"); }
+static inline void __nanosleep(unsigned) { emulation::meet(true); }
 [[noreturn]] static inline void __trap() { emulation::fail("__trap()"); }
 template <class T> static inline T __ldg(const T* p) { return *p; }
 template <class T> static inline T __ldcs(const T* p) { return *p; }
 template <class T> static inline T __ldcg(const T* p) { return *p; }
 template <class T> static inline void __stcs(T* p, T value) { *p = value; }
-template <class T> static inline T atomicAdd(T* p, T value) { return emulation::changed(p, (T)(*p + value)); }
-template <class T> static inline T atomicMax(T* p, T value) { return emulation::changed(p, value > *p ? value : *p); }
-template <class T> static inline T atomicMin(T* p, T value) { return emulation::changed(p, value < *p ? value : *p); }
-template <class T> static inline T atomicOr(T* p, T value) { return emulation::changed(p, (T)(*p | value)); }
-template <class T> static inline T atomicExch(T* p, T value) { return emulation::changed(p, value); }
-static inline unsigned atomicInc(unsigned* p, unsigned most) { return emulation::changed(p, *p >= most ? 0 : *p + 1); }
+template <class T> static inline T atomicAdd(T* p, T v) { return emulation::change(p, [v](T old) { return (T)(old + v); }); }
+template <class T> static inline T atomicMax(T* p, T v) { return emulation::change(p, [v](T old) { return v > old ? v : old; }); }
+template <class T> static inline T atomicMin(T* p, T v) { return emulation::change(p, [v](T old) { return v < old ? v : old; }); }
+template <class T> static inline T atomicOr(T* p, T v) { return emulation::change(p, [v](T old) { return (T)(old | v); }); }
+template <class T> static inline T atomicExch(T* p, T v) { return emulation::change(p, [v](T) { return v; }); }
+static inline unsigned atomicInc(unsigned* p, unsigned most) {
+    return emulation::change(p, [most](unsigned old) { return old >= most ? 0 : old + 1; });
+}
 
 static inline unsigned __float_as_uint(float x) { return emulation::same_bits<unsigned>(x); }
 static inline int __float_as_int(float x) { return emulation::same_bits<int>(x); }

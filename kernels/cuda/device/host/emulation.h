@@ -1,8 +1,7 @@
 // CUDA C on the host, for tests: each thread of a block is a fiber, run in shuffled order from one barrier to the next. Shared memory
-// holds NaN bytes when a block starts; blocks run in shuffled order, one after the other. Found this way: a barrier that not all
-// threads reach, threads that depend on an order, reads of unwritten memory, an index outside a fixed array, a misaligned vector, and
-// where blocks wait for each other a missing fence or a wait that need not end. Not found: races between barriers that every tried order
-// survives.
+// holds NaN bytes when a block starts; blocks run in shuffled order, one after the other, or in turns where they wait for each other
+// (blocks.h). Found this way: a barrier that not all threads reach, threads that depend on an order, reads of unwritten memory, an index
+// outside a fixed array, a misaligned vector. Not found: races between barriers that every tried order survives.
 #pragma once
 #include <signal.h>
 #include <sys/mman.h>
@@ -61,15 +60,16 @@ __shared__ __attribute__((used)) char first_shared[1];  // the section exists in
 extern "C" char __start_emulated_shared[] __attribute__((visibility("hidden")));
 extern "C" char __stop_emulated_shared[] __attribute__((visibility("hidden")));
 
-static Thread* threads;
-static char* stacks;
+static Thread* threads;  // of the block whose turn it is
 static ucontext_t scheduler;
-static unsigned count, current;
+static unsigned count, current, ended;
 static void (*body)(void*);
 static void* body_argument;
 static char* dynamic_shared;
 static char message[512];
 static uint64_t random_state;
+static bool met;        // a thread has come to where blocks meet
+static unsigned polls;  // looks at what other blocks wrote since anything else was done
 
 static unsigned random_index(unsigned n) {
     random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
@@ -86,13 +86,13 @@ static unsigned random_index(unsigned n) {
 
 static void fiber() {
     body(body_argument);
-    threads[current].state = DONE;
+    threads[current].state = DONE, ended++, polls = 0;
     setcontext(&scheduler);
 }
 
 static void wait(State state, int line, unsigned mask) {
     Thread& thread = threads[current];
-    thread.state = state, thread.line = line, thread.mask = mask;
+    thread.state = state, thread.line = line, thread.mask = mask, polls = 0;
     swapcontext(&thread.context, &scheduler);
 }
 
@@ -148,8 +148,7 @@ static bool wake() {
     return all || any;
 }
 
-static bool run_block() {
-    memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
+static void begin_threads(char* stacks) {
     for (unsigned i = 0; i < count; i++) {
         Thread& thread = threads[i];
         thread.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
@@ -158,23 +157,26 @@ static bool run_block() {
         thread.context.uc_stack.ss_sp = stacks + i * STACK, thread.context.uc_stack.ss_size = STACK, thread.context.uc_link = nullptr;
         makecontext(&thread.context, fiber, 0);
     }
+    ended = 0;
+}
+
+// Runs each thread that is ready up to its next barrier, in shuffled order, or until one of them comes to where blocks meet. False: nothing
+// can wake the block's threads.
+static bool run_threads() {
     static unsigned order[MOST_THREADS];
-    for (unsigned done = 0; done < count;) {
-        unsigned ready = 0;
-        for (unsigned i = 0; i < count; i++)
-            if (threads[i].state == READY) order[ready++] = i;
-        if (!ready) {
-            if (!wake()) return explain(), false;
-            continue;
-        }
-        for (unsigned left = ready; left > 0; left--) {
-            std::swap(order[left - 1], order[random_index(left)]);
-            current = order[left - 1], threadIdx = threads[current].index;
-            swapcontext(&scheduler, &threads[current].context);
-            if (message[0]) return false;
-        }
-        done = 0;
-        for (unsigned i = 0; i < count; i++) done += threads[i].state == DONE;
+    unsigned ready = 0;
+    for (unsigned i = 0; i < count; i++)
+        if (threads[i].state == READY) order[ready++] = i;
+    met = false;
+    if (!ready || polls) {  // a thread that polls keeps no other from its barrier
+        if (wake()) return true;
+        if (!ready) return explain(), false;
+    }
+    for (unsigned left = ready; left > 0 && !met; left--) {
+        std::swap(order[left - 1], order[random_index(left)]);
+        current = order[left - 1], threadIdx = threads[current].index;
+        swapcontext(&scheduler, &threads[current].context);
+        if (message[0]) return false;
     }
     return true;
 }
@@ -234,101 +236,6 @@ static void stray(int, siginfo_t* info, void*) {
     sigprocmask(SIG_UNBLOCK, &signals, nullptr);
     fail(text);
 }
-
-// Arrays of a launch whose blocks wait for each other. What a block writes is in `published`, which the next block begins with, from its
-// __threadfence() on. What it writes later, or has not fenced when it counts (an atomic operation), is `late`: only the next launch sees it.
-struct Array {
-    char *memory, *published, *late, *is_late;
-    size_t size;
-};
-static Array* arrays;
-static unsigned array_count;
-
-static void each_array(void (*f)(Array&)) {
-    for (unsigned i = 0; i < array_count; i++) f(arrays[i]);
-}
-static void fence() {
-    each_array([](Array& a) {
-        for (size_t i = 0; i < a.size; i++)
-            if (a.memory[i] != a.published[i] && !(a.is_late[i] && a.memory[i] == a.late[i])) a.published[i] = a.memory[i], a.is_late[i] = 0;
-    });
-}
-static void be_late(Array& a) {
-    for (size_t i = 0; i < a.size; i++)
-        if (a.memory[i] != a.published[i]) a.late[i] = a.memory[i], a.is_late[i] = 1;
-}
-static void hide(Array& a) {  // behind a block
-    be_late(a);
-    memcpy(a.memory, a.published, a.size);
-}
-static void reveal(Array& a) {  // behind the last one
-    for (size_t i = 0; i < a.size; i++)
-        if (a.is_late[i]) a.memory[i] = a.late[i];
-    free(a.published), free(a.late), free(a.is_late);
-}
-static void share(const uint64_t* given, unsigned n) {
-    arrays = (Array*)calloc(n + 1, sizeof(Array)), array_count = n;
-    for (unsigned i = 0; i < n; i++) {
-        const size_t size = given[2 * i + 1];
-        arrays[i] = {(char*)given[2 * i], (char*)malloc(size + 1), (char*)malloc(size + 1), (char*)calloc(size + 1, 1), size};
-        memcpy(arrays[i].published, arrays[i].memory, size);
-    }
-}
-// An atomic operation: what it wrote all see at once.
-template <class T>
-static T changed(T* p, T value) {
-    const T old = *p;
-    each_array(be_late);
-    *p = value;
-    for (unsigned i = 0; i < array_count; i++)
-        if ((char*)p >= arrays[i].memory && (char*)p < arrays[i].memory + arrays[i].size)
-            memcpy(arrays[i].published + ((char*)p - arrays[i].memory), p, sizeof(T));
-    return old;
-}
-
-static const char* launch(
-    void (*kernel)(void*), void** values, const unsigned* extents, unsigned shared, uint64_t seed, const uint64_t* given, unsigned n) {
-    gridDim = {extents[0], extents[1], extents[2]}, blockDim = {extents[3], extents[4], extents[5]};
-    count = blockDim.x * blockDim.y * blockDim.z;
-    body = kernel, body_argument = values, message[0] = 0, random_state = seed;
-    if (!stacks) {
-        void* memory = mmap(nullptr, STACK * MOST_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        threads = (Thread*)calloc(MOST_THREADS, sizeof(Thread));
-        if (memory == MAP_FAILED || !threads) return "no memory for the emulated threads";
-        stacks = (char*)memory;
-    }
-    static char signal_stack[16 << 10];
-    stack_t own = {}, former_stack;
-    own.ss_sp = signal_stack, own.ss_size = sizeof signal_stack;
-    sigaltstack(&own, &former_stack);
-    struct sigaction action = {}, former[2];
-    action.sa_sigaction = stray, action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    sigaction(SIGSEGV, &action, &former[0]), sigaction(SIGBUS, &action, &former[1]);
-    char* raw = (char*)malloc(shared + 2 * 256);  // dynamic shared memory between two zones that must stay untouched
-    dynamic_shared = (char*)(((uintptr_t)raw + 255) / 256 * 256);
-    uint64_t blocks = (uint64_t)gridDim.x * gridDim.y * gridDim.z, step = 1, block = random_index((unsigned)blocks);
-    for (uint64_t prime : {7919ull, 104729ull, 1299709ull})
-        if (blocks % prime) step = prime % blocks ? prime : 1;  // coprime to the count: every block once, out of order
-    bool good = true;
-    share(given, n);
-    for (uint64_t i = 0; i < blocks && good; i++, block = (block + step) % blocks) {
-        blockIdx = {(unsigned)(block % gridDim.x), (unsigned)(block / gridDim.x % gridDim.y), (unsigned)(block / gridDim.x / gridDim.y)};
-        memset(dynamic_shared, 0xff, shared + 128);
-        good = run_block();
-        each_array(hide);
-        for (unsigned k = shared; good && k < shared + 128; k++)
-            if ((unsigned char)dynamic_shared[k] != 0xff) {
-                good = false;
-                snprintf(message, sizeof message, "wrote past its %u bytes of dynamic shared memory", shared);
-            }
-    }
-    each_array(reveal);
-    free(arrays), array_count = 0;
-    free(raw);
-    sigaction(SIGSEGV, &former[0], nullptr), sigaction(SIGBUS, &former[1], nullptr);
-    sigaltstack(&former_stack, nullptr);
-    return good ? nullptr : message;
-}
 }  // namespace emulation
 
 // What g++ -fsanitize=bounds,alignment calls where a kernel goes wrong.
@@ -343,4 +250,5 @@ extern "C" __attribute__((visibility("hidden"), used)) void __ubsan_handle_type_
     snprintf(text, sizeof text, "misaligned address %p at line %u", pointer, ((SanitizedLocation*)data)->line);
     emulation::fail(text);
 }
+#include "blocks.h"
 #include "device_functions.h"
