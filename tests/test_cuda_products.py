@@ -115,7 +115,7 @@ def test_arrays_longer_than_32_bits(rng):
     dev = HostDevice(CHIP["pointers"])
     dev._require_on_device = lambda *_: None  # arrays of its own would be filled
     dev.triton(
-        convolve_kernel, (1,), src, w, table, out, *[None] * 8, 0.0, rows, 1, 1, warps=4, stages=1, cost=Cost(0, 0, 0),
+        convolve_kernel, (1,), src, w, None, None, table, out, *[None] * 8, 0.0, rows, 1, 1, warps=4, stages=1, cost=Cost(0, 0, 0),
         PH=64, PW=64, OH=64, OW=64, OC=16, SH=64, SW=64, SC=16, WR=16, WC=16, KH=1, KW=1, S=1,
         BACK=False, FRACTIONAL=False, SHUFFLED=False, TRANSPOSED=False, FLIPPED=False, SPLIT=False, N=16, CHANNELS=16, ACTIVATION=None,
         BM=128, BN=16, BK=16, TMA=False, PARTS=0, PRECISION="ieee", INTERPRETED=True, DEPENDENT=False,

@@ -9,7 +9,6 @@ from kernels.contract.previous import Previous
 from kernels.cuda.operations import Operations
 from kernels.cuda.products.convolve import convolve
 from kernels.cuda.products.epilogue import Epilogue
-from kernels.cuda.products.normed import Normed
 from kernels.cuda.products.wgrad import wgrad
 
 
@@ -21,13 +20,8 @@ class Conv2d(Operations):
     ) -> None:
         convolve(self.device, self.precision, y, x, w, kind="forward", stride=stride, epilogue=Epilogue(bias, activation))
 
-    def _conv2d_dgrad(
-        self, dx: Array, dy: Array, w: Array, *, stride: int = 1, previous: Previous | None = None, normed: Normed | None = None
-    ) -> None:
-        epilogue = Epilogue(previous=previous)
-        convolve(self.device, self.precision, dx, dy, w, kind="dgrad", stride=stride, epilogue=epilogue, normed=normed)
+    def _conv2d_dgrad(self, dx: Array, dy: Array, w: Array, *, stride: int = 1, previous: Previous | None = None) -> None:
+        convolve(self.device, self.precision, dx, dy, w, kind="dgrad", stride=stride, epilogue=Epilogue(previous=previous))
 
-    def _conv2d_wgrad(
-        self, dw: Array, x: Array, dy: Array, *, stride: int = 1, dbias: Array | None = None, normed: Normed | None = None
-    ) -> None:
-        wgrad(self.device, self.precision, dw, x, dy, stride=stride, dbias=dbias, normed=normed)
+    def _conv2d_wgrad(self, dw: Array, x: Array, dy: Array, *, stride: int = 1, dbias: Array | None = None) -> None:
+        wgrad(self.device, self.precision, dw, x, dy, stride=stride, dbias=dbias)

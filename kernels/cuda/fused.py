@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from kernels.contract.batch_norm import Running
 from kernels.contract.operation import Array
@@ -17,6 +16,7 @@ from kernels.cuda.linear import Linear, matmul
 from kernels.cuda.products.convolve import convolve, linear_splits
 from kernels.cuda.products.epilogue import Epilogue, Statistics
 from kernels.cuda.products.normed import at_load, normed
+from kernels.cuda.products.wgrad import wgrad as weight_gradient
 
 Groups = tuple[int, ...]
 
@@ -67,16 +67,22 @@ class Fused(Conv2d, ConvTranspose2d, Linear, BatchNorm):
         eps: float, batch_statistics: bool, sums: Array | None, previous: Previous | None, **stride: int,
     ) -> None:  # fmt: skip
         """As the contract's; convolutions that take it so make the error at pre where they load dy, which is then left as it was."""
-        options: dict[str, Any] = dict(stride)
         takes = stride and batch_statistics and sums is not None
         if takes and at_load(self.device, self.precision, pre, dw, w, groups, **stride):
-            options["normed"] = normed(self.device, pre, mean, var, gamma, sums, eps, dgamma, dbeta)
-        else:
-            self._batch_norm_backward(
-                dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
-                dgamma=dgamma, dbeta=dbeta, sums=sums,
-            )  # fmt: skip
+            made = normed(self.device, pre, mean, var, gamma, sums, eps, dgamma, dbeta)
+            up = dgrad == self._conv_transpose2d_dgrad
+            if dw is not None:
+                operands = (dy, x) if up else (x, dy)
+                weight_gradient(self.device, self.precision, dw, *operands, **stride, normed=made, of_x=up)
+            if dx is not None:
+                kind, epilogue = "forward" if up else "dgrad", Epilogue(previous=previous)
+                convolve(self.device, self.precision, dx, dy, w, kind=kind, **stride, epilogue=epilogue, normed=made)
+            return
+        self._batch_norm_backward(
+            dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
+            dgamma=dgamma, dbeta=dbeta, sums=sums,
+        )  # fmt: skip
         if dw is not None:
-            wgrad(dw, x, dy, **options)
+            wgrad(dw, x, dy, **stride)
         if dx is not None:
-            dgrad(dx, dy, w, previous=previous, **options)
+            dgrad(dx, dy, w, previous=previous, **stride)
