@@ -69,6 +69,15 @@ extern "C" __global__ void no_barrier(float* out, const float* x) {
     tile[threadIdx.x] = x[threadIdx.x];
     out[threadIdx.x] = tile[63 - threadIdx.x];
 }
+template <class F>
+__device__ void unsynchronised(float* out, F x) {
+    __shared__ float tile[64];
+    tile[threadIdx.x] = x(threadIdx.x);
+    out[threadIdx.x] = tile[63 - threadIdx.x];
+}
+extern "C" __global__ void no_barrier_in_template(float* out, const float* x) {
+    unsynchronised(out, [=](int i) { return x[i]; });
+}
 extern "C" __global__ void half_returns(float* out) {
     if (threadIdx.x < 10) return;
     __syncthreads();

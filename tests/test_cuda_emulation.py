@@ -97,10 +97,13 @@ def test_vectors(dev, rng, dtype, defines, skip):
         demo(dev, "copy8", 1, 31, out, source, np.int32(skip), defines=defines)
 
 
-def test_a_missing_barrier_reads_nan(dev):
+@pytest.mark.parametrize("name", ["no_barrier", "no_barrier_in_template"])
+def test_a_missing_barrier_reads_nan(dev, name):
+    """Also in the second block, of what the first left in shared memory."""
     out = dev.empty((64,), np.float32)
-    demo(dev, "no_barrier", 1, 64, out, dev.upload(np.ones(64, np.float32)))
-    assert np.isnan(dev.download(out)).any()
+    for grid in (1, 2):
+        demo(dev, name, grid, 64, out, dev.upload(np.ones(64, np.float32)))
+        assert np.isnan(dev.download(out)).any()
 
 
 @pytest.mark.parametrize(

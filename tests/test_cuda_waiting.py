@@ -1,5 +1,5 @@
-"""Launches held back for the next one, whose blocks wait for the sums that the first of them make, and sums that the last block adds up: the
-same bits as two launches and as one block after the other, in every order of blocks that is tried, again and again.
+"""Launches held back for the next one, whose blocks wait for the sums that the first of them make, and sums that the last block adds up:
+the same bits as two launches and as one block after the other, in every order of blocks that is tried, again and again.
 
 That these orders show a broken fence, barrier, wait, count or reset: tests/test_cuda_blocks.py.
 """
