@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from app_case import ROOT
 
 pytest.importorskip("triton")
 pytest.importorskip("cupy_backends")
@@ -37,7 +38,8 @@ def test_check_without_a_table(tmp_path, capsys, monkeypatch):
 def test_chips_that_are_tried():
     """Only where they are named, and never into the table."""
     assert not {"sm_87", "sm_103", "sm_121"} & {chip for chip, _ in [*aot.parse([]).pairs, *aot.parse(["--all"]).pairs]}
-    args = aot.parse(["--chips", "sm_87,sm_103,sm_121"])
+    page = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    args = aot.parse(["--chips", *page.split("`python -m bench.aot --chips ")[1].split("`")[0].split()])
     assert args.pairs == [("sm_87", "bf16"), ("sm_103", "bf16"), ("sm_121", "bf16")] and args.partial
     assert aot.parse(["--chips", "sm_75,sm_80,sm_86,sm_89,sm_90,sm_100,sm_120,sm_121"]).partial and not aot.parse([]).partial
     assert [pair for pair in aot.parse(["--all"]).pairs if pair[0] == "sm_75"] == [("sm_75", "float32")]

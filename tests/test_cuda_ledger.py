@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
+from app_case import ROOT
 from kernel_counts import counted
 from test_cuda_step import TINY, batch, twins
 
@@ -48,3 +52,14 @@ def test_the_command_prints_the_ledger(capsys, tmp_path):
     text = capsys.readouterr().out
     assert "H100 floor" in text and "flops:" in text and "bytes:" in text
     assert (tmp_path / "ledger.json").stat().st_size > 500
+
+
+def test_results_say_the_command_that_made_them():
+    """The page of results names each file's own command, with … for what it leaves out."""
+    folder = ROOT / "bench" / "results"
+    rows = re.findall(r"^\| (`[^|]*\.json`) \| `([^`]*)`", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    said = {name: words for names, words in rows for name in re.findall(r"`([^`]+)`", names)}
+    made = {name: json.loads((folder / name).read_text(encoding="utf-8")).get("command") for name in said}
+    assert "ledger.json" in said and sum(command is not None for command in made.values()) > 10
+    patterns = {name: ".*".join(re.escape(part.strip()) for part in words.split("…")) for name, words in said.items()}
+    assert not [(name, command) for name, command in made.items() if command and not re.match(patterns[name], command)]

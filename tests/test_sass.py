@@ -164,6 +164,30 @@ def test_width_of_an_access(name, bits):
     assert sass.Instruction("", name, "").bits == bits
 
 
+@pytest.mark.parametrize(
+    ("program", "waits"),
+    [
+        ("LDC R1, c[0x0][0x28]; S2R R0, SR_TID.X; PREEXIT; ACQBULK; LDG.E R1, [R2]; EXIT", True),
+        ("STS [R1], R2; BAR.SYNC 0x0; ACQBULK; @P0 EXIT; STG.E [R2], R3; EXIT", True),
+        ("@P0 BRA `(.b); ACQBULK; ST.E [R2], R3; EXIT; .b:; ACQBULK; EXIT", True),
+        (".spin:; SYNCS.PHASECHK.TRANS64.TRYWAIT P2, [UR4], R3; @!P2 BRA `(.spin); ACQBULK; EXIT", True),
+        ("LDG.E R1, [R2]; EXIT", False),
+        ("EXIT", False),
+        ("@P0 ACQBULK; LDG.E R1, [R2]; EXIT", False),
+        ("@P0 EXIT; ACQBULK; LDG.E R1, [R2]; EXIT", False),  # blocks that end early let the launch behind begin
+        ("@P0 BRA `(.b); ACQBULK; EXIT; .b:; LDG.E R1, [R2]; ACQBULK; EXIT", False),  # behind the wait by address alone
+        ("BRA `(.b); .a:; LDG.E R1, [R2]; EXIT; .b:; ACQBULK; BRA `(.a)", True),  # before it by address alone
+        ("CALL.REL.NOINC `(.a); .a:; ACQBULK; EXIT", False),
+        *((f"{name} R1, [R2]; ACQBULK; EXIT", False) for name in (
+            "LD.E", "ST.E.128", "LDG.E", "STG.E", "LDGSTS.E", "ATOM.E.ADD", "ATOMG.E.ADD", "RED.E.ADD", "REDG.E.ADD", "UTMALDG.2D",
+            "UTMASTG.2D", "UTMAREDG.2D.ADD", "UTMAPF.L2.2D", "UBLKCP.S.G", "UBLKRED", "CCTL.E.PF2", "TEX", "SULD.D.BA", "WHATEVER",
+        )),
+    ],
+)  # fmt: skip
+def test_every_way_waits_before_it_touches_memory(program, waits):
+    assert sass.waits_first(sass.parse(listing(program))["k"]) is waits
+
+
 def test_a_file_that_is_no_cubin_is_refused():
     with pytest.raises(RuntimeError, match="nvdisasm"):
         sass.read(b"no machine code")

@@ -146,7 +146,7 @@ def _facts(function: Any, resource: Any) -> dict[str, Any]:
         "matrix": dict(Counter(i.name for i in body if sass.MATRIX.match(i.base))),
         "fused": sum(i.base in ("FFMA", "FFMA2") for i in body),
         "from_registers": sum(i.base == "HGMMA" and re.match(r"R\d+, R\d+", i.operands) is not None for i in body),
-        "waits": sass.waits_first(function.instructions),
+        "waits": sass.waits_first(function),
     }  # fmt: skip
 
 

@@ -238,10 +238,25 @@ def _kind(i: Instruction) -> str:
     return "integer" if INTEGER.match(base) else "other"
 
 
-def waits_first(instructions: Iterable[Instruction]) -> bool:
-    """Whether ``griddepcontrol.wait`` (ACQBULK) comes, unconditionally, before everything that touches global memory."""
-    first = next((i for i in instructions if i.base == "ACQBULK" or i.base in GLOBAL), None)
-    return first is not None and first.base == "ACQBULK" and first.guard in ("", "@PT")
+def waits_first(function: Function) -> bool:
+    """Whether every way passes ``griddepcontrol.wait`` (ACQBULK), unconditionally, before anything that may touch memory which others see,
+    a call, and its end: the launch behind waits for this one alone."""
+    seen = todo = {0}
+    while todo:
+        after: set[int] = set()
+        for block in (function.blocks[number] for number in todo):
+            first = next((i for i in block.instructions if not _harmless(i)), None)
+            if first is None and block.after:
+                after |= set(block.after)
+            elif first is None or first.base != "ACQBULK" or first.guard not in ("", "@PT"):
+                return False
+        todo, seen = after - seen, seen | after
+    return True
+
+
+def _harmless(i: Instruction) -> bool:
+    """Whether its name is known, it touches no memory but a block's own, and stays in the kernel. PREEXIT lets the next launch begin."""
+    return i.base in MULTIPLY | SHARED | LOCAL | (WAITING - {"CCTL"}) | {"BRA", "PREEXIT"} or bool(INTEGER.match(i.base))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from kernels.cpu.threads import available_cores
 #: Sections whose launches are known beforehand.
 KNOWN = ("kernels", "step", "bits", "time", "train", "sanitizer")
 
-#: Seconds of one core for a kernel, the mean of the 1,083 that all sections launch on sm_90 (Triton 3.9, NVRTC 13.0, an AMD EPYC).
+#: Seconds of one core for a kernel, the mean of those that all sections launch on sm_90 (Triton 3.9, NVRTC 13.0, an AMD EPYC).
 EACH = 0.61
 
 #: Kernels that are compiled by one pool of processes: starting one takes seconds.
