@@ -47,7 +47,8 @@ def rehearse(place, *more, crash=""):
     tool.parent.mkdir()
     tool.write_text(SANITIZER)
     tool.chmod(0o755)
-    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"CRASH": crash, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TRITON_INTERPRET", "PYTEST_XDIST"))}  # `pytest bench` is no worker
+    env = kept | {"CRASH": crash, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
     env["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "tests" / "gpu_stand_in", ROOT / "tests", ROOT)))
     target = place / "elsewhere" / "results.tar.gz"
     command = [sys.executable, "-m", "bench.gpu", "--archive", str(target), "--out", str(place / "out"), *more]
