@@ -255,8 +255,9 @@ def waits_first(function: Function) -> bool:
 
 
 def _harmless(i: Instruction) -> bool:
-    """Whether its name is known, it touches no memory but a block's own, and stays in the kernel. PREEXIT lets the next launch begin."""
-    return i.base in MULTIPLY | SHARED | LOCAL | (WAITING - {"CCTL"}) | {"BRA", "PREEXIT"} or bool(INTEGER.match(i.base))
+    """Whether its name is known, it touches no memory but a block's own (sm_100 takes tensor memory first), and stays in the kernel."""
+    own = {"BRA", "PREEXIT", "ATOMS", "UTCATOMSWS", "UVIRTCOUNT"}  # PREEXIT lets the next launch begin
+    return i.base in own | MULTIPLY | SHARED | LOCAL | (WAITING - {"CCTL"}) or bool(INTEGER.match(i.base))
 
 
 @dataclass(frozen=True)
