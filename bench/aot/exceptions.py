@@ -54,7 +54,7 @@ EXCEPTIONS: tuple[Exemption, ...] = (
     Exemption("*/output linear_forward *", "sm_90", "*", "shared operands", FEW_ROWS),
     Exemption("decoder/up3 upconv_bn_relu_forward *", "sm_90", "tf32", "shared operands", FEW_ROWS),
     Exemption("discriminator/conv2 conv2d_bn_relu_backward *", "sm_90", "tf32", "shared operands", FEW_ROWS),
-    Exemption("*conv*_bn_relu_backward * convolve", "sm_8[69]", "bf16", "whole words", COEFFICIENTS),
+    Exemption("*conv*_bn_relu_backward * convolve", "sm_8[679]", "bf16", "whole words", COEFFICIENTS),
     Exemption("* image_*", "*", "bf16", "whole words", PIXEL),
     Exemption("* image_* (small32)*", "*", "bf16", "asynchronous", f"{PIXEL}; and {NARROW_TILE}", everywhere=False),
     Exemption("* image_wgrad*", "sm_90", "tf32", "asynchronous", K_INNERMOST),
