@@ -40,21 +40,22 @@ def estimate(launch: Any, board: Board, shared: int, precision: str) -> Estimate
     made = 0
     if launch.signature.get("pre", "constexpr") != "constexpr":
         made = (tile.bn if launch.name == "wgrad_pointers" and not constants["OF_X"] else tile.bm) * tile.bk
-    instructions = _loops().get((f"sm_{board.sm}", launch.name, tile_of(launch, launch.warps)), time_model.STEP)
-    instructions -= time_model.MADE * made / (32 * launch.warps) if instructions != time_model.STEP else 0
+    counted = _loops().get((f"sm_{board.sm}", precision, launch.name, tile_of(launch, launch.warps)))
+    instructions = time_model.STEP if counted is None else counted - time_model.MADE * made / (32 * launch.warps)
     return time_model.product(
         board, precision, tile, classes, tma=tma, shared=shared, moved=moved, stored=stored, made=made, instructions=instructions
     )
 
 
 @functools.cache
-def _loops() -> dict[tuple[str, str, str], float]:
-    """Instructions of a warp in a step of each product's main loop, but for those of the matrix unit, by chip, kernel and tile: of the
-    compiled code in the committed table (bench.aot)."""
+def _loops() -> dict[tuple[str, str, str, str], float]:
+    """Instructions of a warp in a step of each product's main loop, but for those of the matrix unit, by chip, precision, kernel and tile:
+    of the compiled code in the committed table (bench.aot)."""
     rows = json.loads(TABLE.read_text(encoding="utf-8"))["kernels"].values()
-    counted = [row for row in rows if row["steps"]]
     return {
-        (row["chip"], row["kernel"], row["tile"]): (row["loop"]["all"] - row["loop"].get("matrix", 0)) / row["steps"] for row in counted
+        (row["chip"], row["precision"], row["kernel"], row["tile"]): (row["loop"]["all"] - row["loop"].get("matrix", 0)) / row["steps"]
+        for row in rows
+        if row["steps"]
     }
 
 
@@ -78,18 +79,14 @@ ADDED: dict[str, dict[str, Any]] = {
 }
 
 
-def saved(launches: list[Any], board: Board, shared: int, precision: str, free: dict[str, Any]) -> float:
-    """Seconds of the step that the model would not count if what is in ``free`` cost nothing."""
-
-    def seconds(on: Board) -> float:
-        return sum(estimate(launch, on, shared, precision).seconds for launch in launches)
-
-    before = seconds(board)
+def without(launches: list[Any], board: Board, shared: int, precision: str, free: dict[str, Any]) -> float:
+    """Seconds of the step if what is in ``free`` cost nothing."""
     kept = {name: getattr(time_model, name) for name in free if name != "l2"}
     try:
         for name in kept:
             setattr(time_model, name, free[name])
-        return before - seconds(board._replace(l2=free.get("l2", board.l2)))
+        board = board._replace(l2=free.get("l2", board.l2))
+        return sum(estimate(launch, board, shared, precision).seconds for launch in launches)
     finally:
         for name, value in kept.items():
             setattr(time_model, name, value)
@@ -125,8 +122,8 @@ def modelled(name: str, batch: int, precision: str, objective: Objective, top: i
             row["model_us"] += 1e6 * found.seconds
             row["waves"], row["program_us"] = round(found.waves, 2), round(1e6 * found.program, 2)
         ordered = dict(sorted(rows.items(), key=lambda pair: -pair[1]["model_us"])[:top])
-        added = {name: 1e3 * saved(launches, board, chip.shared_bytes, precision, free) for name, free in ADDED.items()}
         total = sum(row["model_us"] for row in rows.values()) / 1e3
+        added = {name: total - 1e3 * without(launches, board, chip.shared_bytes, precision, free) for name, free in ADDED.items()}
         result[title] = {"launches": len(launches), "model_ms": total, "added_ms": added, "rows": ordered}
     return result
 

@@ -84,7 +84,7 @@ def test_missing_packages(plain, package):
     [
         (cuda_error(35, "insufficient driver"), None, ("no NVIDIA driver is installed", "install one")),
         (cuda_error(35, "insufficient driver"), 11040, ("supports CUDA 11.4, too old", "update it")),
-        (cuda_error(100, "no device"), 13000, ("finds no GPU")),
+        (cuda_error(100, "no device"), 13000, ("finds no GPU", "nvidia-smi")),
         (cuda_error(999, "unknown\nerror"), 13000, ("cannot be used: unknown error", "nvidia-smi")),
         (0, 13000, ("finds no GPU",)),
     ],

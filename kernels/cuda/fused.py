@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kernels.contract import fused as contract
 from kernels.contract.batch_norm import Running
 from kernels.contract.operation import Array
 from kernels.contract.previous import Previous
@@ -25,7 +26,7 @@ def _statistics(mean: Array, var: Array, groups: Groups, batch_statistics: bool)
     return Epilogue(statistics=Statistics(mean, var, groups) if batch_statistics else None)
 
 
-class Fused(Conv2d, ConvTranspose2d, Linear, BatchNorm):
+class Fused(Conv2d, ConvTranspose2d, Linear, BatchNorm, contract.Fused):
     """Operations of the CUDA engine."""
 
     def _conv2d_bn_relu_forward(
@@ -78,11 +79,6 @@ class Fused(Conv2d, ConvTranspose2d, Linear, BatchNorm):
                 kind, epilogue = "forward" if up else "dgrad", Epilogue(previous=previous)
                 convolve(self.device, self.precision, dx, dy, w, kind=kind, **stride, epilogue=epilogue, normed=made)
             return
-        self._batch_norm_backward(
-            dy, dy, pre, y, mean, var, gamma, groups, eps=eps, relu=True, batch_statistics=batch_statistics,
-            dgamma=dgamma, dbeta=dbeta, sums=sums,
-        )  # fmt: skip
-        if dw is not None:
-            wgrad(dw, x, dy, **stride)
-        if dx is not None:
-            dgrad(dx, dy, w, previous=previous, **stride)
+        super()._block_backward(
+            wgrad, dgrad, dx, dw, dgamma, dbeta, dy, y, pre, mean, var, x, w, gamma, groups, eps, batch_statistics, sums, previous, **stride
+        )

@@ -172,7 +172,8 @@ def _launch(
         epilogue = epilogue._replace(bias=None)
     plan = prepare(dev, epilogue, result, images=images, positions=ph * pw, phases=phases, columns=lowering.columns, bm=bm)
     operands = *(boxes or (src, w)), *(normed or (None, None))
-    read = [_touched(src, lowering), w, *([_touched(src, lowering), normed.coefficients] if normed else [])]
+    touched = _touched(src, lowering)
+    read = [touched, w, *([touched, normed.coefficients] if normed else [])]
     taps = sum(a * b for a in tiles.phase_taps(kh) for b in tiles.phase_taps(kw)) if lowering.fractional else kh * kw
     dev.triton(
         convolve_kernel.convolve, (plan.tiles * nt, phases, count), *operands, plan.row_ranges, *plan.arguments,
